@@ -1,0 +1,102 @@
+"""The exceptions of patchcollide.
+
+* PatchCollideError
+    * InputError -- what was asked for cannot be done; exit code 2
+        * ConfigError -- a setting is unknown, mistyped or out of range
+        * GeometryError -- window, stride and image size do not fit each other
+        * ImageError -- an image or a folder of images cannot be used
+        * StoreError -- a store is missing, damaged or of another kind
+        * IndexMismatchError -- an index does not belong to the store or the settings
+        * MissingLibraryError -- an optional library is not installed
+        * NetworkError -- a network, its weights or a layer cannot be used
+        * RetrievalError -- the store cannot give the neighbours asked for
+        * RunError -- a run's folder is missing, incomplete or holds another run
+    * WorkError -- work that began could not be finished; exit code 1
+        * DivergedError -- a loss became infinite or not a number
+        * DiskFullError -- no room to write a file
+        * InterruptedWorkError -- stopped by the user, at a point from which it can go on
+
+Every message says what was expected, what was found, where, and what to do.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DiskFullError",
+    "DivergedError",
+    "GeometryError",
+    "ImageError",
+    "IndexMismatchError",
+    "InputError",
+    "InterruptedWorkError",
+    "MissingLibraryError",
+    "NetworkError",
+    "PatchCollideError",
+    "RetrievalError",
+    "RunError",
+    "StoreError",
+    "WorkError",
+]
+
+
+class PatchCollideError(Exception):
+    """Base of all errors that patchcollide raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(PatchCollideError):
+    """What was asked for cannot be done with the input given."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A setting is unknown, mistyped or out of range."""
+
+
+class GeometryError(InputError):
+    """Window, stride and image size do not fit each other."""
+
+
+class ImageError(InputError):
+    """An image or a folder of images cannot be used."""
+
+
+class StoreError(InputError):
+    """A store is missing, damaged or of another kind."""
+
+
+class IndexMismatchError(InputError):
+    """An index does not belong to the store or the settings it is used with."""
+
+
+class MissingLibraryError(InputError):
+    """An optional library is not installed."""
+
+
+class NetworkError(InputError):
+    """A network, its weights or a layer cannot be used."""
+
+
+class RetrievalError(InputError):
+    """The store cannot give the neighbours asked for."""
+
+
+class RunError(InputError):
+    """A run's folder is missing, incomplete or holds another run."""
+
+
+class WorkError(PatchCollideError):
+    """Work that began could not be finished."""
+
+
+class DivergedError(WorkError):
+    """A loss became infinite or not a number."""
+
+
+class DiskFullError(WorkError):
+    """There is no room to write a file."""
+
+
+class InterruptedWorkError(WorkError):
+    """Stopped by the user at a point from which the work can go on."""

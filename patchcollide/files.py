@@ -1,0 +1,91 @@
+"""Writing files so that nobody ever sees half of one."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from patchcollide.errors import DiskFullError, InputError
+
+PARTIAL_SUFFIX = ".partial"
+
+# EFBIG: a limit on file size (ulimit -f, some network mounts) reads like a full disk to the user.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def partial_path(path: Path) -> Path:
+    """Returns where ``path`` is written before it is renamed."""
+    return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+@contextlib.contextmanager
+def disk_full_explained(path: Path) -> Iterator[None]:
+    """Turns the operating system's "no space left" into a :class:`DiskFullError` about ``path``."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # HDF5 reports its write errors as text, with or without the number.
+        text = str(error)
+        number = getattr(error, "errno", None)
+        if number in _NO_ROOM or any(os.strerror(code) in text for code in _NO_ROOM):
+            raise DiskFullError(
+                f"No room to write {path} ({os.strerror(number or errno.ENOSPC)}). Free some disk "
+                "space or choose another place, then run the same command again: finished work "
+                "is kept."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; renames it to ``path`` on success, removes it on failure.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        with disk_full_explained(path):
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` as UTF-8, whole or not at all."""
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` as indented JSON, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, error: type[InputError], max_bytes: int = 256 << 20) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: The file.
+        error: What to raise when the file is missing, too large or not a JSON object.
+        max_bytes: Larger files are refused unread.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise error(f"{path} is larger than {max_bytes} bytes, which no file of its kind is.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise error(f"{path} is missing. Check the path, or make it again.") from missing
+    except (ValueError, OSError) as damaged:
+        raise error(f"{path} cannot be read ({damaged}). Make it again.") from damaged
+    if not isinstance(value, dict):
+        raise error(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")
+    return value

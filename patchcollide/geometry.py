@@ -1,0 +1,152 @@
+"""The geometry of sliding-window patches: identifiers, windows, locations."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from patchcollide.errors import GeometryError
+from patchcollide.shapes import Int64, UInt8, ndarray
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Square windows at a fixed stride over square images.
+
+    A window may be larger than the patch that is compared: the window is then averaged down in
+    blocks of ``factor`` x ``factor`` pixels. Because the stride is a multiple of ``factor``,
+    averaging the whole image first gives the same patches, which is how it is done.
+
+    The paper's text is ``PatchGrid(224, 32, 12, 32)``, the authors' released code
+    ``PatchGrid(256, 64, 12, 32)``; both have 17 x 17 positions.
+
+    Attributes:
+        image_size: Side of an image, in pixels.
+        window_size: Side of a window, in pixels of the image.
+        stride: Step between neighbouring windows, in pixels of the image.
+        patch_size: Side of a patch as it is compared, in pixels.
+
+    Raises:
+        GeometryError: If the windows do not cover the image to its border, or do not average
+            down to the patch in whole blocks.
+    """
+
+    image_size: int
+    window_size: int
+    stride: int
+    patch_size: int
+
+    def __post_init__(self) -> None:
+        if min(self.image_size, self.window_size, self.stride, self.patch_size) < 1:
+            raise GeometryError(f"All sizes of a patch grid must be at least 1, but found {self}.")
+        if self.window_size > self.image_size:
+            raise GeometryError(
+                f"A window of {self.window_size} pixels does not fit into an image of "
+                f"{self.image_size}. Set patches.window_px to at most images.size_px."
+            )
+        if (self.image_size - self.window_size) % self.stride:
+            raise GeometryError(
+                f"Windows of {self.window_size} pixels at stride {self.stride} leave the border of "
+                f"a {self.image_size}-pixel image uncovered. Choose patches.stride_px so that it "
+                f"divides {self.image_size - self.window_size}."
+            )
+        if self.stride > self.window_size:
+            raise GeometryError(
+                f"Windows of {self.window_size} pixels at stride {self.stride} leave gaps. Set "
+                "patches.stride_px to at most patches.window_px."
+            )
+        if self.window_size % self.patch_size or self.image_size % self.factor:
+            raise GeometryError(
+                f"A window of {self.window_size} pixels in a {self.image_size}-pixel image does "
+                f"not average down to patches of {self.patch_size} in whole blocks."
+            )
+        if self.stride % self.factor:
+            raise GeometryError(
+                f"A stride of {self.stride} is not a multiple of {self.factor}, by which windows "
+                "are averaged down. Choose another patches.stride_px."
+            )
+
+    @property
+    def factor(self) -> int:
+        """Side of the blocks that are averaged into one pixel of a patch."""
+        return self.window_size // self.patch_size
+
+    @property
+    def positions_per_side(self) -> int:
+        """Number of windows along one side of an image."""
+        return (self.image_size - self.window_size) // self.stride + 1
+
+    @property
+    def num_positions(self) -> int:
+        """Number of windows of one image."""
+        return self.positions_per_side**2
+
+    @property
+    def dimension(self) -> int:
+        """Length of a patch as a vector, three channels."""
+        return 3 * self.patch_size**2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the four sizes, for files."""
+        return {
+            "image_size": self.image_size,
+            "window_size": self.window_size,
+            "stride": self.stride,
+            "patch_size": self.patch_size,
+        }
+
+    def with_stride(self, stride: int) -> "PatchGrid":
+        """Returns the same grid at another stride, as queries may have."""
+        return PatchGrid(self.image_size, self.window_size, stride, self.patch_size)
+
+    def patch_ids(
+        self, images: Int64[ndarray, "n"], rows: Int64[ndarray, "n"], cols: Int64[ndarray, "n"]
+    ) -> Int64[ndarray, "n"]:
+        """Returns ``image * num_positions + row * positions_per_side + col``, 64-bit."""
+        return images * self.num_positions + rows * self.positions_per_side + cols
+
+    def locate(
+        self, ids: Int64[ndarray, "n"]
+    ) -> tuple[Int64[ndarray, "n"], Int64[ndarray, "n"], Int64[ndarray, "n"]]:
+        """Returns the images, rows and columns of patch ``ids``; inverse of :meth:`patch_ids`."""
+        images, positions = np.divmod(ids, self.num_positions)
+        rows, cols = np.divmod(positions, self.positions_per_side)
+        return images, rows, cols
+
+    def corners_px(self) -> Int64[ndarray, "positions 2"]:
+        """Returns the top-left corner (row, column) of each window, in pixels of the image."""
+        steps = self.stride * np.arange(self.positions_per_side, dtype=np.int64)
+        rows, cols = np.meshgrid(steps, steps, indexing="ij")
+        return np.stack([rows.ravel(), cols.ravel()], axis=1)
+
+    def overlap(self, first: Int64[ndarray, "n 2"], second: Int64[ndarray, "m 2"]) -> np.ndarray:
+        """Returns an (n, m) boolean table: do windows at these (row, column) share a pixel?"""
+        apart = np.abs(first[:, None] - second[None]) * self.stride
+        return (apart < self.window_size).all(axis=2)
+
+    def reduce(self, images: UInt8[ndarray, "n side side 3"]) -> UInt8[ndarray, "n small small 3"]:
+        """Averages blocks of ``factor`` x ``factor`` pixels, rounding half up; a view if 1."""
+        if self.factor == 1:
+            return images
+        n, side, f = len(images), self.image_size // self.factor, self.factor
+        sums = images.reshape(n, side, f, side, f, 3).sum(axis=(2, 4), dtype=np.uint32)
+        return ((2 * sums + f * f) // (2 * f * f)).astype(np.uint8)
+
+    def patches(
+        self, images: UInt8[ndarray, "n side side 3"]
+    ) -> UInt8[ndarray, "n rows cols size size 3"]:
+        """Returns all patches of ``images`` as a strided view, without copying a patch."""
+        size, step = self.patch_size, self.stride // self.factor
+        view = np.lib.stride_tricks.sliding_window_view(
+            self.reduce(images), (size, size), axis=(1, 2)
+        )
+        return np.moveaxis(view[:, ::step, ::step], 3, -1)
+
+    def canvas_windows(
+        self, images: UInt8[ndarray, "n side side 3"]
+    ) -> UInt8[ndarray, "n rows cols window window 3"]:
+        """Returns the full-resolution windows of ``images`` as a strided view."""
+        view = np.lib.stride_tricks.sliding_window_view(
+            images, (self.window_size, self.window_size), axis=(1, 2)
+        )
+        return np.moveaxis(view[:, :: self.stride, :: self.stride], 3, -1)

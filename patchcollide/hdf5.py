@@ -1,0 +1,152 @@
+"""HDF5 files as a contract with their readers: typed, versioned, whole, and free of links."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from patchcollide.errors import InputError
+from patchcollide.files import written_beside
+
+Attributes = Mapping[str, Any]
+
+
+def write_hdf5(
+    path: Path,
+    *,
+    encoding: str,
+    version: str,
+    datasets: Mapping[str, Any],
+    attributes: Attributes,
+) -> None:
+    """Writes arrays and lists of strings as contiguous datasets, whole or not at all.
+
+    Args:
+        path: The file; an older one is replaced.
+        encoding: What kind of file this is, written as ``encoding-type``.
+        version: Version of the layout, written as ``encoding-version``.
+        datasets: Name to NumPy array or list of strings.
+        attributes: Name to JSON value; anything but numbers and strings is written as JSON text.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    with written_beside(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+        _write_header(file, encoding, version, attributes)
+        for name, value in datasets.items():
+            if isinstance(value, list):
+                file.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            else:
+                file.create_dataset(name, data=np.asarray(value))
+
+
+def _write_header(file: Any, encoding: str, version: str, attributes: Attributes) -> None:
+    file.attrs["encoding-type"] = encoding
+    file.attrs["encoding-version"] = version
+    for name, value in attributes.items():
+        plain = isinstance(value, str | int | float)
+        file.attrs[name] = value if plain else json.dumps(value, sort_keys=True)
+
+
+class Hdf5Reader:
+    """A file opened for reading, of one encoding; every read checks kind, link and shape."""
+
+    def __init__(self, file: Any, path: Path, error: type[InputError]) -> None:
+        self._file = file
+        self._path = path
+        self._error = error
+
+    def attribute(self, name: str) -> Any:
+        """Returns an attribute; JSON text comes back as what it encodes."""
+        if name not in self._file.attrs:
+            raise self._error(f"{self._path} has no attribute '{name}'. Make the file again.")
+        value = self._file.attrs[name]
+        if isinstance(value, str) and value[:1] in '[{"':
+            return json.loads(value)
+        return value.item() if isinstance(value, np.generic) else value
+
+    def array(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+        """Reads dataset ``name``, which must have this type and shape (None: any length)."""
+        dataset = self._dataset(name, shape)
+        if dataset.dtype != np.dtype(dtype):
+            raise self._error(
+                f"{self._path}: '{name}' should be {np.dtype(dtype)}, but is {dataset.dtype}."
+            )
+        return np.asarray(dataset[()])
+
+    def strings(self, name: str) -> list[str]:
+        """Reads a one-dimensional dataset of strings."""
+        dataset = self._dataset(name, (None,))
+        if h5py.check_string_dtype(dataset.dtype) is None:
+            raise self._error(f"{self._path}: '{name}' should hold strings, not {dataset.dtype}.")
+        return [str(text) for text in dataset.asstr()[()]]
+
+    def memory_map(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.memmap:
+        """Maps a contiguous dataset into memory, read-only.
+
+        Raises:
+            InputError: Of the kind given to :func:`open_hdf5`, when the dataset is chunked,
+                filtered, stored elsewhere, or reaches beyond the end of the file.
+        """
+        dataset = self._dataset(name, shape)
+        offset = dataset.id.get_offset()
+        if offset is None or dataset.chunks or dataset.dtype != np.dtype(dtype):
+            raise self._error(
+                f"{self._path}: '{name}' should be a contiguous {np.dtype(dtype)} dataset without "
+                f"filters, but is {dataset.dtype}, chunks {dataset.chunks}. Make the file again."
+            )
+        if offset + dataset.nbytes > self._path.stat().st_size:
+            raise self._error(
+                f"{self._path} is truncated: '{name}' ends at byte {offset + dataset.nbytes}, the "
+                f"file at {self._path.stat().st_size}. Make the file again."
+            )
+        return np.memmap(self._path, dtype, mode="r", offset=offset, shape=dataset.shape)
+
+    def _dataset(self, name: str, shape: tuple[int | None, ...]) -> Any:
+        # External and soft links could point the reader at any file: only hard links are read.
+        link = self._file.get(name, getlink=True) if name in self._file.keys() else None  # noqa: SIM118
+        if not isinstance(link, h5py.HardLink):
+            raise self._error(f"{self._path} has no dataset '{name}'. Make the file again.")
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise self._error(f"{self._path}: '{name}' is not a dataset stored in the file itself.")
+        fits = len(shape) == dataset.ndim and all(
+            want in (None, have) for want, have in zip(shape, dataset.shape, strict=True)
+        )
+        if not fits:
+            raise self._error(
+                f"{self._path}: '{name}' should have shape {shape}, but has {dataset.shape}."
+            )
+        return dataset
+
+
+@contextlib.contextmanager
+def open_hdf5(
+    path: Path, *, encoding: str, version: str, error: type[InputError]
+) -> Iterator[Hdf5Reader]:
+    """Opens a file of one encoding for reading.
+
+    Args:
+        path: The file.
+        encoding: The ``encoding-type`` it must have.
+        version: The ``encoding-version`` it must have.
+        error: What to raise when it is missing, damaged, or of another kind or version.
+    """
+    if not path.is_file():
+        raise error(f"{path} is missing. Check the path, or make it again.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as damaged:
+        raise error(f"{path} is not a readable HDF5 file ({damaged}). Make it again.") from damaged
+    with file:
+        found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
+        if found != (encoding, version):
+            raise error(
+                f"{path} should be '{encoding}' version {version}, but is '{found[0]}' version "
+                f"{found[1]}. Make it again with this version of patchcollide."
+            )
+        yield Hdf5Reader(file, path, error)

@@ -1,0 +1,49 @@
+"""What a person at the terminal sees while work goes on: log lines, bars, the time left.
+
+The library itself is silent: the command line switches this on.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+logger = logging.getLogger("patchcollide")
+
+_console = Console(stderr=True, highlight=False)
+_bars_wanted = False
+
+
+class _LineHandler(logging.Handler):
+    """Prints log records as plain lines above a running bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        _console.print(prefix + self.format(record), markup=False, soft_wrap=True)
+
+
+def show(level: int) -> None:
+    """Prints log records from ``level`` on to standard error; bars too, up to ``INFO``."""
+    global _bars_wanted
+    _bars_wanted = level <= logging.INFO
+    logger.handlers = [_LineHandler()]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yields ``items``, with a bar and the time left when standard error is a terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_console,
+        transient=True,
+        disable=not (_bars_wanted and _console.is_terminal),
+    ) as progress:
+        yield from progress.track(items, total=total, description=label)

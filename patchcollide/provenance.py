@@ -1,0 +1,57 @@
+"""What a result came from: versions, digests and fingerprints."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide import __version__
+from patchcollide.shapes import Num, ndarray
+
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scipy", "faiss-cpu")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of patchcollide, Python and the libraries that decide a result."""
+    found = {"patchcollide": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(value: Any) -> str:
+    """Returns the SHA-256 of ``value`` as canonical JSON; equal values have equal fingerprints."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def array_digest(array: Num[ndarray, "..."]) -> str:
+    """Returns the SHA-256 of an array's type, shape and bytes."""
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(expected: Any, found: Any, where: str = "") -> list[str]:
+    """Lists where two JSON values differ, as ``key: found X, expected Y``."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        lines = []
+        for key in sorted(expected.keys() | found.keys()):
+            inner = f"{where}.{key}" if where else str(key)
+            lines += differences(expected.get(key), found.get(key), inner)
+        return lines
+    if expected == found:
+        return []
+    return [f"{where}: found {json.dumps(found)}, expected {json.dumps(expected)}"]
