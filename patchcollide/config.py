@@ -5,6 +5,7 @@ the ones of a demo and of the paper, and every output carries the ones it was ma
 """
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ class Section(BaseModel):
 class Images(Section):
     """How any picture becomes a square image; sources and targets alike."""
 
-    size_px: Count = 224
+    size_px: Annotated[int, Field(ge=8)] = 224
     fit: Literal["crop", "squash"] = "crop"
     max_pixels: Count = 100_000_000
 
@@ -90,7 +91,7 @@ class Objective(Section):
     """Weights of the terms that vertices minimise; see :mod:`patchcollide.losses`."""
 
     active: Weight = 1.0
-    inactive: Weight = 0.3
+    inactive: Weight = 1.0
     penalty: Literal["hinge", "absolute"] = "hinge"
     total_variation: Weight = 0.0
     diversity: Weight = 0.3
@@ -102,7 +103,7 @@ class Optimiser(Section):
 
     num_vertices: Annotated[int, Field(ge=1, le=64)] = 5
     steps: Count = 300
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     start_noise: Weight = 0.1
     check_every: Count = 25
@@ -110,7 +111,7 @@ class Optimiser(Section):
     validation_samples: Count = 64
     stop_success: Share = 1.0
     stop_probability: Share = 0.9
-    stop_distance: Weight = 4500.0
+    stop_distance: Weight = 5500.0
 
 
 class Evaluation(Section):
@@ -125,6 +126,7 @@ class Config(Section):
     """All settings."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    allow_same_image: bool = False
     images: Images = Images()
     patches: Patches = Patches()
     store: Store = Store()
@@ -182,6 +184,17 @@ def parse_config(values: dict[str, Any], where: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(map(_explain, error.errors()))) from None
+
+
+def overrides_of(config: Config) -> list[str]:
+    """Returns the ``section.key=value`` overrides that lead from the defaults to ``config``."""
+    lines = []
+    for name, value in config.model_dump(mode="json", exclude_defaults=True).items():
+        settings = value.items() if isinstance(value, dict) else [("", value)]
+        for key, setting in settings:
+            # JSON's notation of these values is also TOML's.
+            lines.append(f"{name}.{key}".rstrip(".") + f"={json.dumps(setting)}")
+    return lines
 
 
 def builtin_config(name: str) -> Path:

@@ -106,8 +106,8 @@ class PatchGrid:
         return images * self.num_positions + rows * self.positions_per_side + cols
 
     def locate(
-        self, ids: Int64[ndarray, "n"]
-    ) -> tuple[Int64[ndarray, "n"], Int64[ndarray, "n"], Int64[ndarray, "n"]]:
+        self, ids: Int64[ndarray, "..."]
+    ) -> tuple[Int64[ndarray, "..."], Int64[ndarray, "..."], Int64[ndarray, "..."]]:
         """Returns the images, rows and columns of patch ``ids``; inverse of :meth:`patch_ids`."""
         images, positions = np.divmod(ids, self.num_positions)
         rows, cols = np.divmod(positions, self.positions_per_side)
@@ -118,11 +118,6 @@ class PatchGrid:
         steps = self.stride * np.arange(self.positions_per_side, dtype=np.int64)
         rows, cols = np.meshgrid(steps, steps, indexing="ij")
         return np.stack([rows.ravel(), cols.ravel()], axis=1)
-
-    def overlap(self, first: Int64[ndarray, "n 2"], second: Int64[ndarray, "m 2"]) -> np.ndarray:
-        """Returns an (n, m) boolean table: do windows at these (row, column) share a pixel?"""
-        apart = np.abs(first[:, None] - second[None]) * self.stride
-        return (apart < self.window_size).all(axis=2)
 
     def reduce(self, images: UInt8[ndarray, "n side side 3"]) -> UInt8[ndarray, "n small small 3"]:
         """Averages blocks of ``factor`` x ``factor`` pixels, rounding half up; a view if 1."""

@@ -1,0 +1,85 @@
+"""The state of a search in a file, so that it can go on exactly where it stopped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.errors import RunError
+from patchcollide.hdf5 import open_hdf5, write_hdf5
+from patchcollide.shapes import Tensor
+
+ENCODING = "patchcollide-checkpoint"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file for the parameters, Adam's moments, the random generator and the history.
+
+    Attributes:
+        path: The file.
+        fingerprint: Of the run it belongs to; a file with another one is refused.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def save(
+        self,
+        parameter: Tensor,
+        adam: torch.optim.Adam,
+        generator: torch.Generator,
+        state: dict[str, Any],
+    ) -> None:
+        """Writes the state after a step, whole or not at all."""
+        moments = adam.state[parameter]
+        write_hdf5(
+            self.path,
+            encoding=ENCODING,
+            version=VERSION,
+            datasets={
+                "parameter": parameter.detach().cpu().numpy(),
+                "first_moment": moments["exp_avg"].cpu().numpy(),
+                "second_moment": moments["exp_avg_sq"].cpu().numpy(),
+                "generator": generator.get_state().numpy(),
+                "state": [json.dumps(state, allow_nan=False)],
+            },
+            attributes={"fingerprint": self.fingerprint, "adam_step": float(moments["step"])},
+        )
+
+    def load(
+        self, parameter: Tensor, adam: torch.optim.Adam, generator: torch.Generator
+    ) -> dict[str, Any] | None:
+        """Restores the state into the arguments; returns the rest, or None if there is no file.
+
+        Raises:
+            RunError: If the file is damaged or belongs to another run.
+        """
+        if not self.path.exists():
+            return None
+        shape = tuple(parameter.shape)
+        with open_hdf5(self.path, encoding=ENCODING, version=VERSION, error=RunError) as file:
+            if file.attribute("fingerprint") != self.fingerprint:
+                raise RunError(
+                    f"{self.path} is the state of another run. Remove {self.path.parent} to start "
+                    "again, or choose another --out."
+                )
+            values = {
+                name: torch.from_numpy(file.array(name, np.float32, shape)).to(parameter.device)
+                for name in ("parameter", "first_moment", "second_moment")
+            }
+            generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
+            adam_step = torch.tensor(float(file.attribute("adam_step")))
+            state: dict[str, Any] = json.loads(file.strings("state")[0])
+        with torch.no_grad():
+            parameter.copy_(values["parameter"])
+        adam.state[parameter] = {
+            "step": adam_step,
+            "exp_avg": values["first_moment"],
+            "exp_avg_sq": values["second_moment"],
+        }
+        return state

@@ -1,0 +1,172 @@
+"""The numbers of a table: how much of a polytope collides, how surely, and how far it reaches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+
+from patchcollide.config import Evaluation
+from patchcollide.losses import TargetFeatures, excess, pairwise_distances
+from patchcollide.networks import CollisionNetwork
+from patchcollide.polytope import (
+    combine,
+    round_to_8_bits,
+    seeded,
+    stick_breaking_weights,
+    uniform_weights,
+)
+from patchcollide.progress import track
+from patchcollide.shapes import Float, Tensor, UInt8, ndarray
+from patchcollide.store import PatchStore
+
+
+def evaluate_polytope(
+    network: CollisionNetwork,
+    *,
+    source: UInt8[ndarray, "height width 3"],
+    target: UInt8[ndarray, "height width 3"],
+    vertices: UInt8[ndarray, "vertices height width 3"],
+    unrounded: Float[ndarray, "vertices height width 3"],
+    settings: Evaluation,
+    seed: int,
+) -> dict[str, Any]:
+    """Measures the polytope between vertices.
+
+    The headline numbers are of images as a file holds them: 8-bit vertices, and samples between
+    them rounded to 8 bits. ``unrounded`` repeats them without any rounding.
+
+    Args:
+        network: The network under study.
+        source: As the network saw it.
+        target: As the network saw it; its class is what samples must get.
+        vertices: 8-bit images, as in the PNG files.
+        unrounded: The same before rounding, 0 to 255.
+        settings: How many samples.
+        seed: Decides the samples.
+
+    Returns:
+        The entries of ``summary.json`` that this measures. ``sample_probability_mean`` is the mean
+        probability of each sample's most probable class, as in the paper;
+        ``sample_class_probability_mean`` that of the target's class.
+    """
+    target_class, target_name, target_probability = network.top(target)
+    _, source_name, source_probability = network.top(source)
+    exact = as_batch(unrounded)
+    rounded = as_batch(vertices)
+    headline = _sample(network, rounded, target_class, settings, seed, uniform_weights, True)
+    sticks = _sample(network, rounded, target_class, settings, seed, stick_breaking_weights, True)
+    loose = _sample(network, exact, target_class, settings, seed, uniform_weights, False)
+    distances = pairwise_distances(rounded)
+    return {
+        "target_class": target_class,
+        "target_class_name": target_name,
+        "target_probability": target_probability,
+        "source_class_name": source_name,
+        "source_probability": source_probability,
+        "num_vertices": len(vertices),
+        **headline,
+        "success_rate_stick_breaking": sticks["success_rate"],
+        "sample_probability_mean_stick_breaking": sticks["sample_probability_mean"],
+        "vertex_distance_mean": _mean(distances),
+        "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
+        "unrounded": {**loose, "vertex_distance_mean": _mean(pairwise_distances(exact))},
+        "vertices": _describe_vertices(network, as_batch(target[None]), rounded),
+    }
+
+
+def as_batch(
+    images: UInt8[ndarray, "batch height width 3"] | Float[ndarray, "batch height width 3"],
+) -> Float[Tensor, "batch 3 height width"]:
+    """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def _mean(distances: Tensor) -> float:
+    return float(distances.mean()) if len(distances) else 0.0
+
+
+def _sample(
+    network: CollisionNetwork,
+    vertices: Float[Tensor, "vertices 3 height width"],
+    target_class: int,
+    settings: Evaluation,
+    seed: int,
+    draw: Callable[[int, int, torch.Generator], Tensor],
+    rounding: bool,
+) -> dict[str, Any]:
+    weights = draw(settings.num_samples, len(vertices), seeded(seed, 3))
+    hits, top, of_class = 0, 0.0, 0.0
+    for part in _batches(weights, settings.batch_size):
+        samples = combine(part, vertices)
+        samples = round_to_8_bits(samples) if rounding else samples
+        with torch.no_grad():
+            probabilities = network.probabilities(samples)
+        hits += int((probabilities.argmax(dim=1) == target_class).sum())
+        top += float(probabilities.amax(dim=1).sum())
+        of_class += float(probabilities[:, target_class].sum())
+    interval = binomtest(hits, len(weights)).proportion_ci(0.95, method="wilson")
+    return {
+        "num_samples": len(weights),
+        "success_rate": hits / len(weights),
+        "success_interval": [float(interval.low), float(interval.high)],
+        "sample_probability_mean": top / len(weights),
+        "sample_class_probability_mean": of_class / len(weights),
+    }
+
+
+def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:
+    parts = torch.split(weights, size)
+    return track(parts, "Sampling the polytope", len(parts))
+
+
+def _describe_vertices(
+    network: CollisionNetwork,
+    target: Float[Tensor, "1 3 height width"],
+    vertices: Float[Tensor, "vertices 3 height width"],
+) -> list[dict[str, Any]]:
+    """Class, probability and gaps of each vertex, in the units of the pre-activation."""
+    with torch.no_grad():
+        features = TargetFeatures.of(network(target).pre_activation[0], network.blind)
+        output = network(vertices)
+    probabilities = output.logits.softmax(dim=1)
+    gaps = (output.pre_activation - features.pre_activation)[:, features.active].abs()
+    blind = ~features.active
+    shown = excess(output.pre_activation, features)[:, blind].clamp(min=0)
+    described = []
+    for number in range(len(vertices)):
+        index = int(probabilities[number].argmax())
+        described.append(
+            {
+                "class": index,
+                "class_name": network.class_names[index] if network.class_names else str(index),
+                "probability": float(probabilities[number, index]),
+                "active_gap_mean": _or_zero(gaps[number], Tensor.mean),
+                "active_gap_max": _or_zero(gaps[number], Tensor.amax),
+                "inactive_violation_share": _or_zero((shown[number] > 0).float(), Tensor.mean),
+                "inactive_violation_max": _or_zero(shown[number], Tensor.amax),
+            }
+        )
+    return described
+
+
+def _or_zero(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> float:
+    return float(reduce(values)) if len(values) else 0.0
+
+
+def dataset_distance(store: PatchStore, num_pairs: int, seed: int) -> float | None:
+    """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
+
+    Pairs are of two different readable images; None if there are not two.
+    """
+    readable = np.flatnonzero(store.valid)
+    if len(readable) < 2:
+        return None
+    rng = np.random.default_rng([seed, 4])
+    total = 0.0
+    for _ in range(num_pairs):
+        first, second = rng.choice(readable, size=2, replace=False)
+        difference = store.image(int(first)).astype(np.float64) - store.image(int(second))
+        total += float(np.sqrt(np.square(difference).sum()))
+    return total / num_pairs

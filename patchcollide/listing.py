@@ -1,0 +1,146 @@
+"""Which pictures a folder holds, and which of them a store takes."""
+
+import hashlib
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from patchcollide.errors import ConfigError, ImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture's file.
+
+    Attributes:
+        path: Where to read it.
+        name: Its path relative to the folder it was found in, with ``/``; stores keep this.
+        label: Its class, which is the first folder of ``name``; empty in a flat folder.
+    """
+
+    path: Path
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What :func:`find_images` found.
+
+    Attributes:
+        files: Sorted by name.
+        num_links: Symbolic links, to pictures or folders, that were not followed.
+    """
+
+    files: tuple[ImageFile, ...]
+    num_links: int
+
+
+def find_images(folder: Path) -> Listing:
+    """Finds pictures in ``folder`` and below, by suffix.
+
+    Hidden files and folders are passed over, and symbolic links are counted but not followed:
+    a link may lead round in a circle, or bring the same picture into a store twice. Only
+    ``folder`` itself may be a link.
+
+    Raises:
+        ImageError: If ``folder`` is missing, is no folder, has a part that cannot be listed, or
+            holds no pictures.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise ImageError(f"Expected a folder of images, but {folder} {found}. Check the path.")
+    files, num_links, num_others = [], 0, 0
+    for place, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        num_links += sum(Path(place, name).is_symlink() for name in folders)
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.is_symlink():
+                # Of links to files, only those that look like pictures are missed by anyone.
+                num_links += path.suffix.lower() in SUFFIXES or not path.is_file()
+            elif path.suffix.lower() in SUFFIXES:
+                files.append(_image_file(path, folder))
+            else:
+                num_others += 1
+    if not files:
+        raise ImageError(
+            f"Expected images ({' '.join(sorted(SUFFIXES))}) in {folder} or its folders, but found "
+            f"none, only {num_others} other files and {num_links} symbolic links, which are not "
+            "followed. Check the path, or copy the images there."
+        )
+    return Listing(tuple(sorted(files, key=lambda file: file.name)), num_links)
+
+
+def sample_images(files: Sequence[ImageFile], fraction: float, seed: int) -> list[ImageFile]:
+    """Chooses ``floor(fraction * n)`` of the ``n`` files of each class.
+
+    A class's choice depends on its own files, its label and ``seed`` only, and a smaller
+    fraction's choice is part of a larger one's.
+
+    Args:
+        files: In any order.
+        fraction: Above 0, at most 1; taken as the decimal number it is written as.
+        seed: At least 0.
+
+    Returns:
+        The chosen files, sorted by name.
+
+    Raises:
+        ConfigError: If ``fraction`` is out of range.
+        ImageError: If no class is large enough to give a file.
+
+    Source:
+        Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019: the
+        patches are those of 10 % of each ImageNet class.
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(
+            f"Expected a fraction of images above 0 and at most 1, but found {fraction}. "
+            "Set store.fraction."
+        )
+    classes = defaultdict(list)
+    for file in sorted(files, key=lambda file: file.name):
+        classes[file.label].append(file)
+    chosen = []
+    for label, members in classes.items():
+        # As floats, 0.29 * 100 is less than 29.
+        count = math.floor(Fraction(str(fraction)) * len(members))
+        order = keyed_generator(seed, label).permutation(len(members))
+        chosen += [members[index] for index in order[:count]]
+    if not chosen:
+        sizes = sorted(len(members) for members in classes.values()) or [0]
+        raise ImageError(
+            f"A fraction of {fraction} of each class leaves no images: there are {len(classes)} "
+            f"classes with {sizes[0]} to {sizes[-1]} images each. Set store.fraction higher, or "
+            "give more images."
+        )
+    return sorted(chosen, key=lambda file: file.name)
+
+
+def keyed_generator(seed: int, key: str) -> np.random.Generator:
+    """Returns a random generator of its own for each ``seed`` and ``key``."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return np.random.default_rng(
+        np.random.SeedSequence(seed, spawn_key=(int.from_bytes(digest[:16]),))
+    )
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise ImageError(
+        f"{error.filename} cannot be listed ({error.strerror}). Make it readable, or move it away."
+    ) from error
+
+
+def _image_file(path: Path, folder: Path) -> ImageFile:
+    # Stores hold UTF-8, file systems any bytes.
+    name = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
+    return ImageFile(path, name, name.split("/")[0] if "/" in name else "")

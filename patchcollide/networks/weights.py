@@ -1,0 +1,144 @@
+"""Reading weight files without ever running what is in them."""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from patchcollide.errors import NetworkError
+from patchcollide.shapes import Tensor
+
+PICKLE_SUFFIXES = (".pth", ".pt")
+SAFETENSORS_SUFFIX = ".safetensors"
+
+# Training scripts often save the weights beside the optimiser's state, under one of these.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Reads named tensors from a ``.pth``, ``.pt`` or ``.safetensors`` file, onto the CPU.
+
+    A pickle is read with ``weights_only=True``: whatever is not a tensor or a plain container is
+    refused and nothing of the file is run. Weights below ``"state_dict"``, ``"model_state_dict"``
+    or ``"model"`` are found there.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name, in the file's order.
+
+    Raises:
+        NetworkError: If the file is missing, has another suffix, is damaged, or holds anything
+            that is not a tensor.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise NetworkError(
+            f"The weights file {path} is missing. network.weights is 'pretrained', 'random' or "
+            "the path of a .pth, .pt or .safetensors file."
+        )
+    if path.suffix in PICKLE_SUFFIXES:
+        return _tensors_only(_unpickle(path), path)
+    if path.suffix == SAFETENSORS_SUFFIX:
+        return _read_safetensors(path)
+    raise NetworkError(
+        f"The weights file {path} ends in '{path.suffix}', but a file of weights ends in .pth, "
+        ".pt (torch.save) or .safetensors. Save the network's state_dict() as one of them."
+    )
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str) -> None:
+    """Gives a module its weights, which must have exactly its names and shapes.
+
+    The tensors are cast to the module's types and become its own, without a copy where the type
+    is the same; a module on the meta device is filled so.
+
+    Args:
+        module: The module, changed in place.
+        state_dict: Tensors by name, in any order.
+        where: What holds them, for errors.
+
+    Raises:
+        NetworkError: If names are missing or left over, or a shape differs.
+    """
+    expected = module.state_dict()
+    problems = _mismatches(expected, state_dict)
+    if problems:
+        raise NetworkError(
+            f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}. Give a "
+            "state_dict() saved from the same architecture."
+        )
+    cast = {name: state_dict[name].to(tensor.dtype) for name, tensor in expected.items()}
+    module.load_state_dict(cast, assign=True)
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise NetworkError(f"The weights file {path} cannot be read: {error}.") from error
+    except pickle.UnpicklingError as error:
+        raise NetworkError(
+            f"The weights file {path} was refused: it holds Python objects, which could run code "
+            "when unpickled, or is damaged. Expected are tensors only: save "
+            "module.state_dict() with torch.save, or as .safetensors."
+        ) from error
+    except Exception as error:  # damaged pickles raise anything: EOFError, KeyError, RuntimeError
+        raise NetworkError(
+            f"The weights file {path} is damaged or not a PyTorch file "
+            f"({type(error).__name__}). Download or save it again."
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(safetensors.torch.load_file(path, device="cpu"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise NetworkError(
+            f"The weights file {path} is damaged or not a safetensors file ({error}). Download or "
+            "save it again."
+        ) from error
+
+
+def _tensors_only(value: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(wrapper), Mapping):
+            value = value[wrapper]
+            break
+    if not isinstance(value, Mapping):
+        raise NetworkError(
+            f"The weights file {path} should hold a dictionary of tensors by name, but holds a "
+            f"{type(value).__name__}. Save module.state_dict()."
+        )
+    others = [str(key) for key, tensor in value.items() if not isinstance(tensor, Tensor)]
+    if others or not value:
+        found = f"other values under {_listed(others)}" if others else "nothing"
+        raise NetworkError(
+            f"The weights file {path} should hold tensors by name, but holds {found}. Save "
+            "module.state_dict()."
+        )
+    return {str(key): tensor for key, tensor in value.items()}
+
+
+def _mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshapen = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    named = {"missing": missing, "not expected": unexpected, "of another shape": misshapen}
+    return [f"{what}: {_listed(names)}" for what, names in named.items() if names]
+
+
+def _listed(names: Iterable[str], limit: int = 4) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,210 @@
+"""The stages: from a folder of images to a finished run. One stage, one function, one path."""
+
+import logging
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from patchcollide.composition import optimise_run
+from patchcollide.config import Config, overrides_of
+from patchcollide.errors import ImageError, RunError
+from patchcollide.images import write_png
+from patchcollide.networks import CollisionNetwork, load_network
+from patchcollide.provenance import array_digest
+from patchcollide.report.writer import write_report
+from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
+from patchcollide.runs import SUMMARY_FILE, Run, open_run, start_run
+from patchcollide.search.ann import build_index
+from patchcollide.store import PatchStore
+from patchcollide.store_writer import write_store
+from patchcollide.summaries import record_costs, write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def index(config: Config, images: Path, out: Path) -> Path:
+    """Cuts a folder of images into a patch store and indexes it; does nothing when that is done.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``store`` and ``index``, and the seed.
+        images: A folder, as ``class/file`` or flat.
+        out: The store's folder.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the folder, the settings or what is in ``out`` do not allow it.
+        DiskFullError: If there is no room left; finished shards are kept.
+    """
+    store = write_store(config, images, out)
+    build_index(store, config.index, config.seed)
+    return out
+
+
+def retrieve(config: Config, source: Path, store_path: Path, out: Path) -> Path:
+    """Finds neighbours for every location of an image; writes them, and a contact sheet beside.
+
+    Args:
+        config: Sections ``images``, ``patches`` and ``retrieval``.
+        source: The image.
+        store_path: A store made by :func:`index`.
+        out: The HDF5 file to write; the contact sheet has the same name and ``.png``.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the image, the store or its index cannot be used.
+    """
+    if out.exists():
+        raise RunError(f"{out} is there already. Choose another --out, or remove it.")
+    retrieve_neighbours(config, source, [], open_store(config, store_path), out)
+    return out
+
+
+def collide(
+    config: Config, source: Path, target: Path, out: Path, store_path: Path | None = None
+) -> Path:
+    """Finds vertices that collide with a target, measures the polytope between them, and reports.
+
+    Interrupted at any point, the same call goes on from the last finished stage or checkpoint.
+
+    Args:
+        config: All settings.
+        source: The image whose look is kept.
+        target: The image whose features are matched.
+        out: The run's folder.
+        store_path: Where patches come from; None to vary pixels freely.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If an image, the network, the store or ``out`` cannot be used.
+        DivergedError: If the loss is infinite or not a number.
+        InterruptedWorkError: If the user stopped it; the state is kept.
+        DiskFullError: If there is no room left.
+    """
+    store = open_store(config, store_path) if store_path else None
+    network = load_network(config.network, config.seed)
+    pictures = {
+        "source": read_square(config, source, network.input_size),
+        "target": read_square(config, target, network.input_size),
+    }
+    _check_pair(config, pictures, source, target)
+    run = _start(config, network, pictures, {"source": source, "target": target}, store, out)
+    if run.finished:
+        logger.info("%s holds this run already: nothing to do.", out)
+        return out
+    _announce(config, network, pictures)
+    for name, picture in pictures.items():
+        write_png(run / f"{name}.png", picture)
+    neighbours = None
+    if store is not None:
+        with run.timed("retrieve"):
+            path = run / "neighbours.h5"
+            neighbours = retrieve_neighbours(config, source, [target], store, path)
+    if not (run / "vertices.h5").exists():
+        with run.timed("optimise"):
+            optimise_run(config, network, pictures, neighbours, run)
+    with run.timed("evaluate"):
+        write_summary(run, network, store)
+    record_costs(run)
+    with run.timed("report"):
+        write_report(run)
+    record_costs(run)
+    (run / "checkpoint.h5").unlink(missing_ok=True)
+    run.finish()
+    return out
+
+
+def evaluate(folder: Path) -> Path:
+    """Measures a finished run again, from its PNG files, and rewrites ``summary.json``.
+
+    Raises:
+        RunError: If the folder holds no finished run.
+        NetworkError: If its network cannot be had, or its weights are others now.
+    """
+    run = open_run(folder)
+    config = run.config
+    network = load_network(config.network, config.seed)
+    if network.digest != run.about["identity"]["network"]:
+        raise RunError(
+            f"{folder} was made with other weights of {network.name} than the ones here (digest "
+            f"{run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use those."
+        )
+    write_summary(run, network, store=None)
+    return run / SUMMARY_FILE
+
+
+def report(folder: Path) -> Path:
+    """Draws a finished run's figures and page again; returns the page's path."""
+    return write_report(open_run(folder))
+
+
+def _check_pair(
+    config: Config, pictures: dict[str, np.ndarray], source: Path, target: Path
+) -> None:
+    if config.allow_same_image:
+        return
+    if np.array_equal(pictures["source"], pictures["target"]):
+        raise ImageError(
+            f"Source {source} and target {target} are the same picture, so they collide already. "
+            "Choose two pictures, or repeat the paper's 'image with itself' with "
+            "--set allow_same_image=true."
+        )
+
+
+def _start(
+    config: Config,
+    network: CollisionNetwork,
+    pictures: dict[str, np.ndarray],
+    paths: dict[str, Path],
+    store: PatchStore | None,
+    out: Path,
+) -> Run:
+    kind = "patches" if store else "pixels"
+    inputs = {
+        **{name: str(path) for name, path in paths.items()},
+        "network": network.full_name,
+        "layer": network.layer,
+        "store": str(store.path) if store else None,
+        "parameterisation": kind,
+        "command": _command(config, paths, store, out),
+    }
+    identity = {
+        **{name: array_digest(picture) for name, picture in pictures.items()},
+        "network": network.digest,
+        "layer": network.layer,
+        "store": store.fingerprint if store else None,
+        "parameterisation": kind,
+    }
+    return start_run(out, config, inputs, identity)
+
+
+def _command(config: Config, paths: dict[str, Path], store: PatchStore | None, out: Path) -> str:
+    """Returns the command line that makes the run again."""
+    words = ["patchcollide", "collide"]
+    for name, path in paths.items():
+        words += [f"--{name}", str(path)]
+    words += ["--store", str(store.path)] if store else ["--pixels"]
+    words += ["--out", str(out)]
+    for override in overrides_of(config):
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def _announce(config: Config, network: CollisionNetwork, pictures: dict[str, np.ndarray]) -> None:
+    for name, picture in pictures.items():
+        _, class_name, probability = network.top(picture)
+        logger.info("%s: %s, %.3f by %s", name, class_name, probability, network.full_name)
+        if name == "target" and probability < config.network.min_confidence:
+            logger.warning(
+                "the target is not classified confidently: %s with probability %.3f, below "
+                "network.min_confidence = %g. A collision with it says little.",
+                class_name,
+                probability,
+                config.network.min_confidence,
+            )

@@ -1,0 +1,357 @@
+"""The figures of a run: vertices with their differences, neighbours, history.
+
+Pictures are drawn with a whole number of figure pixels for each of their own wherever they are
+shown at full size, so that what is printed is what the network saw. Equal inputs give equal bytes.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from patchcollide.files import written_beside
+from patchcollide.shapes import Float, Int64, UInt8, ndarray
+
+__all__ = ["caption", "draw_history", "write_contact_sheet", "write_figure"]
+
+_INK, _MUTED, _RULE, _MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
+# Okabe and Ito's colours, told apart by most colour-blind readers.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
+# Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
+_STYLE_NAMES = {_INK: "--ink", _MUTED: "--muted", _RULE: "--rule"} | {
+    colour: f"--series-{place}" for place, colour in enumerate(_SERIES, start=1)
+}
+_SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
+_FULL_SIZE_PX = 224
+_FULL_SIZE_IN = 1.12
+_LOSS_TERMS = {
+    "loss": "loss",
+    "active": "active",
+    "inactive": "inactive",
+    "unit": "unit",
+    "total_variation": "total variation",
+    "hull_active": "hull, active",
+    "hull_inactive": "hull, inactive",
+}
+_CHANCES = {
+    "probability": "vertices, probability",
+    "validation_probability": "hull, probability",
+    "validation_success": "hull, success",
+}
+_DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
+
+
+class _Sheet:
+    """A white sheet on which things are placed in pixels from its top left corner."""
+
+    def __init__(self, width: int, height: int, dpi: float) -> None:
+        # A hair more than the width: matplotlib cuts the product back to whole pixels.
+        self.figure = Figure(((width + 0.01) / dpi, (height + 0.01) / dpi), dpi, facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.width, self.height, self.dpi = width, height, dpi
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set_axis_off()
+
+    def picture(
+        self, image: np.ndarray, left: int, top: int, width: int, height: int, **options: Any
+    ) -> None:
+        """Places ``image``, resampled only if its size is not a divisor of the one asked for."""
+        extent = (left, left + width, top + height, top)
+        self.axes.imshow(
+            image, extent=extent, aspect="auto", interpolation="antialiased", **options
+        )
+
+    def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
+        """Writes ``text`` below and to the right of a point; dollars are not mathematics."""
+        options = {"color": _INK, "va": "top", **options}
+        self.axes.text(left, top, text, fontsize=points, parse_math=False, **options)
+
+    def write(self, path: Path) -> None:
+        """Writes the sheet as PNG, whole or not at all."""
+        with written_beside(path) as partial, warnings.catch_warnings():
+            # A class or file may be named in a script that the font lacks; boxes are shown.
+            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+            self.figure.savefig(partial, format="png", dpi=self.dpi, metadata={"Software": None})
+
+
+def caption(class_name: str, probability: float) -> str:
+    """Returns a class and its probability on two lines, the name cut if it is long."""
+    return f"{_cut(class_name, 24)}\n{probability:.3f}"
+
+
+def write_figure(
+    path: Path,
+    *,
+    source: UInt8[ndarray, "height width 3"],
+    target: UInt8[ndarray, "height width 3"],
+    vertices: UInt8[ndarray, "vertices height width 3"],
+    title: str,
+    captions: Sequence[str],
+) -> None:
+    """Writes source, target and vertices, and where each vertex differs from their mean.
+
+    The difference at a pixel is L2 over the three channels in the 0..255 scale, so at most 441.7;
+    all heat maps share one scale, from zero to the largest difference found.
+
+    Args:
+        path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
+        source: The source, RGB.
+        target: The target, RGB.
+        vertices: The vertices, RGB.
+        title: One line above all.
+        captions: One each for source, target and the vertices, in this order; see
+            :func:`caption`.
+
+    Raises:
+        ValueError: If the number of captions does not match.
+        DiskFullError: If there is no room left.
+    """
+    num_vertices, height, width = vertices.shape[:3]
+    if len(captions) != num_vertices + 2:
+        raise ValueError(f"Expected {num_vertices + 2} captions, but found {len(captions)}.")
+    scale = max(1, round(_FULL_SIZE_PX / width))
+    width, height = width * scale, height * scale
+    dpi = width / _FULL_SIZE_IN
+    margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
+    columns = [margin + place * (width + gap) for place in range(num_vertices + 1)]
+    tops = [margin + 4 * line, margin + 8 * line + height]
+    right = columns[-1] + width
+    sheet = _Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line + margin, dpi)
+    sheet.text(_cut(title, 26 * (num_vertices + 1)), margin, margin, points=9, weight="bold")
+    places = [(columns[0], tops[0]), (columns[0], tops[1])]
+    places += [(left, tops[0]) for left in columns[1:]]
+    labels = ["source", "target", *(f"vertex {number + 1}" for number in range(num_vertices))]
+    for image, (left, top), label, words in zip(
+        [source, target, *vertices], places, labels, captions, strict=True
+    ):
+        sheet.text(label, left, top - line, color=_MUTED)
+        sheet.picture(image, left, top, width, height)
+        sheet.text(_two_lines(words), left, top + height + line // 3, linespacing=1.15)
+    differences = _differences(vertices)
+    norm = Normalize(0, max(float(differences.max()), 1.0))
+    for left, difference in zip(columns[1:], differences, strict=True):
+        sheet.picture(difference, left, tops[1], width, height, cmap="magma", norm=norm)
+    words = "difference from the mean vertex at each pixel, L2 over RGB in 0..255"
+    sheet.text(
+        words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=_MUTED
+    )
+    _add_colour_bar(sheet, norm, right + gap, tops[1], height)
+    sheet.write(path)
+
+
+def write_contact_sheet(
+    path: Path,
+    *,
+    source: UInt8[ndarray, "side side 3"],
+    patches: UInt8[ndarray, "locations k height width 3"],
+    squared_distances: Int64[ndarray, "locations k"],
+    locations: Int64[ndarray, "locations 2"],
+    window_px: int,
+    num_locations: int = 12,
+    num_neighbours: int = 10,
+) -> None:
+    """Writes, for locations spread over the source, its window and the neighbours found there.
+
+    Args:
+        path: The PNG file to write.
+        source: The source, RGB.
+        patches: The neighbour patches of each location, nearest first, RGB.
+        squared_distances: Their squared L2 distances from the source's own patch, in the 0..255
+            scale; negative where there is no neighbour.
+        locations: Top left corners (row, column) of the windows, in pixels of the source.
+        window_px: Side of a window, in pixels of the source.
+        num_locations: How many locations to show, at most.
+        num_neighbours: How many neighbours of each to show, at most.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    chosen = _spread(locations, num_locations)
+    k = min(patches.shape[1], num_neighbours)
+    side = 128
+    dpi, gap, line = 200, 12, 24
+    columns = [gap + place * (side + gap) for place in range(k + 2)]
+    # The neighbours stand a little apart from what they are neighbours of.
+    columns[2:] = [left + 2 * gap for left in columns[2:]]
+    pitch = side + 2 * line
+    sheet = _Sheet(columns[-1] + side + gap, 2 * line + len(chosen) * pitch, dpi)
+    heads = ["location", "window", *(str(rank + 1) for rank in range(k))]
+    heads[2] = "neighbour 1"
+    for left, head in zip(columns, heads, strict=True):
+        sheet.text(head, left, gap, color=_MUTED)
+    for place, location in enumerate(chosen):
+        top = 2 * line + place * pitch
+        row, col = (int(corner) for corner in locations[location])
+        sheet.picture(source, columns[0], top, side, side)
+        _add_frame(sheet, columns[0], top, side / len(source), (row, col), window_px)
+        sheet.text(f"({row}, {col})", columns[0], top + side + 4, points=6, color=_MUTED)
+        window = source[row : row + window_px, col : col + window_px]
+        sheet.picture(window, columns[1], top, side, side)
+        for rank in range(k):
+            squared = int(squared_distances[location, rank])
+            if squared >= 0:
+                sheet.picture(patches[location, rank], columns[2 + rank], top, side, side)
+            words = f"{math.sqrt(squared):.0f}" if squared >= 0 else "none"
+            sheet.text(words, columns[2 + rank], top + side + 4, points=6)
+    sheet.write(path)
+
+
+def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
+    """Draws how an optimisation went as three charts: loss terms, probabilities, distances.
+
+    Args:
+        history: One mapping a step, with the columns of ``history.csv``; values that are missing,
+            empty or not finite are left out.
+
+    Returns:
+        Three ``<svg>`` elements for an HTML page, without references to anything outside. Their
+        colours follow the page's ``--ink``, ``--muted``, ``--rule`` and ``--series-1`` to
+        ``--series-7`` where it has them.
+    """
+    charts = (
+        ("losses", "Loss terms", _LOSS_TERMS),
+        ("chances", "Probability and success", _CHANCES),
+        ("distances", "Mean distance between vertices (L2)", _DISTANCES),
+    )
+    return "\n".join(_chart(history, *chart) for chart in charts)
+
+
+def _chart(
+    history: Sequence[Mapping[str, Any]], name: str, title: str, terms: Mapping[str, str]
+) -> str:
+    figure = Figure((4.2, 3.1), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    shown = []
+    for (key, label), colour in zip(terms.items(), _SERIES, strict=False):
+        steps, values = _series(history, key)
+        if not values.any():
+            continue
+        marker = "o" if key.startswith("validation") or len(steps) == 1 else ""
+        axes.plot(steps, values, color=colour, label=label, lw=1.3, marker=marker, ms=2.8)
+        shown.append(values)
+    if name == "losses":
+        _scale_losses(axes, shown)
+    elif shown:
+        axes.set_ylim(0, 1.03 if name == "chances" else None)
+    _style(axes, title, is_empty=not shown)
+    text = StringIO()
+    with mpl.rc_context(_SVG_SETTINGS):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(text, metadata=metadata)
+    return _for_html(text.getvalue(), name, f"{title} over the steps of the optimisation")
+
+
+def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
+    # The term that drives a unit down ends below zero, where a logarithm has nothing to show.
+    values = np.concatenate(shown) if shown else np.ones(1)
+    if (values > 0).all():
+        axes.set_yscale("log")
+    else:
+        size = np.abs(values[values != 0])
+        threshold = 10.0 ** math.floor(math.log10(float(np.quantile(size, 0.1))))
+        axes.set_yscale("symlog", linthresh=threshold)
+
+
+def _style(axes: Axes, title: str, *, is_empty: bool) -> None:
+    axes.set_title(title, fontsize=9, color=_INK, loc="left", weight="bold")
+    axes.set_xlabel("step", fontsize=8, color=_MUTED)
+    axes.tick_params(labelsize=8, labelcolor=_MUTED, color=_RULE, which="both")
+    axes.grid(True, color=_RULE, lw=0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+    if is_empty:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=_MUTED)
+    else:
+        place = {"loc": "upper left", "bbox_to_anchor": (0, -0.17), "borderaxespad": 0}
+        axes.legend(
+            ncols=3, fontsize=7.5, frameon=False, labelcolor=_INK, handlelength=1.2, **place
+        )
+
+
+def _for_html(svg: str, name: str, label: str) -> str:
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    # Several drawings share one page, and matplotlib numbers its elements anew in each.
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for colour, variable in _STYLE_NAMES.items():
+        svg = svg.replace(colour, f"var({variable}, {colour})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _series(
+    history: Sequence[Mapping[str, Any]], key: str
+) -> tuple[Float[ndarray, "n"], Float[ndarray, "n"]]:
+    pairs = [(float(row["step"]), _number(row.get(key))) for row in history]
+    kept = np.array([pair for pair in pairs if math.isfinite(pair[1])], dtype=np.float64)
+    return kept.reshape(-1, 2)[:, 0], kept.reshape(-1, 2)[:, 1]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _differences(
+    vertices: UInt8[ndarray, "vertices height width 3"],
+) -> Float[ndarray, "vertices height width"]:
+    values = vertices.astype(np.float64)
+    return np.asarray(np.linalg.norm(values - values.mean(axis=0), axis=-1))
+
+
+def _add_colour_bar(sheet: _Sheet, norm: Normalize, left: int, top: int, height: int) -> None:
+    width = round(0.09 * sheet.dpi)
+    bottom = 1 - (top + height) / sheet.height
+    place = (left / sheet.width, bottom, width / sheet.width, height / sheet.height)
+    bar = sheet.figure.colorbar(
+        ScalarMappable(norm, "magma"),
+        cax=sheet.figure.add_axes(place),
+        ticks=[norm.vmin, norm.vmax],
+    )
+    bar.ax.set_yticklabels([f"{norm.vmin:.0f}", f"{norm.vmax:.0f}"])
+    bar.ax.tick_params(labelsize=6.5, color=_INK, length=2, pad=2)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _add_frame(
+    sheet: _Sheet, left: int, top: int, scale: float, corner: tuple[int, int], window_px: int
+) -> None:
+    side = window_px * scale
+    place = (left + corner[1] * scale, top + corner[0] * scale)
+    for colour, width in (("white", 2.2), (_MARK, 1.1)):
+        sheet.axes.add_patch(Rectangle(place, side, side, fill=False, ec=colour, lw=width))
+
+
+def _spread(locations: Int64[ndarray, "locations 2"], num_locations: int) -> list[int]:
+    """Returns the locations nearest to the points of a coarse lattice over all of them."""
+    rows = max(1, math.isqrt(num_locations))
+    cols = math.ceil(num_locations / rows)
+    low, high = locations.min(axis=0), locations.max(axis=0)
+    chosen = []
+    for place in range(num_locations):
+        share = ((place // cols + 0.5) / rows, (place % cols + 0.5) / cols)
+        point = low + np.array(share) * (high - low)
+        chosen.append(int(np.square(locations - point).sum(axis=1).argmin()))
+    return list(dict.fromkeys(chosen))
+
+
+def _two_lines(text: str) -> str:
+    return "\n".join(_cut(line, 24) for line in text.splitlines()[:2])
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

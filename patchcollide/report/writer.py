@@ -1,0 +1,50 @@
+"""Draws a run's figure and writes its page."""
+
+from pathlib import Path
+
+from patchcollide.files import write_text
+from patchcollide.images import read_png
+from patchcollide.report.figures import caption, draw_history, write_figure
+from patchcollide.report.page import render_page
+from patchcollide.report.tables import comparison_rows
+from patchcollide.runs import Run, load_history, load_vertex_pngs
+from patchcollide.summaries import read_summary
+
+_IMAGES = ("source", "target", "figure", "neighbours")
+
+
+def write_report(run: Run) -> Path:
+    """Writes ``figure.png`` and ``report.html`` from the other files of a run.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+        DiskFullError: If there is no room left.
+    """
+    summary = read_summary(run)
+    vertices = load_vertex_pngs(run)
+    write_figure(
+        run / "figure.png",
+        source=read_png(run / "source.png"),
+        target=read_png(run / "target.png"),
+        vertices=vertices,
+        title=f"{summary['network']}, {summary['layer']}: features of the target, not its look",
+        captions=[
+            caption(summary["source_class_name"], summary["source_probability"]),
+            caption(summary["target_class_name"], summary["target_probability"]),
+            *(caption(v["class_name"], v["probability"]) for v in summary["vertices"]),
+        ],
+    )
+    names = [*_IMAGES, *(f"vertex-{number}" for number in range(len(vertices)))]
+    page = render_page(
+        summary=summary,
+        config=run.about["config"],
+        images={n: (run / f"{n}.png").read_bytes() for n in names if (run / f"{n}.png").exists()},
+        history_svg=draw_history(load_history(run)),
+        comparison=comparison_rows(summary),
+        command=str(run.inputs["command"]),
+    )
+    write_text(run / "report.html", page)
+    return run / "report.html"

@@ -1,0 +1,245 @@
+"""A run's folder: what is in it, which run it belongs to, and how it comes to be whole.
+
+Work goes on in ``RUN.partial``, which is renamed to ``RUN`` when everything is there. The same
+command finds what was finished and goes on; another one is refused.
+"""
+
+import contextlib
+import csv
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.config import Config, parse_config
+from patchcollide.errors import RunError
+from patchcollide.files import partial_path, read_json, write_json, written_beside
+from patchcollide.hdf5 import open_hdf5, write_hdf5
+from patchcollide.images import read_png, write_png
+from patchcollide.provenance import differences, fingerprint, versions
+from patchcollide.shapes import Float32, UInt8, ndarray
+
+logger = logging.getLogger(__name__)
+
+ENCODING = "patchcollide-run"
+VERTICES_ENCODING = "patchcollide-vertices"
+VERSION = "1"
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+_SECONDS_FILE = "seconds.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, finished or not.
+
+    Attributes:
+        folder: Where its files are now.
+        final: Where they will be when it is finished.
+        about: What ``config.json`` holds.
+    """
+
+    folder: Path
+    final: Path
+    about: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its files are there."""
+        return self.folder == self.final
+
+    @property
+    def fingerprint(self) -> str:
+        """Decided by the settings and the inputs' contents; the same for the same run."""
+        return str(self.about["fingerprint"])
+
+    @property
+    def config(self) -> Config:
+        """The settings the run was made with."""
+        return parse_config(self.about["config"], str(self.folder / CONFIG_FILE))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Source, target, network, store: paths and digests."""
+        return dict(self.about["inputs"])
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time the block takes to that of a stage, also when it is cut off."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds()
+            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - started
+            write_json(self / _SECONDS_FILE, spent)
+
+    def seconds(self) -> dict[str, float]:
+        """Returns the time each stage took, over all attempts."""
+        path = self / _SECONDS_FILE
+        return read_json(path, error=RunError) if path.exists() else {}
+
+    def finish(self) -> "Run":
+        """Renames the folder to its final name; everything must be in it."""
+        (self / _SECONDS_FILE).unlink(missing_ok=True)
+        self.folder.replace(self.final)
+        return Run(self.final, self.final, self.about)
+
+
+def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[str, Any]) -> Run:
+    """Opens the folder of a run, new, begun or finished.
+
+    Args:
+        out: The run's folder.
+        config: All settings; they are part of its fingerprint.
+        inputs: What it is made from, for people: written into ``config.json``.
+        identity: Digests of the inputs' contents: part of its fingerprint.
+
+    Raises:
+        RunError: If the folder, or what was begun beside it, holds something else.
+    """
+    settings = config.model_dump(mode="json")
+    made_from = {"config": settings, "identity": identity}
+    about = {
+        "encoding-type": ENCODING,
+        "encoding-version": VERSION,
+        "fingerprint": fingerprint(made_from),
+        **made_from,
+        "inputs": inputs,
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    partial = partial_path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        return _same_run(out, out, about, f"Choose another --out than {out}, or remove it.")
+    if (partial / CONFIG_FILE).exists():
+        how = f"Remove {partial} to start again, or choose another --out."
+        run = _same_run(partial, out, about, how)
+        logger.info("Going on with what was begun in %s.", partial)
+        return run
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / CONFIG_FILE, about)
+    return Run(partial, out, about)
+
+
+def open_run(folder: Path) -> Run:
+    """Opens a finished run.
+
+    Raises:
+        RunError: If there is none, or it is of another version.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        begun = partial_path(folder)
+        hint = (
+            f"It was begun in {begun} but not finished: run the same `patchcollide collide` again."
+            if begun.exists()
+            else "Check the path, or make a run with `patchcollide collide`."
+        )
+        raise RunError(f"{folder} is not a run: it holds no {CONFIG_FILE}. {hint}")
+    about = read_json(folder / CONFIG_FILE, error=RunError)
+    found = (about.get("encoding-type"), about.get("encoding-version"))
+    if found != (ENCODING, VERSION):
+        raise RunError(
+            f"{folder / CONFIG_FILE} should be '{ENCODING}' version {VERSION}, but is "
+            f"'{found[0]}' version {found[1]}. Make the run again with this version."
+        )
+    return Run(folder, folder, about)
+
+
+def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run:
+    try:
+        found = open_run(folder).about
+    except RunError as error:
+        raise RunError(f"{folder} is there already and is not this run: {error} {how}") from None
+    if found["fingerprint"] != about["fingerprint"]:
+        changed = [
+            *differences(about["config"], found["config"]),
+            *differences(about["identity"], found["identity"]),
+        ]
+        raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
+    return Run(folder, final, found)
+
+
+def save_vertices(
+    run: Run, vertices: Float32[ndarray, "vertices height width 3"], state: dict[str, Any]
+) -> None:
+    """Writes ``vertices.h5`` and ``vertex-0.png`` ...
+
+    Args:
+        run: Where to.
+        vertices: Images in 0..255, unrounded.
+        state: ``steps`` and ``stopped_because``, kept with them.
+    """
+    for number, vertex in enumerate(vertices):
+        write_png(run / f"vertex-{number}.png", np.rint(vertex).astype(np.uint8))
+    write_hdf5(
+        run / "vertices.h5",
+        encoding=VERTICES_ENCODING,
+        version=VERSION,
+        datasets={"vertices": vertices},
+        attributes={
+            **state,
+            "fingerprint": run.fingerprint,
+            "settings": run.about["config"],
+            "inputs": run.inputs,
+            "seed": run.about["seed"],
+            "versions": versions(),
+        },
+    )
+
+
+def load_vertices(
+    run: Run,
+) -> tuple[Float32[ndarray, "vertices height width 3"], dict[str, Any]]:
+    """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
+
+    Raises:
+        RunError: If it is missing, damaged, or of another run.
+    """
+    path = run / "vertices.h5"
+    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
+        if file.attribute("fingerprint") != run.fingerprint:
+            raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
+        state = {name: file.attribute(name) for name in ("steps", "stopped_because")}
+        return file.array("vertices", np.float32, (None, None, None, 3)), state
+
+
+def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width 3"]:
+    """Reads ``vertex-0.png`` ..., which is all that is needed to check a collision.
+
+    Raises:
+        RunError: If there is none.
+    """
+    paths: list[Path] = []
+    while (path := run / f"vertex-{len(paths)}.png").exists():
+        paths.append(path)
+    if not paths:
+        raise RunError(f"{run.folder} holds no vertex-0.png. Make the run again.")
+    return np.stack([read_png(path) for path in paths])
+
+
+def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
+    """Writes ``history.csv``: one row a step, empty where a column was not measured."""
+    with (
+        written_beside(run / "history.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=columns, restval="")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def load_history(run: Run) -> list[dict[str, float]]:
+    """Reads ``history.csv``; what was not measured is left out of a row."""
+    with (run / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]

@@ -1,0 +1,175 @@
+"""The patch store: images in HDF5 shards, of which every window is a patch.
+
+A store is a folder with ``manifest.json`` and ``shard-00000.h5`` ... At stride 12 each pixel lies
+in seven windows, so keeping images rather than patches makes a store six times smaller; a shard's
+images are one contiguous dataset that is memory-mapped, and its patches are views into that map.
+Patch identifiers are those of :class:`patchcollide.geometry.PatchGrid` and never change: an image
+that could not be read keeps its number and is marked invalid.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.errors import GeometryError, StoreError
+from patchcollide.files import read_json
+from patchcollide.geometry import PatchGrid
+from patchcollide.hdf5 import open_hdf5
+from patchcollide.leak_guard import THUMBNAIL_SIZE
+from patchcollide.shapes import Bool, Int64, UInt8, ndarray
+
+ENCODING = "patchcollide-store"
+SHARD_ENCODING = "patchcollide-shard"
+VERSION = "1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of a store's images, mapped into memory.
+
+    Attributes:
+        first_image: Number of its first image.
+        images: The pixels, RGB, read-only.
+        valid: Which of them could be read.
+        names: Where each came from, relative to the folder that was indexed.
+        thumbnails: Mean colours of 8 x 8 blocks of each image.
+        digests: SHA-256 of each image's pixels, as hexadecimal text.
+    """
+
+    first_image: int
+    images: UInt8[ndarray, "n side side 3"]
+    valid: Bool[ndarray, "n"]
+    names: list[str]
+    thumbnails: UInt8[ndarray, "n 8 8 3"]
+    digests: list[str]
+
+
+class PatchStore:
+    """A finished store, opened for reading."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], shards: Sequence[Shard]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.shards = tuple(shards)
+        self.grid = PatchGrid(**manifest["grid"])
+        self.fingerprint: str = manifest["fingerprint"]
+        self.num_images = sum(len(shard.images) for shard in shards)
+        self.num_patches = self.num_images * self.grid.num_positions
+        self.valid = np.concatenate([shard.valid for shard in shards])
+        self.names = [name for shard in shards for name in shard.names]
+        self._first_images = np.array([shard.first_image for shard in shards], dtype=np.int64)
+
+    @classmethod
+    def open(cls, path: Path) -> "PatchStore":
+        """Opens the store in folder ``path``.
+
+        Raises:
+            StoreError: If there is none, or it is damaged or of another version.
+        """
+        if not (path / MANIFEST).is_file():
+            raise StoreError(
+                f"{path} is not a patch store: it holds no {MANIFEST}. Check the path, or make a "
+                f"store with `patchcollide index IMAGES --out {path}`."
+            )
+        manifest = read_json(path / MANIFEST, error=StoreError)
+        found = (manifest.get("encoding-type"), manifest.get("encoding-version"))
+        if found != (ENCODING, VERSION):
+            raise StoreError(
+                f"{path / MANIFEST} should be '{ENCODING}' version {VERSION}, but is '{found[0]}' "
+                f"version {found[1]}. Index the images again with this version of patchcollide."
+            )
+        try:
+            side = PatchGrid(**manifest["grid"]).image_size
+            shards = [_open_shard(path, side, entry) for entry in manifest["shards"]]
+            return cls(path, manifest, shards)
+        except (KeyError, TypeError, ValueError, GeometryError) as error:
+            raise StoreError(
+                f"{path / MANIFEST} is damaged ({error}). Index the images again."
+            ) from error
+
+    def require_grid(self, grid: PatchGrid, where: str) -> None:
+        """Raises :class:`StoreError` if the store was cut with another geometry than ``grid``."""
+        if self.grid != grid:
+            raise StoreError(
+                f"{self.path} was cut with {self.grid}, but {where} asks for {grid}. Change the "
+                "settings in sections images and patches, or index the images again."
+            )
+
+    def require_valid_images(self) -> None:
+        """Raises :class:`StoreError` if no image of the store could be read."""
+        if not self.valid.any():
+            reasons = {entry["reason"] for entry in self.manifest["invalid"][:3]}
+            raise StoreError(
+                f"None of the {self.num_images} images of {self.path} could be read, for example: "
+                f"{'; '.join(sorted(reasons))} Check the folder that was indexed."
+            )
+
+    def blocks(self, size: int) -> Iterator[tuple[int, UInt8[ndarray, "n side side 3"]]]:
+        """Yields all images in order, at most ``size`` at a time, with the number of the first."""
+        for shard in self.shards:
+            for start in range(0, len(shard.images), size):
+                yield shard.first_image + start, shard.images[start : start + size]
+
+    def image(self, number: int) -> UInt8[ndarray, "side side 3"]:
+        """Returns image ``number``."""
+        shard = self.shards[int(np.searchsorted(self._first_images, number, side="right")) - 1]
+        return np.asarray(shard.images[number - shard.first_image])
+
+    def thumbnails(self) -> UInt8[ndarray, "n 8 8 3"]:
+        """Returns the mean colours of 8 x 8 blocks of each image."""
+        return np.concatenate([shard.thumbnails for shard in self.shards])
+
+    def patches(self, ids: Int64[ndarray, "n"]) -> UInt8[ndarray, "n size size 3"]:
+        """Returns the patches with these identifiers, as they are compared."""
+        size = self.grid.patch_size
+        return self._gather(ids, np.empty((len(ids), size, size, 3), np.uint8), PatchGrid.patches)
+
+    def windows(self, ids: Int64[ndarray, "n"]) -> UInt8[ndarray, "n window window 3"]:
+        """Returns the windows behind these identifiers, in the image's full resolution."""
+        size = self.grid.window_size
+        out = np.empty((len(ids), size, size, 3), np.uint8)
+        return self._gather(ids, out, PatchGrid.canvas_windows)
+
+    def _gather(self, ids: np.ndarray, out: np.ndarray, view: Any) -> np.ndarray:
+        if len(ids) and (ids.min() < 0 or ids.max() >= self.num_patches):
+            raise StoreError(
+                f"{self.path} holds patches 0 to {self.num_patches - 1}, but {ids.min()} to "
+                f"{ids.max()} were asked for."
+            )
+        images, rows, cols = self.grid.locate(ids)
+        of_shard = np.searchsorted(self._first_images, images, side="right") - 1
+        for number in np.unique(of_shard):
+            shard, mask = self.shards[number], of_shard == number
+            local = images[mask] - shard.first_image
+            if self.grid.factor == 1:
+                # The view copies nothing but the patches asked for.
+                out[mask] = view(self.grid, shard.images)[local, rows[mask], cols[mask]]
+            else:
+                needed, inverse = np.unique(local, return_inverse=True)
+                small = view(self.grid, np.asarray(shard.images[needed]))
+                out[mask] = small[inverse, rows[mask], cols[mask]]
+        return out
+
+
+def _open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
+    name = entry["file"]
+    if Path(name).name != name:
+        raise StoreError(f"{folder / MANIFEST} names a shard outside its folder: {name!r}.")
+    with open_hdf5(
+        folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
+    ) as file:
+        count = entry["num_images"]
+        return Shard(
+            first_image=entry["first_image"],
+            images=file.memory_map("images", np.uint8, (count, side, side, 3)),
+            valid=file.array("valid", np.bool_, (count,)),
+            names=file.strings("names"),
+            thumbnails=file.array(
+                "thumbnails", np.uint8, (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+            ),
+            digests=file.strings("digests"),
+        )

@@ -1,0 +1,104 @@
+"""``summary.json``: what a run found, in numbers."""
+
+import resource
+import sys
+from typing import Any
+
+from patchcollide.errors import RunError
+from patchcollide.evaluation import dataset_distance, evaluate_polytope
+from patchcollide.files import read_json, write_json
+from patchcollide.images import read_png
+from patchcollide.neighbours import Neighbours
+from patchcollide.networks import CollisionNetwork
+from patchcollide.provenance import versions
+from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
+from patchcollide.store import PatchStore
+
+
+def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None) -> None:
+    """Measures a run from its files and writes ``summary.json``.
+
+    Args:
+        run: Its PNG files, ``vertices.h5`` and ``config.json`` are read.
+        network: The network it was made with.
+        store: For the mean distance of the data set's images; without one, that distance and the
+            costs are kept from the summary that is there.
+
+    Raises:
+        RunError: If a file is missing or belongs to another run.
+    """
+    config = run.config
+    unrounded, state = load_vertices(run)
+    before = read_summary(run) if (run / SUMMARY_FILE).exists() else {}
+    measured = evaluate_polytope(
+        network,
+        source=read_png(run / "source.png"),
+        target=read_png(run / "target.png"),
+        vertices=load_vertex_pngs(run),
+        unrounded=unrounded,
+        settings=config.evaluation,
+        seed=config.seed,
+    )
+    distance = before.get("dataset_distance_mean")
+    if store is not None:
+        distance = dataset_distance(store, config.evaluation.dataset_pairs, config.seed)
+    inputs = run.inputs
+    write_json(
+        run / SUMMARY_FILE,
+        {
+            "source": inputs["source"],
+            "target": inputs["target"],
+            "network": network.full_name,
+            "layer": network.layer,
+            "parameterisation": inputs["parameterisation"],
+            **measured,
+            "dataset_distance_mean": distance,
+            **state,
+            "neighbours": _omissions(run),
+            "seconds": before.get("seconds", {}),
+            "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
+            "seed": config.seed,
+            "fingerprint": run.fingerprint,
+            "versions": versions(),
+        },
+    )
+
+
+def read_summary(run: Run) -> dict[str, Any]:
+    """Reads ``summary.json``; RunError if it is missing or damaged."""
+    return read_json(run / SUMMARY_FILE, error=RunError)
+
+
+def record_costs(run: Run) -> None:
+    """Writes the time and memory spent so far into ``summary.json``."""
+    costs = {"seconds": run.seconds(), "peak_memory_bytes": _peak_memory_bytes()}
+    write_json(run / SUMMARY_FILE, {**read_summary(run), **costs})
+
+
+def _omissions(run: Run) -> dict[str, int] | None:
+    path = run / "neighbours.h5"
+    return vars(Neighbours.load(path).omissions) if path.exists() else None
+
+
+def _peak_memory_bytes() -> int:
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns the numbers a person looks for first, as names and text."""
+    low, high = summary["success_interval"]
+    dataset = summary["dataset_distance_mean"]
+    share = (
+        f" ({summary['vertex_distance_mean'] / dataset:.1%} of the data set's)" if dataset else ""
+    )
+    return [
+        ("target", f"{summary['target_class_name']}, {summary['target_probability']:.3f}"),
+        ("samples in the target's class", f"{summary['success_rate']:.2%} ({low:.2%}..{high:.2%})"),
+        ("mean probability of samples", f"{summary['sample_probability_mean']:.3f}"),
+        ("mean distance between vertices", f"{summary['vertex_distance_mean']:.0f}{share}"),
+        ("steps", f"{summary['steps']}: {summary['stopped_because']}"),
+        ("seconds", f"{sum(summary['seconds'].values()):.0f}"),
+        ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GB"),
+    ]
