@@ -72,9 +72,14 @@ class Checkpoint:
                 name: torch.from_numpy(file.array(name, np.float32, shape)).to(parameter.device)
                 for name in ("parameter", "first_moment", "second_moment")
             }
-            generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
-            adam_step = torch.tensor(float(file.attribute("adam_step")))
-            state: dict[str, Any] = json.loads(file.strings("state")[0])
+            try:
+                generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
+                adam_step = torch.tensor(float(file.attribute("adam_step")))
+                state: dict[str, Any] = json.loads(file.strings("state")[0])
+            except (IndexError, OSError, RuntimeError, TypeError, ValueError) as damaged:
+                raise RunError(
+                    f"{self.path} is damaged ({damaged}). Remove it to start again."
+                ) from damaged
         with torch.no_grad():
             parameter.copy_(values["parameter"])
         adam.state[parameter] = {

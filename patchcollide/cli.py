@@ -96,10 +96,11 @@ def _settings(path: Path | None, overrides: list[str] | None, options: dict[str,
     return load_config(path, [*(overrides or []), *given])
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"patchcollide {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -150,11 +150,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _geometry_fits(self) -> "Config":
+        # pydantic reports ValueErrors together with the place they come from.
         try:
-            self.grid.with_stride(self.retrieval.query_stride_px)
+            grid = self.grid
         except GeometryError as error:
-            # pydantic reports ValueErrors together with the place they come from.
             raise ValueError(str(error)) from error
+        try:
+            grid.with_stride(self.retrieval.query_stride_px)
+        except GeometryError as error:
+            # Queries only have another stride.
+            text = str(error).replace("patches.stride_px", "retrieval.query_stride_px")
+            raise ValueError(text) from error
         return self
 
 
@@ -171,11 +177,11 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
             of range.
     """
     values = _read_toml(path) if path else {}
-    where = str(path) if path else "the settings"
+    where = [str(path or "the defaults")]
     for override in overrides:
         _apply(values, override)
-        where = f"{path or 'the defaults'} with --set {override}"
-    return parse_config(values, where)
+        where.append(f"--set {override}")
+    return parse_config(values, " ".join(where))
 
 
 def parse_config(values: dict[str, Any], where: str) -> Config:
@@ -192,8 +198,9 @@ def overrides_of(config: Config) -> list[str]:
     for name, value in config.model_dump(mode="json", exclude_defaults=True).items():
         settings = value.items() if isinstance(value, dict) else [("", value)]
         for key, setting in settings:
-            # JSON's notation of these values is also TOML's.
-            lines.append(f"{name}.{key}".rstrip(".") + f"={json.dumps(setting)}")
+            # JSON's notation of these values is also TOML's, but for two kinds of escapes.
+            text = json.dumps(setting, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{name}.{key}".rstrip(".") + f"={text}")
     return lines
 
 
@@ -209,7 +216,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Check the path given to --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"{path} is not a readable TOML file: {error}.") from error
 
 
@@ -229,9 +236,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # Beside its own errors, numbers of 5,000 digits.
         return text
+    return found["value"] if len(found) == 1 else text
 
 
 def _explain(problem: Any) -> str:

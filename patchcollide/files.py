@@ -27,7 +27,7 @@ def disk_full_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # HDF5 reports its write errors as text, with or without the number.
+        # FAISS reports its write errors as text, without the number.
         text = str(error)
         number = getattr(error, "errno", None)
         if number in _NO_ROOM or any(os.strerror(code) in text for code in _NO_ROOM):
@@ -46,10 +46,10 @@ def written_beside(path: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: If there is no room left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
         with disk_full_explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -84,7 +84,7 @@ def read_json(path: Path, *, error: type[InputError], max_bytes: int = 256 << 20
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as missing:
         raise error(f"{path} is missing. Check the path, or make it again.") from missing
-    except (ValueError, OSError) as damaged:
+    except (ValueError, OSError, RecursionError) as damaged:
         raise error(f"{path} cannot be read ({damaged}). Make it again.") from damaged
     if not isinstance(value, dict):
         raise error(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")

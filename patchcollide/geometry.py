@@ -103,7 +103,7 @@ class PatchGrid:
         self, images: Int64[ndarray, "n"], rows: Int64[ndarray, "n"], cols: Int64[ndarray, "n"]
     ) -> Int64[ndarray, "n"]:
         """Returns ``image * num_positions + row * positions_per_side + col``, 64-bit."""
-        return images * self.num_positions + rows * self.positions_per_side + cols
+        return np.asarray(images * self.num_positions + rows * self.positions_per_side + cols)
 
     def locate(
         self, ids: Int64[ndarray, "..."]
@@ -125,7 +125,7 @@ class PatchGrid:
             return images
         n, side, f = len(images), self.image_size // self.factor, self.factor
         sums = images.reshape(n, side, f, side, f, 3).sum(axis=(2, 4), dtype=np.uint32)
-        return ((2 * sums + f * f) // (2 * f * f)).astype(np.uint8)
+        return np.asarray(((2 * sums + f * f) // (2 * f * f)).astype(np.uint8))
 
     def patches(
         self, images: UInt8[ndarray, "n side side 3"]

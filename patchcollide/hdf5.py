@@ -1,6 +1,7 @@
 """HDF5 files as a contract with their readers: typed, versioned, whole, and free of links."""
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def write_hdf5(
     Raises:
         DiskFullError: If there is no room left.
     """
-    with written_beside(path) as partial, h5py.File(partial, "w", libver="v110") as file:
+    with written_beside(path) as partial, _new_file(partial) as file:
         _write_header(file, encoding, version, attributes)
         for name, value in datasets.items():
             if isinstance(value, list):
@@ -44,12 +45,52 @@ def write_hdf5(
                 file.create_dataset(name, data=np.asarray(value))
 
 
+class _Sink(io.FileIO):
+    """A file whose errors HDF5 never hears of: a full disk makes it crash the whole process."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        with self._noted():
+            while rest and not self.error:
+                rest = rest[super().write(rest) :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._noted():
+            super().truncate(size)
+        return self.tell() if size is None else size
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Any]:
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", libver="v110") as file:
+                yield file
+        finally:
+            if sink.error:
+                raise sink.error
+
+
 def _write_header(file: Any, encoding: str, version: str, attributes: Attributes) -> None:
     file.attrs["encoding-type"] = encoding
     file.attrs["encoding-version"] = version
     for name, value in attributes.items():
-        plain = isinstance(value, str | int | float)
+        plain = isinstance(value, int | float) or (isinstance(value, str) and not _is_json(value))
         file.attrs[name] = value if plain else json.dumps(value, sort_keys=True)
+
+
+def _is_json(text: str) -> bool:
+    return text == "null" or text.startswith(("[", "{", '"'))
 
 
 class Hdf5Reader:
@@ -64,9 +105,10 @@ class Hdf5Reader:
         """Returns an attribute; JSON text comes back as what it encodes."""
         if name not in self._file.attrs:
             raise self._error(f"{self._path} has no attribute '{name}'. Make the file again.")
-        value = self._file.attrs[name]
-        if isinstance(value, str) and value[:1] in '[{"':
-            return json.loads(value)
+        with self._explained(name):
+            value = self._file.attrs[name]
+            if isinstance(value, str) and _is_json(value):
+                return json.loads(value)
         return value.item() if isinstance(value, np.generic) else value
 
     def array(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -76,14 +118,16 @@ class Hdf5Reader:
             raise self._error(
                 f"{self._path}: '{name}' should be {np.dtype(dtype)}, but is {dataset.dtype}."
             )
-        return np.asarray(dataset[()])
+        with self._explained(name):
+            return np.asarray(dataset[()])
 
-    def strings(self, name: str) -> list[str]:
-        """Reads a one-dimensional dataset of strings."""
-        dataset = self._dataset(name, (None,))
+    def strings(self, name: str, length: int | None = None) -> list[str]:
+        """Reads a one-dimensional dataset of strings, which must have this length (None: any)."""
+        dataset = self._dataset(name, (length,))
         if h5py.check_string_dtype(dataset.dtype) is None:
             raise self._error(f"{self._path}: '{name}' should hold strings, not {dataset.dtype}.")
-        return [str(text) for text in dataset.asstr()[()]]
+        with self._explained(name):
+            return [str(text) for text in dataset.asstr()[()]]
 
     def memory_map(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.memmap:
         """Maps a contiguous dataset into memory, read-only.
@@ -108,10 +152,12 @@ class Hdf5Reader:
 
     def _dataset(self, name: str, shape: tuple[int | None, ...]) -> Any:
         # External and soft links could point the reader at any file: only hard links are read.
-        link = self._file.get(name, getlink=True) if name in self._file.keys() else None  # noqa: SIM118
-        if not isinstance(link, h5py.HardLink):
+        with self._explained(name):
+            known = name in self._file.keys()  # noqa: SIM118
+            link = self._file.get(name, getlink=True) if known else None
+            dataset = self._file[name] if isinstance(link, h5py.HardLink) else None
+        if dataset is None:
             raise self._error(f"{self._path} has no dataset '{name}'. Make the file again.")
-        dataset = self._file[name]
         if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
             raise self._error(f"{self._path}: '{name}' is not a dataset stored in the file itself.")
         fits = len(shape) == dataset.ndim and all(
@@ -122,6 +168,16 @@ class Hdf5Reader:
                 f"{self._path}: '{name}' should have shape {shape}, but has {dataset.shape}."
             )
         return dataset
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Turns whatever HDF5 raises at damaged bytes into an error that names file and key."""
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as damaged:
+            raise self._error(
+                f"{self._path} is damaged at '{name}' ({damaged}). Make the file again."
+            ) from damaged
 
 
 @contextlib.contextmanager
@@ -143,7 +199,8 @@ def open_hdf5(
     except OSError as damaged:
         raise error(f"{path} is not a readable HDF5 file ({damaged}). Make it again.") from damaged
     with file:
-        found = (file.attrs.get("encoding-type"), file.attrs.get("encoding-version"))
+        # As text: an array, which another program's file may hold there, compares to an array.
+        found = tuple(str(file.attrs.get(f"encoding-{key}")) for key in ("type", "version"))
         if found != (encoding, version):
             raise error(
                 f"{path} should be '{encoding}' version {version}, but is '{found[0]}' version "

@@ -21,7 +21,7 @@ def thumbnail(image: UInt8[ndarray, "side side 3"]) -> UInt8[ndarray, "8 8 3"]:
     for axis in (0, 1):
         sums = np.add.reduceat(sums, edges[:-1], axis=axis)
     areas = np.diff(edges)[:, None] * np.diff(edges)[None]
-    return np.rint(sums / areas[..., None]).astype(np.uint8)
+    return np.asarray(np.rint(sums / areas[..., None]).astype(np.uint8))
 
 
 def near_copies(

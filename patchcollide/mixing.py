@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from patchcollide.shapes import Float, Tensor
 
@@ -72,6 +73,7 @@ class _Mix(torch.autograd.Function):
         return mixture
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         exponentials, sums, mixture, patches = ctx.saved_tensors
         window, stride = ctx.geometry

@@ -85,7 +85,7 @@ def find_vertices(
         The vertices, RGB in ``[0, 1]``, and how the search went.
 
     Raises:
-        DivergedError: If the loss is infinite or not a number.
+        DivergedError: If the loss or a parameter is infinite or not a number.
         InterruptedWorkError: If the user asked to stop; the state is kept.
         DiskFullError: If there is no room for the state.
     """
@@ -155,17 +155,24 @@ def _step(
     loss = _total(search.objective, terms) + weight * roughness
     row = {"step": float(step), "loss": loss.item()}
     if not math.isfinite(row["loss"]):
-        raise DivergedError(
-            f"The loss is {row['loss']} at step {step}. Set optimiser.learning_rate below "
-            f"{search.optimiser.learning_rate}, or lower the weights in section objective."
-        )
+        raise _diverged(f"The loss is {row['loss']} at step {step}", search.optimiser)
     adam.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     adam.step()
     parameterisation.project()
+    # A finite loss can have an infinite gradient; nobody would notice after the last step.
+    if not parameterisation.parameter.isfinite().all():
+        raise _diverged(f"The parameters are not finite after step {step}", search.optimiser)
     row |= {name: value.detach().mean().item() for name, value in terms.items() if value.numel()}
     row |= {"total_variation": roughness.item(), "seconds": time.perf_counter() - started}
     return row
+
+
+def _diverged(what: str, settings: Optimiser) -> DivergedError:
+    return DivergedError(
+        f"{what}. Set optimiser.learning_rate below {settings.learning_rate}, or lower the "
+        "weights in section objective."
+    )
 
 
 def _terms(

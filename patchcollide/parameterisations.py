@@ -1,6 +1,6 @@
 """What is varied to find vertices: coefficients of patches, or free pixels."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from patchcollide.mixing import mix_patches, mixing_coefficients, tent_logits, u
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 
+@runtime_checkable
 class Parameterisation(Protocol):
     """Images as a function of one tensor of parameters."""
 
@@ -66,7 +67,8 @@ class PatchMixture:
                 f"{grid.window_size} pixels along a side. Set it to at most {grid.window_size}."
             )
         side = grid.positions_per_side
-        pixels = torch.from_numpy(patches).float().div_(255)
+        # Copied, because patches read from a file may be read-only.
+        pixels = torch.from_numpy(patches.copy()).float().div_(255)
         self._patches = (
             pixels.reshape(side, side, *pixels.shape[1:]).permute(2, 5, 0, 1, 3, 4).contiguous()
         )

@@ -25,7 +25,7 @@ def stick_breaking_weights(
     shares = torch.rand(num_samples, num_vertices, generator=generator, dtype=torch.float64)
     shares[:, -1] = 1
     left = torch.cat([torch.ones(num_samples, 1, dtype=torch.float64), 1 - shares[:, :-1]], dim=1)
-    return shares * left.cumprod(dim=1)
+    return shares * torch.cumprod(left, dim=1)
 
 
 def combine(
@@ -33,9 +33,8 @@ def combine(
     vertices: Float[Tensor, "vertices channels height width"],
 ) -> Float[Tensor, "samples channels height width"]:
     """Returns the convex combinations of ``vertices`` with these ``weights``; differentiable."""
-    return (weights.to(vertices.dtype) @ vertices.flatten(start_dim=1)).unflatten(
-        1, vertices.shape[1:]
-    )
+    flat = weights.to(vertices.dtype) @ vertices.flatten(start_dim=1)
+    return flat.reshape(-1, *vertices.shape[1:])
 
 
 def round_to_8_bits(

@@ -85,6 +85,7 @@ class PatchStore:
         try:
             side = PatchGrid(**manifest["grid"]).image_size
             shards = [_open_shard(path, side, entry) for entry in manifest["shards"]]
+            _require_consecutive(path / MANIFEST, shards)
             return cls(path, manifest, shards)
         except (KeyError, TypeError, ValueError, GeometryError) as error:
             raise StoreError(
@@ -155,6 +156,17 @@ class PatchStore:
         return out
 
 
+def _require_consecutive(manifest: Path, shards: Sequence[Shard]) -> None:
+    expected = 0
+    for shard in shards:
+        if shard.first_image != expected:
+            raise StoreError(
+                f"{manifest} should go on with image {expected}, but names a shard that begins "
+                f"with image {shard.first_image}. Index the images again."
+            )
+        expected += len(shard.images)
+
+
 def _open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
     name = entry["file"]
     if Path(name).name != name:
@@ -162,14 +174,14 @@ def _open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
     with open_hdf5(
         folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
     ) as file:
-        count = entry["num_images"]
+        count = int(entry["num_images"])
         return Shard(
-            first_image=entry["first_image"],
+            first_image=int(entry["first_image"]),
             images=file.memory_map("images", np.uint8, (count, side, side, 3)),
             valid=file.array("valid", np.bool_, (count,)),
-            names=file.strings("names"),
+            names=file.strings("names", count),
             thumbnails=file.array(
                 "thumbnails", np.uint8, (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
             ),
-            digests=file.strings("digests"),
+            digests=file.strings("digests", count),
         )

@@ -47,6 +47,7 @@ def write_store(config: Config, folder: Path, out: Path) -> PatchStore:
     partial = partial_path(out)
     partial.mkdir(parents=True, exist_ok=True)
     shards = _write_shards(config, files, partial)
+    _remove_others(partial, {shard["file"] for shard in shards})
     invalid = [entry for shard in shards for entry in shard.pop("invalid")]
     if len(invalid) == len(files):
         shutil.rmtree(partial)
@@ -89,7 +90,7 @@ def _inputs(config: Config, files: Sequence[ImageFile]) -> dict[str, Any]:
 
 def _same_store(out: Path, inputs: dict[str, Any]) -> PatchStore:
     store = PatchStore.open(out)
-    changed = differences(inputs, store.manifest["inputs"])
+    changed = differences(inputs, store.manifest.get("inputs", {}))
     if changed:
         raise StoreError(
             f"{out} already holds a store made from other images or settings "
@@ -112,6 +113,13 @@ def _write_shards(config: Config, files: Sequence[ImageFile], folder: Path) -> l
         for bad in entry["invalid"]:
             bad["image"] += start
     return entries
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Removes what a stopped run with smaller shards or more images left there."""
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
 
 
 def _finished_shard(path: Path, inputs: str) -> dict[str, Any] | None:

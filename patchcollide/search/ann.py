@@ -1,6 +1,8 @@
 """Approximate search: FAISS shortlists on descriptors, re-ranked by exact integer distances."""
 
+import importlib
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,13 @@ from patchcollide.progress import track
 from patchcollide.provenance import differences, file_digest, versions
 from patchcollide.search.searcher import (
     NO_DISTANCE,
+    Searcher,
     SearchResult,
     nearest_first,
     squared_distances,
 )
 from patchcollide.shapes import Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
-
-try:
-    import faiss
-except ImportError:  # pragma: no cover -- tested in a process where faiss cannot be imported
-    faiss = None
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +35,14 @@ BASIS_FILE = "basis.h5"
 
 _FLAT_UP_TO = 200_000
 _IVF_FLAT_UP_TO = 2_000_000
+_MOST_LISTS = 4096
+_CODE_BYTES = 32
 _BLOCK_IMAGES = 256
 _QUERIES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class AnnSearcher:
+class AnnSearcher(Searcher):
     """Finds candidates by descriptor, then sorts them by exact distance, ties by identifier.
 
     Attributes:
@@ -76,6 +76,7 @@ class AnnSearcher:
     def _shortlist(
         self, descriptors: np.ndarray, num_candidates: int, allowed: np.ndarray
     ) -> np.ndarray:
+        faiss = _import_faiss()
         selector, bitmap = None, None
         if not allowed.all():
             bits = np.repeat(allowed, self.store.grid.num_positions)
@@ -114,7 +115,7 @@ def build_index(store: PatchStore, settings: Index, seed: int) -> None:
         IndexMismatchError: If the folder holds an index of other settings.
         DiskFullError: If there is no room left.
     """
-    _require_faiss()
+    faiss = _import_faiss()
     build = _build_settings(store, settings, seed)
     if (store.path / ABOUT_FILE).exists():
         _require_same(store.path, build)
@@ -124,7 +125,7 @@ def build_index(store: PatchStore, settings: Index, seed: int) -> None:
         store, num_components=settings.components, num_patches=settings.basis_patches, seed=seed
     )
     basis.save(store.path / BASIS_FILE, store=store)
-    factory = index_factory(settings.kind, store.num_patches)
+    factory = index_factory(settings, store.num_patches)
     index = _filled_index(store, basis, factory, settings.training_patches, seed)
     with written_beside(store.path / INDEX_FILE) as partial:
         faiss.write_index(index, str(partial))
@@ -156,7 +157,7 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
         MissingLibraryError: If FAISS is not installed.
         IndexMismatchError: If there is no index, or it belongs to another store.
     """
-    _require_faiss()
+    faiss = _import_faiss()
     about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
     found = (about.get("encoding-type"), about.get("encoding-version"))
     if found != (ENCODING, VERSION):
@@ -187,29 +188,31 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
     return AnnSearcher(store, basis, index, rerank=settings.rerank, probes=settings.probes)
 
 
-def index_factory(kind: str, num_patches: int) -> str:
+def index_factory(settings: Index, num_patches: int) -> str:
     """Returns FAISS's name of the index for so many patches.
 
     Small stores are scanned whole; beyond that descriptors go into inverted lists, and beyond
     two million they are compressed to 32 bytes each. Lists number about four times the square
-    root of the patches, as FAISS's guidelines have it.
+    root of the patches, as FAISS's guidelines have it, with 39 training patches for each at least.
     """
+    kind: str = settings.kind
     if kind == "auto":
-        kind = (
-            "flat"
-            if num_patches <= _FLAT_UP_TO
-            else "ivf-flat"
-            if num_patches <= _IVF_FLAT_UP_TO
-            else "ivf-pq"
-        )
-    lists = min(4096, max(1, round(4 * num_patches**0.5)))
-    return {"flat": "Flat", "ivf-flat": f"IVF{lists},Flat", "ivf-pq": f"IVF{lists},PQ32"}[kind]
+        limits = {"flat": _FLAT_UP_TO, "ivf-flat": _IVF_FLAT_UP_TO, "ivf-pq": math.inf}
+        kind = next(name for name, limit in limits.items() if num_patches <= limit)
+    trained_on = min(num_patches, settings.training_patches)
+    lists = max(1, min(_MOST_LISTS, round(4 * num_patches**0.5), trained_on // 39))
+    code_bytes = math.gcd(settings.components, _CODE_BYTES)
+    return {
+        "flat": "Flat",
+        "ivf-flat": f"IVF{lists},Flat",
+        "ivf-pq": f"IVF{lists},PQ{code_bytes}",
+    }[kind]
 
 
 def _filled_index(
     store: PatchStore, basis: Basis, factory: str, training_patches: int, seed: int
 ) -> Any:
-    index = faiss.index_factory(basis.num_components, factory)
+    index = _import_faiss().index_factory(basis.num_components, factory)
     if not index.is_trained:
         # A random sample: the first images of a folder are all of one class.
         sample = sample_patches(store, training_patches, seed)
@@ -236,9 +239,11 @@ def _require_same(folder: Path, build: dict[str, Any]) -> None:
         )
 
 
-def _require_faiss() -> None:
-    if faiss is None:
+def _import_faiss() -> Any:
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
         raise MissingLibraryError(
             "FAISS is not installed, which the ann engine needs. Install `patchcollide[cpu]` or, "
-            'for a GPU, `patchcollide[gpu]` (never both), or set retrieval.engine = "exact".'
-        )
+            "for a GPU, `patchcollide[gpu]` (never both), or use --engine exact."
+        ) from error

@@ -17,6 +17,7 @@ from patchcollide.geometry import PatchGrid
 from patchcollide.progress import track
 from patchcollide.search.searcher import (
     NO_DISTANCE,
+    Searcher,
     SearchResult,
     nearest_first,
     squared_distances,
@@ -31,7 +32,7 @@ _COMPARED_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
-class ExactSearcher:
+class ExactSearcher(Searcher):
     """Compares every patch of the store; the answer is that of a loop in integers, bit for bit."""
 
     store: PatchStore

@@ -1,7 +1,7 @@
 """What every search engine takes and gives, and the exact distances all of them end with."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,9 +29,10 @@ class SearchResult:
     ids: Int64[ndarray, "queries k"]
 
 
-class Searcher(Protocol):
+class Searcher(ABC):
     """A search engine over one store."""
 
+    @abstractmethod
     def search(
         self,
         queries: UInt8[ndarray, "queries size size 3"],
@@ -45,7 +46,6 @@ class Searcher(Protocol):
             k: How many neighbours to return.
             exclude: Numbers of images whose patches are never returned; unreadable ones never are.
         """
-        ...
 
 
 def squared_distances(
@@ -54,7 +54,8 @@ def squared_distances(
     """Returns the exact squared L2 distance of each query to the patch beside it."""
     difference = torch.from_numpy(patches).float() - torch.from_numpy(queries).float()
     padding = -difference.shape[1] % _EXACT_CHUNK
-    chunks = torch.nn.functional.pad(difference, (0, padding)).unflatten(1, (-1, _EXACT_CHUNK))
+    padded = torch.nn.functional.pad(difference, (0, padding))
+    chunks = padded.reshape(len(difference), -1, _EXACT_CHUNK)
     return np.asarray(chunks.square().sum(dim=2).long().sum(dim=1))
 
 

