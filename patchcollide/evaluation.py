@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from patchcollide.config import Evaluation
 from patchcollide.losses import TargetFeatures, excess, pairwise_distances
 from patchcollide.networks import CollisionNetwork
+from patchcollide.parameterisations import resized
 from patchcollide.polytope import (
     combine,
     round_to_8_bits,
@@ -155,10 +156,11 @@ def _or_zero(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> float:
     return float(reduce(values)) if len(values) else 0.0
 
 
-def dataset_distance(store: PatchStore, num_pairs: int, seed: int) -> float | None:
+def dataset_distance(store: PatchStore, num_pairs: int, seed: int, *, size: int) -> float | None:
     """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
 
-    Pairs are of two different readable images; None if there are not two.
+    Pairs are of two different readable images, scaled to ``size`` pixels, as vertices are; None if
+    there are not two.
     """
     readable = np.flatnonzero(store.valid)
     if len(readable) < 2:
@@ -167,6 +169,6 @@ def dataset_distance(store: PatchStore, num_pairs: int, seed: int) -> float | No
     total = 0.0
     for _ in range(num_pairs):
         first, second = rng.choice(readable, size=2, replace=False)
-        difference = store.image(int(first)).astype(np.float64) - store.image(int(second))
-        total += float(np.sqrt(np.square(difference).sum()))
+        pair = as_batch(np.stack([store.image(int(first)), store.image(int(second))]))
+        total += float(pairwise_distances(resized(pair, size)))
     return total / num_pairs

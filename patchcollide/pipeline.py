@@ -18,7 +18,7 @@ from patchcollide.runs import SUMMARY_FILE, Run, open_run, start_run
 from patchcollide.search.ann import build_index
 from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
-from patchcollide.summaries import record_costs, write_summary
+from patchcollide.summaries import record_seconds, write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +111,10 @@ def collide(
             optimise_run(config, network, pictures, neighbours, run)
     with run.timed("evaluate"):
         write_summary(run, network, store)
-    record_costs(run)
+    record_seconds(run)
     with run.timed("report"):
         write_report(run)
-    record_costs(run)
+    record_seconds(run)
     (run / "checkpoint.h5").unlink(missing_ok=True)
     run.finish()
     return out

@@ -1,5 +1,6 @@
 """What a result came from: versions, digests and fingerprints."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -19,11 +20,18 @@ def versions() -> dict[str, str]:
     """Returns the versions of patchcollide, Python and the libraries that decide a result."""
     found = {"patchcollide": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        if version := _version(name):
+            found[name] = version
     return found
+
+
+@functools.cache
+def _version(library: str) -> str | None:
+    # Every shard of a store asks, and looking up takes milliseconds.
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def fingerprint(value: Any) -> str:

@@ -41,7 +41,9 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
     )
     distance = before.get("dataset_distance_mean")
     if store is not None:
-        distance = dataset_distance(store, config.evaluation.dataset_pairs, config.seed)
+        distance = dataset_distance(
+            store, config.evaluation.dataset_pairs, config.seed, size=network.input_size
+        )
     inputs = run.inputs
     write_json(
         run / SUMMARY_FILE,
@@ -69,10 +71,9 @@ def read_summary(run: Run) -> dict[str, Any]:
     return read_json(run / SUMMARY_FILE, error=RunError)
 
 
-def record_costs(run: Run) -> None:
-    """Writes the time and memory spent so far into ``summary.json``."""
-    costs = {"seconds": run.seconds(), "peak_memory_bytes": _peak_memory_bytes()}
-    write_json(run / SUMMARY_FILE, {**read_summary(run), **costs})
+def record_seconds(run: Run) -> None:
+    """Writes the time spent so far, by stage, into ``summary.json``."""
+    write_json(run / SUMMARY_FILE, {**read_summary(run), "seconds": run.seconds()})
 
 
 def _omissions(run: Run) -> dict[str, int] | None:

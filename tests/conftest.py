@@ -1,6 +1,6 @@
 """Small, seeded inputs that the tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,16 @@ SMALL = (
     "evaluation.dataset_pairs=10",
 )
 """Settings of a whole run in about a second: 32-pixel images, 8-pixel windows, 49 positions."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tensors are so small here that threads would only wait for each other."""
+    before = torch.get_num_threads()
+    if request.node.get_closest_marker("slow") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def slow_mixture(logits, patches, stride):
     return mixture
 
 
-@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+@pytest.mark.parametrize("spread", [0.0, 30.0])
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_a_mixture_is_a_softmax_over_everything_that_covers_a_pixel(grid, spread, generator):
     logits, patches, stride = random_problem(grid, generator, spread=spread)

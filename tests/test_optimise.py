@@ -24,15 +24,6 @@ GRID = PatchGrid(32, 8, 4, 8)
 KINDS = ["pixels", "patches"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tensors are so small here that threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def picture(seed):
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return coarse.repeat(4, axis=0).repeat(4, axis=1)

@@ -16,7 +16,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -71,8 +70,10 @@ class _Sheet:
     ) -> None:
         """Places ``image``, resampled only if its size is not a divisor of the one asked for."""
         extent = (left, left + width, top + height, top)
+        is_whole = width % image.shape[1] == 0 and height % image.shape[0] == 0
+        interpolation = "nearest" if is_whole else "antialiased"
         self.axes.imshow(
-            image, extent=extent, aspect="auto", interpolation="antialiased", **options
+            image, extent=extent, aspect="auto", interpolation=interpolation, **options
         )
 
     def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
@@ -89,8 +90,8 @@ class _Sheet:
 
 
 def caption(class_name: str, probability: float) -> str:
-    """Returns a class and its probability on two lines, the name cut if it is long."""
-    return f"{_cut(class_name, 24)}\n{probability:.3f}"
+    """Returns a class, by the first of its synonyms, and its probability, on two lines."""
+    return f"{class_name.split(',')[0]}\n{probability:.3f}"
 
 
 def write_figure(
@@ -105,7 +106,8 @@ def write_figure(
     """Writes source, target and vertices, and where each vertex differs from their mean.
 
     The difference at a pixel is L2 over the three channels in the 0..255 scale, so at most 441.7;
-    all heat maps share one scale, from zero to the largest difference found.
+    all heat maps share one scale, from zero to what 99.5 % of the pixels stay below, so that a few
+    stray pixels do not darken the rest.
 
     Args:
         path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
@@ -128,10 +130,10 @@ def write_figure(
     dpi = width / _FULL_SIZE_IN
     margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
     columns = [margin + place * (width + gap) for place in range(num_vertices + 1)]
-    tops = [margin + 4 * line, margin + 8 * line + height]
+    tops = [margin + 3 * line, margin + 7 * line + height]
     right = columns[-1] + width
-    sheet = _Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line + margin, dpi)
-    sheet.text(_cut(title, 26 * (num_vertices + 1)), margin, margin, points=9, weight="bold")
+    sheet = _Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line, dpi)
+    sheet.text(_cut(title, 14 * num_vertices + 20), margin, margin, points=9, weight="bold")
     places = [(columns[0], tops[0]), (columns[0], tops[1])]
     places += [(left, tops[0]) for left in columns[1:]]
     labels = ["source", "target", *(f"vertex {number + 1}" for number in range(num_vertices))]
@@ -142,7 +144,7 @@ def write_figure(
         sheet.picture(image, left, top, width, height)
         sheet.text(_two_lines(words), left, top + height + line // 3, linespacing=1.15)
     differences = _differences(vertices)
-    norm = Normalize(0, max(float(differences.max()), 1.0))
+    norm = Normalize(0, max(float(np.quantile(differences, 0.995)), 1.0))
     for left, difference in zip(columns[1:], differences, strict=True):
         sheet.picture(difference, left, tops[1], width, height, cmap="magma", norm=norm)
     words = "difference from the mean vertex at each pixel, L2 over RGB in 0..255"
@@ -249,11 +251,11 @@ def _chart(
         _scale_losses(axes, shown)
     elif shown:
         axes.set_ylim(0, 1.03 if name == "chances" else None)
-    _style(axes, title, is_empty=not shown)
+    _style(figure, axes, title, is_empty=not shown)
     text = StringIO()
     with mpl.rc_context(_SVG_SETTINGS):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(text, metadata=metadata)
+        figure.savefig(text, format="svg", metadata=metadata)
     return _for_html(text.getvalue(), name, f"{title} over the steps of the optimisation")
 
 
@@ -268,7 +270,7 @@ def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
         axes.set_yscale("symlog", linthresh=threshold)
 
 
-def _style(axes: Axes, title: str, *, is_empty: bool) -> None:
+def _style(figure: Figure, axes: Axes, title: str, *, is_empty: bool) -> None:
     axes.set_title(title, fontsize=9, color=_INK, loc="left", weight="bold")
     axes.set_xlabel("step", fontsize=8, color=_MUTED)
     axes.tick_params(labelsize=8, labelcolor=_MUTED, color=_RULE, which="both")
@@ -278,15 +280,21 @@ def _style(axes: Axes, title: str, *, is_empty: bool) -> None:
     if is_empty:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=_MUTED)
     else:
-        place = {"loc": "upper left", "bbox_to_anchor": (0, -0.17), "borderaxespad": 0}
-        axes.legend(
-            ncols=3, fontsize=7.5, frameon=False, labelcolor=_INK, handlelength=1.2, **place
+        figure.legend(
+            loc="outside lower left",
+            ncols=3,
+            fontsize=7.5,
+            frameon=False,
+            labelcolor=_INK,
+            handlelength=1.2,
         )
 
 
 def _for_html(svg: str, name: str, label: str) -> str:
     svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    # A style element would hold for the whole page, a namespace is only for files.
+    svg = re.sub(r'<style.*?</style>| xmlns(:xlink)?="[^"]*"', "", svg, flags=re.DOTALL)
+    svg = svg.replace("xlink:href", "href")
     # Several drawings share one page, and matplotlib numbers its elements anew in each.
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     for colour, variable in _STYLE_NAMES.items():
@@ -322,9 +330,9 @@ def _add_colour_bar(sheet: _Sheet, norm: Normalize, left: int, top: int, height:
         cax=sheet.figure.add_axes(place),
         ticks=[norm.vmin, norm.vmax],
     )
-    bar.ax.set_yticklabels([f"{norm.vmin:.0f}", f"{norm.vmax:.0f}"])
+    bar.ax.set_yticklabels(["0", f"≥ {norm.vmax:.0f}"])
     bar.ax.tick_params(labelsize=6.5, color=_INK, length=2, pad=2)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.spines["outline"].set_visible(False)
 
 
 def _add_frame(
@@ -350,7 +358,7 @@ def _spread(locations: Int64[ndarray, "locations 2"], num_locations: int) -> lis
 
 
 def _two_lines(text: str) -> str:
-    return "\n".join(_cut(line, 24) for line in text.splitlines()[:2])
+    return "\n".join(_cut(line, 20) for line in text.splitlines()[:2])
 
 
 def _cut(text: str, length: int) -> str:

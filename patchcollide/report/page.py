@@ -21,16 +21,19 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NOT_MEASURED = "not measured"
 # Keeps a number and its unit on one line.
 _SPACE = "\N{NARROW NO-BREAK SPACE}"
-_COUNTS = {
-    "num_leaked": "patches of the source's or the target's own image, dropped",
-    "num_overlapping": "patches overlapping a nearer one of the same image, dropped",
-    "num_excluded": "patches of excluded images, dropped",
+
+
+# What a run left out when it looked for neighbours, in words.
+_OMISSIONS = {
+    "leaked_images": "images of the store that are the source or the target, or nearly",
+    "excluded_images": "images excluded by name",
+    "overlapping_patches": "patches that overlap a nearer one of the same image",
 }
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A PNG within the page."""
+    """A PNG as it stands in the page."""
 
     uri: str
     width: int
@@ -75,25 +78,37 @@ def render_page(
         RunError: If the summary or the images lack something the page shows, or an image is not
             a PNG.
     """
-    vertices = [f"vertex-{number}" for number in range(summary.get("num_vertices", 0))]
-    for name in ("source", "target", "figure", *vertices):
+    missing = {"num_vertices", "vertices", "seconds"} - summary.keys()
+    if missing:
+        raise RunError(_lacking(f"no {', '.join(sorted(missing))}"))
+    vertex_names = [f"vertex-{number}" for number in range(summary["num_vertices"])]
+    for name in ("source", "target", "figure", *vertex_names):
         if name not in images:
             raise RunError(f"The page needs the image '{name}', but the run has no such image.")
+    pictures = {name: _picture(name, png) for name, png in images.items()}
     try:
         return _template().render(
             summary=summary,
             settings=list(_flatten(config)),
-            pictures={name: _picture(name, png) for name, png in images.items()},
-            vertex_pictures=vertices,
+            pictures=pictures,
+            vertices=[
+                {**vertex, "picture": pictures[name]}
+                for name, vertex in zip(vertex_names, summary["vertices"], strict=True)
+            ],
+            # A page cannot know how long its own drawing takes, and must not change when redrawn.
+            stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
             history_svg=history_svg,
             comparison=comparison,
             command=command,
         )
     except jinja2.UndefinedError as error:
-        raise RunError(
-            f"The summary of the run lacks something the page shows ({error}). "
-            "Evaluate the run again."
-        ) from error
+        raise RunError(_lacking(str(error))) from error
+
+
+def _lacking(what: str) -> str:
+    return (
+        f"The summary of the run lacks something the page shows ({what}). Evaluate the run again."
+    )
 
 
 def _template() -> jinja2.Template:
@@ -101,25 +116,23 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "bytes": _as_bytes,
         "count_name": _as_count_name,
-        "distance": _as_distance,
         "file_name": _as_file_name,
         "gap": _as_gap,
+        "number": _as_number,
         "percent": _as_percent,
         "probability": _as_probability,
-        "seconds": _as_seconds,
     }
     text = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)
 
 
 def _picture(name: str, png: bytes) -> _Picture:
+    # The first chunk of a PNG is its header, which begins with the size.
     if not png.startswith(_PNG_SIGNATURE) or len(png) < 24:
         raise RunError(f"The image '{name}' of the run is not a PNG file. Make the run again.")
     width, height = struct.unpack(">II", png[16:24])
-    uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    return _Picture(uri, width, height)
+    return _Picture("data:image/png;base64," + base64.b64encode(png).decode("ascii"), width, height)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -130,48 +143,40 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _known(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _as_percent(share: float | None) -> str:
-    """Two decimals where they matter: 1999 of 2000 are not 100 %."""
-    if share is None or not _known(share):
-        return _NOT_MEASURED
-    digits = f"{100 * share:.2f}".rstrip("0").rstrip(".")
-    # Nor is anything else short of one; the share of a large sample may need more digits.
-    if share < 1 and digits == "100":
-        digits = "> 99.99"
-    return f"{digits}{_SPACE}%"
-
-
-def _as_probability(value: float | None) -> str:
-    return f"{value:.3f}" if _known(value) else _NOT_MEASURED
-
-
-def _as_distance(value: float | None) -> str:
-    return f"{value:.2f}" if _known(value) else _NOT_MEASURED
-
-
-def _as_gap(value: float | None) -> str:
-    return f"{value:.3g}" if _known(value) else _NOT_MEASURED
-
-
-def _as_seconds(value: float | None) -> str:
-    if value is None or not _known(value):
-        return _NOT_MEASURED
-    return f"{value:.1f}{_SPACE}s" if value < 100 else f"{value:.0f}{_SPACE}s"
-
-
-def _as_bytes(value: float | None) -> str:
-    if value is None or not _known(value):
-        return _NOT_MEASURED
-    return f"{value / 1e9:.2f}{_SPACE}GB" if value >= 1e9 else f"{value / 1e6:.0f}{_SPACE}MB"
+def _as_count_name(key: str) -> str:
+    return _OMISSIONS.get(key, key.removeprefix("num_").replace("_", " "))
 
 
 def _as_file_name(path: str) -> str:
     return PurePath(path).name or path
 
 
-def _as_count_name(key: str) -> str:
-    return _COUNTS.get(key, key.removeprefix("num_").replace("_", " "))
+def _formatted(value: float | None, form: str) -> str:
+    return _NOT_MEASURED if value is None or not math.isfinite(value) else format(value, form)
+
+
+def _as_number(value: float | None, digits: int = 0) -> str:
+    return _formatted(value, f".{digits}f")
+
+
+def _as_gap(value: float | None) -> str:
+    return _formatted(value, "#.3g").rstrip(".")
+
+
+def _as_probability(value: float | None) -> str:
+    return _formatted(value, ".3f")
+
+
+def _as_percent(share: float | None, digits: int = 1) -> str:
+    """Formats a share; one short of all is never shown as 100 %, nor one above none as 0 %."""
+    if share is None or not math.isfinite(share):
+        return _NOT_MEASURED
+    text = f"{100 * share:.{digits}f}"
+    least = 10.0**-digits
+    if share < 1 and float(text) == 100:
+        text = f"> {100 - least:.{digits}f}"
+    elif share > 0 and float(text) == 0:
+        text = f"< {least:.{digits}f}"
+    elif share in (0, 1):
+        text = f"{100 * share:.0f}"
+    return f"{text}{_SPACE}%"

@@ -103,7 +103,9 @@ def comparison_rows(summary: Mapping[str, Any]) -> list[Row]:
         target_probability=float(summary["target_probability"]),
         sample_probability=float(summary["sample_probability_mean"]),
         dataset_distance=_measured(summary["dataset_distance_mean"]),
-        vertex_distance=_measured(summary["vertex_distance_mean"]),
+        vertex_distance=(
+            _measured(summary["vertex_distance_mean"]) if summary["num_vertices"] > 1 else None
+        ),
         is_ours=True,
     )
     return [*PAPER_ROWS, ours]

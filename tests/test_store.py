@@ -1,0 +1,613 @@
+"""The patch store: written once, resumed when stopped, refused when it is not what it should be."""
+
+import json
+import logging
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchcollide import store_writer
+from patchcollide.config import load_config
+from patchcollide.errors import DiskFullError, ImageError, StoreError
+from patchcollide.geometry import PatchGrid
+from patchcollide.images import read_image, read_png
+from patchcollide.leak_guard import thumbnail
+from patchcollide.listing import find_images, sample_images
+from patchcollide.provenance import array_digest
+from patchcollide.store import PatchStore, Shard
+from patchcollide.store_writer import write_store
+
+SETTINGS = (
+    "images.size_px=24",
+    "patches.window_px=8",
+    "patches.stride_px=4",
+    "patches.patch_px=8",
+    "retrieval.query_stride_px=4",
+)
+AVERAGED = ("patches.patch_px=4",)
+
+
+def config_with(*overrides):
+    return load_config(overrides=[*SETTINGS, *overrides])
+
+
+def manifest_of(store):
+    return json.loads((store / "manifest.json").read_text())
+
+
+def edit_manifest(store, change):
+    manifest = manifest_of(store)
+    change(manifest)
+    (store / "manifest.json").write_text(json.dumps(manifest))
+
+
+def shard_files(folder):
+    return sorted(folder.glob("shard-*.h5"))
+
+
+def states(folder):
+    return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def images(write_images):
+    return write_images(num=7)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "store"
+
+
+# What a store holds
+
+
+@pytest.mark.parametrize("images_per_shard", [1, 2, 3, 7, 100])
+def test_a_store_holds_every_image_under_its_number(images, out, images_per_shard):
+    config = config_with(f"store.images_per_shard={images_per_shard}")
+    store = write_store(config, images, out)
+    files = sample_images(find_images(images).files, 1.0, 0)
+    assert len(store.shards) == -(-7 // images_per_shard) == len(shard_files(out))
+    assert (store.num_images, store.num_patches) == (7, 7 * 25)
+    assert store.names == [file.name for file in files]
+    assert store.valid.all()
+    digests = [digest for shard in store.shards for digest in shard.digests]
+    for number, file in enumerate(files):
+        expected = read_image(file.path, size=24, fit="crop", max_pixels=10**6)
+        assert np.array_equal(store.image(number), expected)
+        assert np.array_equal(store.thumbnails()[number], thumbnail(expected))
+        assert digests[number] == array_digest(expected)
+    assert not (out.parent / "store.partial").exists()
+
+
+def test_a_manifest_says_what_the_store_was_made_from(images, out):
+    store = write_store(config_with("seed=3"), images, out)
+    manifest = manifest_of(out)
+    assert manifest == store.manifest
+    assert (manifest["encoding-type"], manifest["encoding-version"]) == ("patchcollide-store", "1")
+    assert manifest["settings"]["seed"] == 3
+    assert manifest["folder"] == str(images)
+    assert (manifest["num_images"], manifest["num_patches"]) == (7, 175)
+    assert (manifest["invalid"], manifest["num_links_not_followed"]) == ([], 0)
+    assert manifest["versions"]["h5py"] == h5py.__version__
+    assert len(store.fingerprint) == 64
+
+
+@pytest.mark.parametrize("size", [8, 13, 20, 31])
+def test_images_need_not_divide_into_thumbnails(images, out, size):
+    config = load_config(
+        overrides=[
+            f"images.size_px={size}",
+            "patches.window_px=4",
+            "patches.stride_px=1",
+            "patches.patch_px=4",
+            "retrieval.query_stride_px=1",
+        ]
+    )
+    store = write_store(config, images, out)
+    for number in range(store.num_images):
+        assert np.array_equal(store.thumbnails()[number], thumbnail(store.image(number)))
+
+
+def test_classes_are_folders_and_a_flat_folder_has_none(images, tmp_path):
+    (tmp_path / "flat").mkdir()
+    for path in images.rglob("*.png"):
+        shutil.copy(path, tmp_path / "flat")
+    for name, folder, labels in (
+        ("a", images, ["class-0"] * 4 + ["class-1"] * 3),
+        ("b", tmp_path / "flat", [""] * 7),
+    ):
+        store = write_store(config_with(), folder, tmp_path / name)
+        with h5py.File(shard_files(store.path)[0]) as file:
+            assert list(file["labels"].asstr()[()]) == labels
+            assert list(file["names"].asstr()[()]) == store.names
+        parts = [name.split("/") for name in store.names]
+        assert ["/".join(part[:-1]) for part in parts] == labels
+
+
+@pytest.mark.parametrize(("fraction", "counts"), [(1.0, [4, 3]), (0.5, [2, 1]), (0.3, [1, 0])])
+def test_a_fraction_of_each_class_is_stored_rounded_down(images, out, fraction, counts):
+    store = write_store(config_with(f"store.fraction={fraction}"), images, out)
+    found = [sum(name.startswith(f"class-{number}/") for name in store.names) for number in (0, 1)]
+    assert found == counts
+
+
+def test_the_seed_decides_which_images_are_stored(write_images, tmp_path):
+    folder = write_images(num=12)
+    chosen = [
+        write_store(
+            config_with("store.fraction=0.5", f"seed={seed}"), folder, tmp_path / name
+        ).names
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_a_fraction_that_leaves_nothing_is_refused(images, out):
+    with pytest.raises(ImageError, match=r"A fraction of 0\.2 of each class leaves no images"):
+        write_store(config_with("store.fraction=0.2"), images, out)
+    assert [path.name for path in out.parent.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_fingerprint_tells_pixels_and_settings_apart(write_images, tmp_path, seed):
+    folder = write_images(f"images-{seed}", seed=seed)
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    store = write_store(config_with(), folder, tmp_path / "a")
+    assert write_store(config_with(), again, tmp_path / "b").fingerprint == store.fingerprint
+    squashed = write_store(config_with("images.fit=squash"), folder, tmp_path / "c")
+    assert squashed.fingerprint != store.fingerprint
+    Image.new("RGB", (40, 40)).save(again / "class-0" / "0.png")
+    assert write_store(config_with(), again, tmp_path / "d").fingerprint != store.fingerprint
+
+
+# Reading patches
+
+
+def halved(window):
+    """Averages blocks of 2 x 2 pixels, rounding half up."""
+    out = np.empty((len(window) // 2, len(window) // 2, 3), np.uint8)
+    for row in range(len(out)):
+        for col in range(len(out)):
+            block = window[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].reshape(4, 3)
+            out[row, col] = (block.sum(axis=0, dtype=int) + 2) // 4
+    return out
+
+
+@pytest.mark.parametrize("averaged", [(), AVERAGED], ids=["as-they-are", "averaged"])
+@pytest.mark.parametrize("images_per_shard", [1, 2, 7])
+def test_patches_and_windows_are_cut_from_their_images(
+    images, out, rng, averaged, images_per_shard
+):
+    config = config_with(f"store.images_per_shard={images_per_shard}", *averaged)
+    store = write_store(config, images, out)
+    for num in (0, 1, 2, 51):
+        ids = rng.integers(0, store.num_patches, num)
+        patches, windows = store.patches(ids), store.windows(ids)
+        assert len(patches) == len(windows) == num
+        for number, patch_id in enumerate(ids.tolist()):
+            image, position = divmod(patch_id, 25)
+            top, left = (4 * step for step in divmod(position, 5))
+            window = store.image(image)[top : top + 8, left : left + 8]
+            assert np.array_equal(windows[number], window)
+            expected = halved(window) if averaged else window
+            assert np.array_equal(patches[number], expected)
+
+
+@pytest.mark.parametrize("ids", [[-1], [0, 175], [2**40], [-(2**62), 0]])
+def test_patches_that_the_store_does_not_have_are_refused(images, out, ids):
+    store = write_store(config_with(), images, out)
+    for read in (store.patches, store.windows):
+        with pytest.raises(
+            StoreError, match=f"holds patches 0 to 174, but {min(ids)} to {max(ids)}"
+        ):
+            read(np.array(ids))
+
+
+@pytest.mark.parametrize("patch_size", [4, 2])
+def test_patches_with_ids_beyond_32_bits_are_found(tmp_path, rng, patch_size):
+    grid = PatchGrid(100, 4, 2, patch_size)
+    images = rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8)
+    # Each shard repeats one image's memory: nothing of these 55 GB is there.
+    num = 2**32 // grid.num_positions
+    shards = [
+        Shard(
+            first_image=number * num,
+            images=np.broadcast_to(image, (num, *image.shape)),
+            valid=np.broadcast_to(np.True_, num),
+            names=[],
+            thumbnails=np.broadcast_to(np.uint8(0), (num, 8, 8, 3)),
+            digests=[],
+        )
+        for number, image in enumerate(images)
+    ]
+    store = PatchStore(tmp_path, {"grid": grid.to_dict(), "fingerprint": ""}, shards)
+    ids = np.array([24, 2**31 + 7, 2**32 + 11, 2**33 - 2 * 49**2])
+    assert ids[-1] < store.num_patches
+    expected = []
+    for patch_id in ids.tolist():
+        image, position = divmod(patch_id, 49**2)
+        row, col = divmod(position, 49)
+        expected.append(grid.patches(images)[image // num, row, col])
+    assert np.array_equal(store.patches(ids), expected)
+
+
+@pytest.mark.parametrize("images_per_shard", [1, 3, 7])
+def test_blocks_cover_all_images_in_order(images, out, images_per_shard):
+    store = write_store(config_with(f"store.images_per_shard={images_per_shard}"), images, out)
+    for size in (1, 2, 7):
+        expected = 0
+        for first, block in store.blocks(size):
+            assert first == expected
+            assert 1 <= len(block) <= size
+            for offset, image in enumerate(block):
+                assert np.array_equal(image, store.image(first + offset))
+            expected += len(block)
+        assert expected == 7
+
+
+def test_an_opened_store_cannot_be_written_to(images, out):
+    store = write_store(config_with(), images, out)
+    with pytest.raises(ValueError, match="read-only"):
+        store.shards[0].images[0] = 0
+
+
+# Images that cannot be read
+
+
+@pytest.mark.parametrize("images_per_shard", [1, 2, 9])
+def test_an_unreadable_image_keeps_its_slot_with_the_reason(
+    images, out, images_per_shard, caplog, monkeypatch
+):
+    (images / "class-0" / "empty.png").touch()
+    (images / "class-1" / "3.png").write_text("no picture")
+    whole = (images / "class-0" / "2.png").read_bytes()
+    (images / "class-0" / "2.png").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(logging.getLogger("patchcollide"), "propagate", True)
+    with caplog.at_level(logging.INFO, "patchcollide"):
+        store = write_store(config_with(f"store.images_per_shard={images_per_shard}"), images, out)
+    bad = {
+        "class-0/2.png": "truncated",
+        "class-0/empty.png": "an empty file",
+        "class-1/3.png": "not an image of a known format",
+    }
+    assert store.num_images == 8
+    found = {entry["name"]: entry for entry in store.manifest["invalid"]}
+    assert found.keys() == bad.keys()
+    for name, reason in bad.items():
+        number = store.names.index(name)
+        assert found[name]["image"] == number
+        assert f"{images / name}: {reason}" in found[name]["reason"]
+        assert not store.valid[number]
+        assert not store.image(number).any()
+    assert store.valid.sum() == 5
+    assert "holds 8 images, 3 of them unreadable" in caplog.text
+    store.require_valid_images()
+
+
+def test_a_folder_without_a_readable_image_leaves_nothing(tmp_path, out):
+    (tmp_path / "bad").mkdir()
+    for number in range(3):
+        (tmp_path / "bad" / f"{number}.jpg").write_text("no picture")
+    with pytest.raises(
+        ImageError, match=r"None of the 3 images in .*bad could be read.*0\.jpg: not"
+    ):
+        write_store(config_with("store.images_per_shard=2"), tmp_path / "bad", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path, out):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"Expected images .* in .*empty or its folders"):
+        write_store(config_with(), tmp_path / "empty", out)
+    with pytest.raises(ImageError, match=r"Expected a folder of images, but .* does not exist"):
+        write_store(config_with(), tmp_path / "none", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_store_whose_images_are_all_invalid_is_refused_with_a_reason(images, out):
+    write_store(config_with(), images, out)
+    with h5py.File(shard_files(out)[0], "r+") as file:
+        file["valid"][...] = False
+    edit_manifest(out, lambda manifest: manifest.update(invalid=[{"reason": "worn out."}]))
+    store = PatchStore.open(out)
+    with pytest.raises(StoreError, match=r"None of the 7 images .* for example: worn out\. Check"):
+        store.require_valid_images()
+
+
+# Again, stopped, changed
+
+
+def test_the_same_inputs_again_change_nothing_and_say_so(images, out, caplog, monkeypatch):
+    first = write_store(config_with(), images, out)
+    before = states(out)
+    monkeypatch.setattr(logging.getLogger("patchcollide"), "propagate", True)
+    with caplog.at_level(logging.INFO, "patchcollide"):
+        again = write_store(config_with("retrieval.k=1"), images, out)
+    assert "made from the same images: nothing to do" in caplog.text
+    assert states(out) == before
+    assert again.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("seed=1", r"settings\.seed: found 0, expected 1"),
+        ("images.fit=squash", r'settings\.images\.fit: found "crop", expected "squash"'),
+        ("images.size_px=28", r"settings\.images\.size_px: found 24, expected 28"),
+        ("store.images_per_shard=2", r"settings\.store\.images_per_shard: found 2048, expected 2"),
+        ("store.fraction=0.5", r"num_files: found 7, expected 3"),
+    ],
+)
+def test_other_settings_are_refused_with_what_differs(images, out, override, difference):
+    write_store(config_with(), images, out)
+    before = states(out)
+    with pytest.raises(StoreError, match=f"made from other images or settings .*{difference}"):
+        write_store(config_with(override), images, out)
+    assert states(out) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda folder: (folder / "class-0" / "0.png").unlink(), r"num_files: found 7, expected 6"),
+        (
+            lambda folder: os.utime(folder / "class-0" / "0.png", ns=(1, 1)),
+            r"files: found \"\w{64}",
+        ),
+        (lambda folder: (folder / "class-0").rename(folder / "other"), r"files: found \"\w{64}"),
+    ],
+    ids=["removed", "touched", "renamed"],
+)
+def test_other_images_are_refused_with_what_differs(images, out, change, difference):
+    write_store(config_with(), images, out)
+    change(images)
+    with pytest.raises(StoreError, match=difference):
+        write_store(config_with(), images, out)
+
+
+@pytest.mark.parametrize("make", [lambda out: out.touch(), lambda out: out.mkdir()])
+def test_what_is_no_store_is_never_overwritten(images, out, make):
+    make(out)
+    with pytest.raises(StoreError, match=r"is not a patch store: it holds no manifest\.json"):
+        write_store(config_with(), images, out)
+    assert {path.name for path in out.parent.iterdir()} == {"images", "store"}
+
+
+class Stop:
+    """Lets a few shards be written, then raises."""
+
+    def __init__(self, after, error):
+        self.after, self.error, self.original = after, error, store_writer.write_hdf5
+
+    def __call__(self, path, **contents):
+        if self.after == 0:
+            raise self.error
+        self.after -= 1
+        self.original(path, **contents)
+
+
+def shard_bytes(folder):
+    return {path.name: path.read_bytes() for path in shard_files(folder)}
+
+
+@pytest.mark.parametrize(
+    ("images_per_shard", "finished", "error"),
+    [
+        (1, 0, KeyboardInterrupt("stop")),
+        (1, 6, KeyboardInterrupt("stop")),
+        (2, 1, DiskFullError("stop")),
+        (3, 2, DiskFullError("stop")),
+    ],
+    ids=str,
+)
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
+    images, out, tmp_path, monkeypatch, images_per_shard, finished, error
+):
+    (images / "class-1" / "1.png").write_text("no picture")
+    config = config_with(f"store.images_per_shard={images_per_shard}")
+    undisturbed = tmp_path / "undisturbed"
+    write_store(config, images, undisturbed)
+    with monkeypatch.context() as patched:
+        patched.setattr(store_writer, "write_hdf5", Stop(finished, error))
+        with pytest.raises(type(error), match="stop"):
+            write_store(config, images, out)
+    assert not out.exists()
+    partial = tmp_path / "store.partial"
+    kept = states(partial)
+    assert len(kept) == finished
+    # What a killed process may leave: half of a shard.
+    (partial / f"shard-{finished:05d}.h5.partial").write_bytes(b"half")
+    write_store(config, images, out)
+    assert {name: state for name, state in states(out).items() if name in kept} == kept
+    assert not partial.exists()
+    assert shard_bytes(out) == shard_bytes(undisturbed)
+    assert manifest_of(out) == manifest_of(undisturbed)
+    assert {path.name for path in out.iterdir()} == {path.name for path in undisturbed.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-50], lambda data: data[:0], lambda data: data[::-1]]
+)
+def test_a_damaged_shard_of_a_stopped_run_is_written_again(
+    images, out, tmp_path, monkeypatch, damage
+):
+    config = config_with("store.images_per_shard=2")
+    with monkeypatch.context() as patched:
+        patched.setattr(store_writer, "write_hdf5", Stop(2, KeyboardInterrupt("stop")))
+        with pytest.raises(KeyboardInterrupt, match="stop"):
+            write_store(config, images, out)
+    broken = tmp_path / "store.partial" / "shard-00000.h5"
+    broken.write_bytes(damage(broken.read_bytes()))
+    write_store(config, images, out)
+    write_store(config, images, tmp_path / "undisturbed")
+    assert shard_bytes(out) == shard_bytes(tmp_path / "undisturbed")
+
+
+def test_shards_of_a_stopped_run_with_other_settings_are_not_kept(
+    images, out, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(store_writer, "write_hdf5", Stop(6, KeyboardInterrupt("stop")))
+        with pytest.raises(KeyboardInterrupt, match="stop"):
+            write_store(config_with("store.images_per_shard=1"), images, out)
+    config = config_with("store.images_per_shard=3", "images.fit=squash")
+    write_store(config, images, out)
+    write_store(config, images, tmp_path / "undisturbed")
+    assert shard_bytes(out) == shard_bytes(tmp_path / "undisturbed")
+    assert len(list(out.iterdir())) == 4
+
+
+def test_a_changed_image_is_read_again_after_a_stop(images, out, monkeypatch):
+    config = config_with("store.images_per_shard=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(store_writer, "write_hdf5", Stop(2, KeyboardInterrupt("stop")))
+        with pytest.raises(KeyboardInterrupt, match="stop"):
+            write_store(config, images, out)
+    Image.new("RGB", (40, 40), (9, 8, 7)).save(images / "class-0" / "0.png")
+    store = write_store(config, images, out)
+    assert store.names[0] == "class-0/0.png"
+    assert (store.image(0) == (9, 8, 7)).all()
+
+
+# What is not a store, or no longer one
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"holds no manifest\.json\. Check the path, or make"):
+        PatchStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"encoding-type": "patchcollide-store",', "\x00"])
+def test_a_damaged_manifest_is_refused(images, out, text):
+    write_store(config_with(), images, out)
+    (out / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=r"manifest\.json cannot be read \("):
+        PatchStore.open(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoding-version": "2"}, r"should be 'patchcollide-store' version 1, .* version 2"),
+        ({"encoding-type": "other"}, r"but is 'other' version 1. Index the images again"),
+        ({"grid": None}, r"manifest\.json is damaged"),
+        ({"grid": {"image_size": 24}}, r"manifest\.json is damaged \(.*missing"),
+        ({"grid": {"image_size": 24, "window_size": 8, "stride": 5, "patch_size": 8}},
+         r"manifest\.json is damaged \(Windows of 8 pixels at stride 5"),
+        ({"grid": PatchGrid(28, 8, 4, 8).to_dict()}, r"'images' should have shape \(3, 28"),
+        ({"shards": []}, r"manifest\.json is damaged"),
+        ({"shards": [{}]}, r"manifest\.json is damaged \('file'\)"),
+        ({"shards": ["shard-00000.h5"]}, r"manifest\.json is damaged"),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_a_manifest_that_does_not_fit_is_refused(images, out, change, message):
+    write_store(config_with("store.images_per_shard=3"), images, out)
+    edit_manifest(out, lambda manifest: manifest.update(change))
+    with pytest.raises(StoreError, match=message):
+        PatchStore.open(out)
+
+
+@pytest.mark.parametrize("key", ["grid", "fingerprint", "shards"])
+def test_a_manifest_without_a_key_is_refused_by_its_name(images, out, key):
+    write_store(config_with(), images, out)
+    edit_manifest(out, lambda manifest: manifest.pop(key))
+    with pytest.raises(StoreError, match=rf"manifest\.json is damaged \('{key}'\)"):
+        PatchStore.open(out)
+
+
+def test_a_store_without_its_inputs_is_not_taken_for_the_same(images, out):
+    write_store(config_with(), images, out)
+    edit_manifest(out, lambda manifest: manifest.pop("inputs"))
+    with pytest.raises(StoreError, match=r"num_files: found null, expected 7"):
+        write_store(config_with(), images, out)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"num_images": 2}, r"'images' should have shape \(2, 24, 24, 3\), but has \(3, 24"),
+        ({"num_images": None}, r"manifest\.json is damaged"),
+        ({"num_images": "many"}, r"manifest\.json is damaged \(.*many"),
+        (
+            {"first_image": 4},
+            r"should go on with image 3, but names a shard that begins .* 4",
+        ),
+        (
+            {"first_image": 0},
+            r"should go on with image 3, but names a shard that begins .* 0",
+        ),
+        ({"first_image": None}, r"manifest\.json is damaged"),
+        ({"file": "shard-00009.h5"}, r"shard-00009\.h5 is missing"),
+        ({"file": 5}, r"manifest\.json is damaged"),
+        ({"file": "../x.h5"}, r"manifest\.json names a shard outside its folder: '\.\./x\.h5'"),
+        ({"file": "/etc/x.h5"}, r"manifest\.json names a shard outside its folder: '/etc/x\.h5'"),
+        ({"file": "a/x.h5"}, r"manifest\.json names a shard outside its folder: 'a/x\.h5'"),
+        ({"file": "../"}, r"manifest\.json names a shard outside its folder: '\.\./'"),
+        ({"file": ".."}, r"is missing"),
+        ({"file": ""}, r"is missing"),
+    ],
+    ids=str,
+)
+def test_a_manifest_with_a_wrong_shard_is_refused(images, out, entry, message):
+    write_store(config_with("store.images_per_shard=3"), images, out)
+    shutil.copy(shard_files(out)[1], out.parent / "x.h5")
+    edit_manifest(out, lambda manifest: manifest["shards"][1].update(entry))
+    with pytest.raises(StoreError, match=message):
+        PatchStore.open(out)
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_truncated_shard_is_refused_by_name(images, out, kept):
+    write_store(config_with("store.images_per_shard=3"), images, out)
+    shard = shard_files(out)[1]
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(StoreError, match=r"shard-00001\.h5 is not a readable HDF5 file"):
+        PatchStore.open(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("names", ["a", "b"], r"'names' should have shape \(3,\), but has \(2,\)"),
+        ("digests", ["a"] * 4, r"'digests' should have shape \(3,\), but has \(4,\)"),
+        ("valid", np.ones(3, np.uint8), r"'valid' should be bool, but is uint8"),
+        ("valid", np.ones(2, np.bool_), r"'valid' should have shape \(3,\), but has \(2,\)"),
+        ("thumbnails", np.zeros((3, 4, 4, 3), np.uint8), r"'thumbnails' should have shape \(3, 8"),
+        ("images", np.zeros((3, 24, 24, 3), np.int8), r"'images' should be a contiguous uint8"),
+    ],
+    ids=str,
+)
+def test_a_shard_with_a_wrong_dataset_is_refused_by_file_and_key(images, out, name, value, message):
+    write_store(config_with("store.images_per_shard=3"), images, out)
+    with h5py.File(shard_files(out)[1], "r+") as file:
+        del file[name]
+        file[name] = value
+    with pytest.raises(StoreError, match=rf"shard-00001\.h5: {message}"):
+        PatchStore.open(out)
+
+
+def test_a_store_of_another_geometry_is_refused(images, out):
+    store = write_store(config_with(), images, out)
+    store.require_grid(config_with().grid, "the run")
+    with pytest.raises(
+        StoreError,
+        match=r"was cut with PatchGrid\(.*patch_size=8\), but the run asks for .*size=4\)",
+    ):
+        store.require_grid(config_with(*AVERAGED).grid, "the run")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_store_reads_pngs_without_changing_a_pixel_when_nothing_is_scaled(
+    write_images, tmp_path, seed
+):
+    folder = write_images(f"images-{seed}", size=24, num=5, seed=seed)
+    store = write_store(config_with("store.images_per_shard=1"), folder, tmp_path / "store")
+    for number, name in enumerate(store.names):
+        assert np.array_equal(store.image(number), read_png(folder / name))
