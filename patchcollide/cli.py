@@ -1,17 +1,22 @@
-"""The command line: options to settings, settings to stages, errors to sentences."""
+"""The command line: options to settings, settings to stages, errors to sentences.
+
+What takes seconds to import is imported by the command that needs it: ``--help`` should not wait.
+"""
 
 import functools
 import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchcollide import __version__, progress
-from patchcollide.config import Config, load_config
 from patchcollide.errors import PatchCollideError
+
+if TYPE_CHECKING:
+    from patchcollide.config import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,8 +94,10 @@ def _explain(error: BaseException) -> int:
     return 1
 
 
-def _settings(path: Path | None, overrides: list[str] | None, options: dict[str, Any]) -> Config:
+def _settings(path: Path | None, overrides: list[str] | None, options: dict[str, Any]) -> "Config":
     """Reads the settings; options of the command line win over ``--set``, that over the file."""
+    from patchcollide.config import load_config
+
     given = [f'{key}="{value}"' for key, value in options.items() if isinstance(value, str)]
     given += [f"{key}={value}" for key, value in options.items() if isinstance(value, int)]
     return load_config(path, [*(overrides or []), *given])

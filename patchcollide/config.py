@@ -24,7 +24,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class Section(BaseModel):
     """A group of settings; unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Images(Section):
@@ -69,7 +69,8 @@ class Retrieval(Section):
     query_stride_px: Count = 12
     leak_guard: bool = True
     deduplicate: bool = True
-    exclude: tuple[str, ...] = ()
+    # TOML and JSON have lists only.
+    exclude: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class Network(Section):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 
 from patchcollide.config import Evaluation
 from patchcollide.losses import TargetFeatures, excess, pairwise_distances
@@ -107,14 +106,22 @@ def _sample(
         hits += int((probabilities.argmax(dim=1) == target_class).sum())
         top += float(probabilities.amax(dim=1).sum())
         of_class += float(probabilities[:, target_class].sum())
-    interval = binomtest(hits, len(weights)).proportion_ci(0.95, method="wilson")
     return {
         "num_samples": len(weights),
         "success_rate": hits / len(weights),
-        "success_interval": [float(interval.low), float(interval.high)],
+        "success_interval": wilson_interval(hits, len(weights)),
         "sample_probability_mean": top / len(weights),
         "sample_class_probability_mean": of_class / len(weights),
     }
+
+
+def wilson_interval(hits: int, total: int) -> list[float]:
+    """Returns the 95 % Wilson score interval of a share."""
+    # Takes two seconds to import, which only an evaluation should wait for.
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, total).proportion_ci(0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:

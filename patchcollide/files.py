@@ -16,6 +16,11 @@ PARTIAL_SUFFIX = ".partial"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def is_occupied(path: Path) -> bool:
+    """Says whether something other than an empty folder is at ``path``."""
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 def partial_path(path: Path) -> Path:
     """Returns where ``path`` is written before it is renamed."""
     return path.with_name(path.name + PARTIAL_SUFFIX)

@@ -17,7 +17,7 @@ import numpy as np
 
 from patchcollide.config import Config, parse_config
 from patchcollide.errors import RunError
-from patchcollide.files import partial_path, read_json, write_json, written_beside
+from patchcollide.files import is_occupied, partial_path, read_json, write_json, written_beside
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_png, write_png
 from patchcollide.provenance import differences, fingerprint, versions
@@ -117,7 +117,7 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
         "versions": versions(),
     }
     partial = partial_path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if is_occupied(out):
         return _same_run(out, out, about, f"Choose another --out than {out}, or remove it.")
     if (partial / CONFIG_FILE).exists():
         how = f"Remove {partial} to start again, or choose another --out."

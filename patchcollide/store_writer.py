@@ -10,7 +10,7 @@ import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.files import partial_path, write_json
+from patchcollide.files import is_occupied, partial_path, write_json
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_image
 from patchcollide.leak_guard import thumbnail
@@ -42,7 +42,7 @@ def write_store(config: Config, folder: Path, out: Path) -> PatchStore:
     listing = find_images(folder)
     files = sample_images(listing.files, config.store.fraction, config.seed)
     inputs = _inputs(config, files)
-    if out.exists():
+    if is_occupied(out):
         return _same_store(out, inputs)
     partial = partial_path(out)
     partial.mkdir(parents=True, exist_ok=True)

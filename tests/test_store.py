@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -371,12 +372,22 @@ def test_other_images_are_refused_with_what_differs(images, out, change, differe
         write_store(config_with(), images, out)
 
 
-@pytest.mark.parametrize("make", [lambda out: out.touch(), lambda out: out.mkdir()])
+def fill(folder):
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+
+
+@pytest.mark.parametrize("make", [Path.touch, fill])
 def test_what_is_no_store_is_never_overwritten(images, out, make):
     make(out)
     with pytest.raises(StoreError, match=r"is not a patch store: it holds no manifest\.json"):
         write_store(config_with(), images, out)
     assert {path.name for path in out.parent.iterdir()} == {"images", "store"}
+
+
+def test_an_empty_folder_may_become_a_store(images, out):
+    out.mkdir()
+    assert write_store(config_with(), images, out).num_images == 7
 
 
 class Stop:
