@@ -136,7 +136,7 @@ def write_figure(
     sheet.text(_cut(title, 14 * num_vertices + 20), margin, margin, points=9, weight="bold")
     places = [(columns[0], tops[0]), (columns[0], tops[1])]
     places += [(left, tops[0]) for left in columns[1:]]
-    labels = ["source", "target", *(f"vertex {number + 1}" for number in range(num_vertices))]
+    labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
     for image, (left, top), label, words in zip(
         [source, target, *vertices], places, labels, captions, strict=True
     ):
