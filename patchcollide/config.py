@@ -100,7 +100,11 @@ class Objective(Section):
 
 
 class Optimiser(Section):
-    """Adam, its schedule, and when to stop."""
+    """Adam, its schedule, and when to stop.
+
+    The learning rate and the noise at the start are in logits for compositions, and in hundredths
+    of the value range for free pixels.
+    """
 
     num_vertices: Annotated[int, Field(ge=1, le=64)] = 5
     steps: Count = 300

@@ -90,7 +90,7 @@ def find_vertices(
         DiskFullError: If there is no room for the state.
     """
     adam = torch.optim.Adam(
-        [parameterisation.parameter], lr=search.optimiser.learning_rate, betas=(0.9, 0.99)
+        [parameterisation.parameter], lr=parameterisation.unit, betas=(0.9, 0.99)
     )
     generator = seeded(search.seed, 1)
     progress = Progress()
@@ -147,7 +147,8 @@ def _step(
 ) -> dict[str, float]:
     started = time.perf_counter()
     for group in adam.param_groups:
-        group["lr"] = search.optimiser.learning_rate * schedule(step, search.optimiser)
+        rate = search.optimiser.learning_rate * schedule(step, search.optimiser)
+        group["lr"] = rate * parameterisation.unit
     images = parameterisation.images()
     terms = _terms(search, images, generator)
     weight = search.objective.total_variation

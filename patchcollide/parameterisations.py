@@ -14,9 +14,15 @@ from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 @runtime_checkable
 class Parameterisation(Protocol):
-    """Images as a function of one tensor of parameters."""
+    """Images as a function of one tensor of parameters.
+
+    Attributes:
+        parameter: What is optimised.
+        unit: A small step of a parameter: what a learning rate and a noise of 1 mean.
+    """
 
     parameter: nn.Parameter
+    unit: float
 
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
         """Returns the images of all vertices, RGB in ``[0, 1]``, differentiable."""
@@ -49,6 +55,8 @@ class PatchMixture:
     Raises:
         GeometryError: If there are more coefficients than pixels along a window.
     """
+
+    unit = 1.0
 
     def __init__(
         self,
@@ -101,9 +109,12 @@ class FreePixels:
         source: The image all vertices start from.
         num_vertices: How many images to vary.
         output_size: Side of the images, in pixels.
-        noise: Standard deviation of what is added at the start, in hundredths of the value range.
+        noise: Standard deviation of what is added at the start, in units of a hundredth of the
+            value range.
         generator: Draws it.
     """
+
+    unit = 0.01
 
     def __init__(
         self,
@@ -116,7 +127,7 @@ class FreePixels:
     ) -> None:
         start = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
         start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
-        start += 0.01 * noise * torch.randn(start.shape, generator=generator)
+        start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1))
 
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
