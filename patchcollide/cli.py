@@ -5,6 +5,7 @@ What takes seconds to import is imported by the command that needs it: ``--help`
 
 import functools
 import inspect
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,11 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         logger.error("Stopped. Finished work is kept: run the same command again to go on.")
         return 1
+    if isinstance(error, OSError) and error.filename is not None:
+        logger.error(
+            "%s: %s. Check that it is there and may be used.", error.filename, error.strerror
+        )
+        return 1
     logger.error(
         "Unexpected %s: %s. This is a defect of patchcollide; run again with --debug to see where.",
         type(error).__name__,
@@ -98,8 +104,8 @@ def _settings(path: Path | None, overrides: list[str] | None, options: dict[str,
     """Reads the settings; options of the command line win over ``--set``, that over the file."""
     from patchcollide.config import load_config
 
-    given = [f'{key}="{value}"' for key, value in options.items() if isinstance(value, str)]
-    given += [f"{key}={value}" for key, value in options.items() if isinstance(value, int)]
+    # JSON's notation of text and numbers is also TOML's.
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     return load_config(path, [*(overrides or []), *given])
 
 

@@ -11,7 +11,7 @@ from patchcollide.evaluation import as_batch
 from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import Search, find_vertices, history_columns
+from patchcollide.optimise import VertexSearch, find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
@@ -42,7 +42,7 @@ def optimise_run(
     """
     target_class, _, _ = network.top(pictures["target"])
     pre_activation = network(as_batch(pictures["target"][None])).pre_activation[0]
-    search = Search(
+    search = VertexSearch(
         network=network,
         target=TargetFeatures.of(pre_activation, network.blind),
         target_class=target_class,

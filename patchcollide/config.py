@@ -108,7 +108,7 @@ class Optimiser(Section):
 
     num_vertices: Annotated[int, Field(ge=1, le=64)] = 5
     steps: Count = 300
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     start_noise: Weight = 0.1
     check_every: Count = 25

@@ -15,6 +15,7 @@ from patchcollide.store import PatchStore
 
 ENCODING = "patchcollide-basis"
 VERSION = "1"
+_PATCHES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class Basis:
         self, patches: UInt8[ndarray, "n size size 3"]
     ) -> Float32[ndarray, "n components"]:
         """Returns the descriptors of separate patches, by a matrix product."""
-        flat = patches.reshape(len(patches), -1).astype(np.float32)
-        return np.asarray((flat - self.mean) @ self.components.T)
+        result = np.empty((len(patches), self.num_components), np.float32)
+        for start in range(0, len(patches), _PATCHES_AT_ONCE):
+            part = slice(start, start + _PATCHES_AT_ONCE)
+            flat = patches[part].reshape(-1, len(self.mean)).astype(np.float32)
+            result[part] = (flat - self.mean) @ self.components.T
+        return result
 
     def describe_images(
         self, images: UInt8[ndarray, "n side side 3"], grid: PatchGrid

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,29 @@ PARTIAL_SUFFIX = ".partial"
 
 # EFBIG: a limit on file size (ulimit -f, some network mounts) reads like a full disk to the user.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def output_path(path: Path) -> Path:
+    """Returns where an output goes, with links resolved; refuses what can be no output.
+
+    Raises:
+        InputError: If ``path`` is the root folder, or lies inside a file or a folder that cannot
+            be written to.
+    """
+    resolved = path.resolve()
+    try:
+        if not resolved.name:
+            raise InputError(f"--out {path} is the root folder. Choose a folder in it.")
+        resolved.parent.mkdir(parents=True, exist_ok=True)
+        # Only trying tells: permissions say nothing of read-only and special file systems.
+        with tempfile.TemporaryDirectory(dir=resolved.parent, prefix=".patchcollide-"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--out {path} cannot be made ({error.strerror}: {error.filename}). Choose a place in "
+            "a folder that can be written to."
+        ) from error
+    return resolved
 
 
 def is_occupied(path: Path) -> bool:

@@ -15,6 +15,7 @@ from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.leak_guard import near_copies
 from patchcollide.provenance import versions
 from patchcollide.search import Searcher, SearchResult
+from patchcollide.search.searcher import NO_DISTANCE
 from patchcollide.shapes import Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
 
@@ -134,6 +135,7 @@ def find_neighbours(
     leaked = _leaked_images(store, [source, *targets]) if settings.leak_guard else set()
     excluded = _excluded_images(store, settings.exclude)
     omitted = np.array(sorted(leaked | excluded), dtype=np.int64)
+    _require_candidates(settings.k, omitted, store)
     if settings.deduplicate:
         found, overlapping = _search_without_overlap(store, searcher, queries, settings.k, omitted)
     else:
@@ -214,7 +216,7 @@ def drop_overlapping(found: SearchResult, grid: PatchGrid, k: int) -> tuple[Sear
     none = order < 0
     ids = np.take_along_axis(found.ids, np.maximum(order, 0), axis=1)
     distances = np.take_along_axis(found.squared_distances, np.maximum(order, 0), axis=1)
-    ids[none], distances[none] = -1, np.iinfo(np.int64).max
+    ids[none], distances[none] = -1, NO_DISTANCE
     return SearchResult(distances, ids), dropped
 
 
@@ -222,6 +224,19 @@ def _overlap(first: tuple[int, int], second: tuple[int, int], grid: PatchGrid) -
     return all(
         abs(a - b) * grid.stride < grid.window_size for a, b in zip(first, second, strict=True)
     )
+
+
+def _require_candidates(k: int, omitted: np.ndarray, store: PatchStore) -> None:
+    """Refuses, before any search, what no search could find."""
+    allowed = store.valid.copy()
+    allowed[omitted] = False
+    available = int(allowed.sum()) * store.grid.num_positions
+    if available < k:
+        raise RetrievalError(
+            f"retrieval.k = {k}, but {store.path} holds only {available} allowed patches: "
+            f"{int(allowed.sum())} of its {store.num_images} images are readable and not left out. "
+            f"Set retrieval.k to at most {available}, or index more images."
+        )
 
 
 def _require_enough(found: SearchResult, k: int, store: PatchStore) -> None:

@@ -32,7 +32,7 @@ _VALIDATION_BATCH = 16
 
 
 @dataclass(frozen=True)
-class Search:
+class VertexSearch:
     """Everything that decides how vertices are found.
 
     Attributes:
@@ -53,7 +53,7 @@ class Search:
 
 
 @dataclass
-class Progress:
+class SearchState:
     """How far the search has come.
 
     Attributes:
@@ -68,8 +68,8 @@ class Progress:
 
 
 def find_vertices(
-    search: Search, parameterisation: Parameterisation, checkpoint: Checkpoint | None = None
-) -> tuple[Float[Tensor, "vertices 3 height width"], Progress]:
+    search: VertexSearch, parameterisation: Parameterisation, checkpoint: Checkpoint | None = None
+) -> tuple[Float[Tensor, "vertices 3 height width"], SearchState]:
     """Moves the vertices until their hull collides with the target.
 
     Every step minimises the losses of the vertices *and* of fresh random points between them:
@@ -93,10 +93,10 @@ def find_vertices(
         [parameterisation.parameter], lr=parameterisation.unit, betas=(0.9, 0.99)
     )
     generator = seeded(search.seed, 1)
-    progress = Progress()
+    progress = SearchState()
     if checkpoint is not None:
         state = checkpoint.load(parameterisation.parameter, adam, generator)
-        progress = Progress(**state) if state else progress
+        progress = SearchState(**state) if state else progress
     with stop_requests() as request:
         _iterate(search, parameterisation, adam, generator, progress, checkpoint, request)
     with torch.no_grad():
@@ -104,11 +104,11 @@ def find_vertices(
 
 
 def _iterate(
-    search: Search,
+    search: VertexSearch,
     parameterisation: Parameterisation,
     adam: torch.optim.Adam,
     generator: torch.Generator,
-    progress: Progress,
+    progress: SearchState,
     checkpoint: Checkpoint | None,
     request: StopRequest,
 ) -> None:
@@ -116,10 +116,10 @@ def _iterate(
 
     def keep() -> None:
         if checkpoint is not None:
-            state = {"step": progress.step, "history": progress.history}
-            checkpoint.save(parameterisation.parameter, adam, generator, state)
+            checkpoint.save(parameterisation.parameter, adam, generator, vars(progress))
 
-    remaining = range(progress.step, settings.steps)
+    # A search may have been stopped by the user just when it was over.
+    remaining = range(progress.step, 0 if progress.stopped_because else settings.steps)
     for step in track(remaining, "Moving the vertices", len(remaining)):
         row = _step(search, parameterisation, adam, generator, step)
         progress.history.append(row)
@@ -129,17 +129,19 @@ def _iterate(
             logger.debug("step %d: %s", progress.step, row)
             if _good_enough(row, settings):
                 progress.stopped_because = "the validation batch collides"
-                return
+            elif progress.step == settings.steps:
+                progress.stopped_because = "all steps were done"
         if request.requested:
             keep()
             raise InterruptedWorkError(_how_to_go_on(progress, settings, checkpoint))
-        if progress.step % settings.checkpoint_every == 0 and progress.step < settings.steps:
+        if progress.stopped_because:
+            return
+        if progress.step % settings.checkpoint_every == 0:
             keep()
-    progress.stopped_because = "all steps were done"
 
 
 def _step(
-    search: Search,
+    search: VertexSearch,
     parameterisation: Parameterisation,
     adam: torch.optim.Adam,
     generator: torch.Generator,
@@ -177,7 +179,9 @@ def _diverged(what: str, settings: Optimiser) -> DivergedError:
 
 
 def _terms(
-    search: Search, images: Float[Tensor, "vertices 3 height width"], generator: torch.Generator
+    search: VertexSearch,
+    images: Float[Tensor, "vertices 3 height width"],
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Returns each term of the loss, one value for each vertex, hull sample or pair."""
     num_vertices = len(images)
@@ -224,7 +228,7 @@ def schedule(step: int, settings: Optimiser) -> float:
     return rise * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - half) / half)) / 2)
 
 
-def validate(search: Search, parameterisation: Parameterisation) -> dict[str, float]:
+def validate(search: VertexSearch, parameterisation: Parameterisation) -> dict[str, float]:
     """Measures the hull on samples of its own, 8-bit, the same at every check.
 
     Returns:
@@ -254,11 +258,12 @@ def _good_enough(row: dict[str, float], settings: Optimiser) -> bool:
     return (
         row["validation_success"] >= settings.stop_success
         and row["validation_probability"] >= settings.stop_probability
-        and row["validation_distance"] >= settings.stop_distance
+        # One vertex alone has no distance.
+        and (settings.num_vertices == 1 or row["validation_distance"] >= settings.stop_distance)
     )
 
 
-def _how_to_go_on(progress: Progress, settings: Optimiser, checkpoint: Checkpoint | None) -> str:
+def _how_to_go_on(progress: SearchState, settings: Optimiser, checkpoint: Checkpoint | None) -> str:
     done = f"Stopped after {progress.step} of {settings.steps} steps"
     if checkpoint is None:
         return f"{done}; nothing was kept."

@@ -1,6 +1,7 @@
 """The stages: from a folder of images to a finished run. One stage, one function, one path."""
 
 import logging
+import math
 import shlex
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 
 from patchcollide.composition import optimise_run
 from patchcollide.config import Config, overrides_of
-from patchcollide.errors import ImageError, RunError
+from patchcollide.errors import DivergedError, ImageError, InputError, NetworkError, RunError
+from patchcollide.files import output_path
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork, load_network
-from patchcollide.provenance import array_digest
+from patchcollide.provenance import array_digest, printable
 from patchcollide.report.writer import write_report
 from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
-from patchcollide.runs import SUMMARY_FILE, Run, open_run, start_run
+from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
 from patchcollide.search.ann import build_index
 from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
@@ -38,7 +40,7 @@ def index(config: Config, images: Path, out: Path) -> Path:
         InputError: If the folder, the settings or what is in ``out`` do not allow it.
         DiskFullError: If there is no room left; finished shards are kept.
     """
-    store = write_store(config, images, out)
+    store = write_store(config, images, output_path(out))
     build_index(store, config.index, config.seed)
     return out
 
@@ -58,8 +60,15 @@ def retrieve(config: Config, source: Path, store_path: Path, out: Path) -> Path:
     Raises:
         InputError: If the image, the store or its index cannot be used.
     """
-    if out.exists():
-        raise RunError(f"{out} is there already. Choose another --out, or remove it.")
+    out = output_path(out)
+    for path in (out, out.with_suffix(".png")):
+        if path.exists():
+            raise RunError(
+                f"{path} is there already, and the neighbours go to {out}, their contact sheet to "
+                f"{out.with_suffix('.png').name} beside. Choose another --out."
+            )
+    if out.suffix == ".png":
+        raise RunError(f"{out} should be an HDF5 file, such as {out.with_suffix('.h5').name}.")
     retrieve_neighbours(config, source, [], open_store(config, store_path), out)
     return out
 
@@ -87,6 +96,7 @@ def collide(
         InterruptedWorkError: If the user stopped it; the state is kept.
         DiskFullError: If there is no room left.
     """
+    out = output_path(out)
     store = open_store(config, store_path) if store_path else None
     network = load_network(config.network, config.seed)
     pictures = {
@@ -96,26 +106,17 @@ def collide(
     _check_pair(config, pictures, source, target)
     run = _start(config, network, pictures, {"source": source, "target": target}, store, out)
     if run.finished:
+        require_files(run, config.optimiser.num_vertices)
         logger.info("%s holds this run already: nothing to do.", out)
         return out
-    _announce(config, network, pictures)
-    for name, picture in pictures.items():
-        write_png(run / f"{name}.png", picture)
-    neighbours = None
-    if store is not None:
-        with run.timed("retrieve"):
-            path = run / "neighbours.h5"
-            neighbours = retrieve_neighbours(config, source, [target], store, path)
-    if not (run / "vertices.h5").exists():
-        with run.timed("optimise"):
-            optimise_run(config, network, pictures, neighbours, run)
-    with run.timed("evaluate"):
-        write_summary(run, network, store)
-    record_seconds(run)
-    with run.timed("report"):
-        write_report(run)
-    record_seconds(run)
-    (run / "checkpoint.h5").unlink(missing_ok=True)
+    begun = (run / "checkpoint.h5").exists()
+    try:
+        _make_run(config, network, pictures, (source, target), store, run)
+    except (InputError, DivergedError):
+        # Corrected settings make another run: what the refused one began would be in its way.
+        if not begun:
+            run.discard()
+        raise
     run.finish()
     return out
 
@@ -144,6 +145,34 @@ def report(folder: Path) -> Path:
     return write_report(open_run(folder))
 
 
+def _make_run(
+    config: Config,
+    network: CollisionNetwork,
+    pictures: dict[str, np.ndarray],
+    paths: tuple[Path, Path],
+    store: PatchStore | None,
+    run: Run,
+) -> None:
+    """Does what is left to do in a run's folder, up to its page."""
+    _announce(config, network, pictures)
+    for name, picture in pictures.items():
+        write_png(run / f"{name}.png", picture)
+    neighbours = None
+    if store is not None:
+        with run.timed("retrieve"):
+            path = run / "neighbours.h5"
+            neighbours = retrieve_neighbours(config, paths[0], [paths[1]], store, path)
+    if not (run / "vertices.h5").exists():
+        with run.timed("optimise"):
+            optimise_run(config, network, pictures, neighbours, run)
+    with run.timed("evaluate"):
+        write_summary(run, network, store)
+    record_seconds(run)
+    with run.timed("report"):
+        write_report(run)
+    record_seconds(run)
+
+
 def _check_pair(
     config: Config, pictures: dict[str, np.ndarray], source: Path, target: Path
 ) -> None:
@@ -167,10 +196,10 @@ def _start(
 ) -> Run:
     kind = "patches" if store else "pixels"
     inputs = {
-        **{name: str(path) for name, path in paths.items()},
+        **{name: printable(path) for name, path in paths.items()},
         "network": network.full_name,
         "layer": network.layer,
-        "store": str(store.path) if store else None,
+        "store": printable(store.path) if store else None,
         "parameterisation": kind,
         "command": _command(config, paths, store, out),
     }
@@ -188,9 +217,9 @@ def _command(config: Config, paths: dict[str, Path], store: PatchStore | None, o
     """Returns the command line that makes the run again."""
     words = ["patchcollide", "collide"]
     for name, path in paths.items():
-        words += [f"--{name}", str(path)]
-    words += ["--store", str(store.path)] if store else ["--pixels"]
-    words += ["--out", str(out)]
+        words += [f"--{name}", printable(path)]
+    words += ["--store", printable(store.path)] if store else ["--pixels"]
+    words += ["--out", printable(out)]
     for override in overrides_of(config):
         words += ["--set", override]
     return shlex.join(words)
@@ -199,6 +228,11 @@ def _command(config: Config, paths: dict[str, Path], store: PatchStore | None, o
 def _announce(config: Config, network: CollisionNetwork, pictures: dict[str, np.ndarray]) -> None:
     for name, picture in pictures.items():
         _, class_name, probability = network.top(picture)
+        if not math.isfinite(probability):
+            raise NetworkError(
+                f"{network.full_name} gives the {name} a probability of {probability}. Its weights "
+                "hold values that are not finite, or it is not meant for such images."
+            )
         logger.info("%s: %s, %.3f by %s", name, class_name, probability, network.full_name)
         if name == "target" and probability < config.network.min_confidence:
             logger.warning(

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def array_digest(array: Num[ndarray, "..."]) -> str:
     """Returns the SHA-256 of an array's type, shape and bytes."""
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def printable(path: Path) -> str:
+    """Returns a path as text that can be written as UTF-8, whatever bytes the file system has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def file_digest(path: Path) -> str:

@@ -23,6 +23,7 @@ def open_store(config: Config, path: Path) -> PatchStore:
     """
     store = PatchStore.open(path)
     store.require_grid(config.grid, "the settings")
+    store.require_fit(config.images.fit)
     store.require_valid_images()
     return store
 

@@ -7,6 +7,7 @@ command finds what was finished and goes on; another one is refused.
 import contextlib
 import csv
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ import numpy as np
 
 from patchcollide.config import Config, parse_config
 from patchcollide.errors import RunError
-from patchcollide.files import is_occupied, partial_path, read_json, write_json, written_beside
+from patchcollide.files import (
+    PARTIAL_SUFFIX,
+    is_occupied,
+    partial_path,
+    read_json,
+    write_json,
+    written_beside,
+)
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_png, write_png
 from patchcollide.provenance import differences, fingerprint, versions
@@ -88,9 +96,16 @@ class Run:
 
     def finish(self) -> "Run":
         """Renames the folder to its final name; everything must be in it."""
-        (self / _SECONDS_FILE).unlink(missing_ok=True)
         self.folder.replace(self.final)
-        return Run(self.final, self.final, self.about)
+        finished = Run(self.final, self.final, self.about)
+        for name in (_SECONDS_FILE, "checkpoint.h5"):
+            (finished / name).unlink(missing_ok=True)
+        return finished
+
+    def discard(self) -> None:
+        """Removes an unfinished run's folder."""
+        if not self.finished:
+            shutil.rmtree(self.folder)
 
 
 def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[str, Any]) -> Run:
@@ -124,6 +139,11 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
         run = _same_run(partial, out, about, how)
         logger.info("Going on with what was begun in %s.", partial)
         return run
+    if is_occupied(partial):
+        raise RunError(
+            f"{partial} is where the run is made, but it holds something else. Move that away, or "
+            "choose another --out."
+        )
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / CONFIG_FILE, about)
     return Run(partial, out, about)
@@ -136,7 +156,7 @@ def open_run(folder: Path) -> Run:
         RunError: If there is none, or it is of another version.
     """
     if not (folder / CONFIG_FILE).is_file():
-        begun = partial_path(folder)
+        begun = folder.with_name(folder.name + PARTIAL_SUFFIX) if folder.name else folder
         hint = (
             f"It was begun in {begun} but not finished: run the same `patchcollide collide` again."
             if begun.exists()
@@ -150,7 +170,25 @@ def open_run(folder: Path) -> Run:
             f"{folder / CONFIG_FILE} should be '{ENCODING}' version {VERSION}, but is "
             f"'{found[0]}' version {found[1]}. Make the run again with this version."
         )
+    missing = {"fingerprint", "config", "identity", "inputs", "seed"} - about.keys()
+    if missing:
+        raise RunError(
+            f"{folder / CONFIG_FILE} is damaged: it lacks {', '.join(sorted(missing))}. Make the "
+            "run again."
+        )
     return Run(folder, folder, about)
+
+
+def require_files(run: Run, num_vertices: int) -> None:
+    """Raises :class:`RunError` if a file that every run has is missing."""
+    names = [SUMMARY_FILE, "source.png", "target.png", "vertices.h5", "history.csv", "report.html"]
+    names += [f"vertex-{number}.png" for number in range(num_vertices)]
+    missing = [name for name in names if not (run / name).exists()]
+    if missing:
+        raise RunError(
+            f"{run.folder} is no longer whole: it lacks {', '.join(missing)}. Remove it and run "
+            "the same command again."
+        )
 
 
 def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run:
@@ -215,14 +253,17 @@ def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width 3"]:
     """Reads ``vertex-0.png`` ..., which is all that is needed to check a collision.
 
     Raises:
-        RunError: If there is none.
+        RunError: If one is missing, or they are not of one size.
     """
-    paths: list[Path] = []
-    while (path := run / f"vertex-{len(paths)}.png").exists():
-        paths.append(path)
-    if not paths:
-        raise RunError(f"{run.folder} holds no vertex-0.png. Make the run again.")
-    return np.stack([read_png(path) for path in paths])
+    images = []
+    for number in range(run.config.optimiser.num_vertices):
+        path = run / f"vertex-{number}.png"
+        if not path.exists():
+            raise RunError(f"{path} is missing. Put it back, or make the run again.")
+        images.append(read_png(path))
+    if len({image.shape for image in images}) > 1:
+        raise RunError(f"{run.folder}: the vertices' PNG files are not of one size.")
+    return np.stack(images)
 
 
 def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
@@ -237,9 +278,20 @@ def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequenc
 
 
 def load_history(run: Run) -> list[dict[str, float]]:
-    """Reads ``history.csv``; what was not measured is left out of a row."""
-    with (run / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    """Reads ``history.csv``; what was not measured is left out of a row.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    path = run / "history.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Make the run again.") from error
+    if not all("step" in row for row in rows):
+        raise RunError(f"{path} is damaged: it has rows without a step. Make the run again.")
+    return rows

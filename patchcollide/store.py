@@ -100,6 +100,18 @@ class PatchStore:
                 "settings in sections images and patches, or index the images again."
             )
 
+    def require_fit(self, fit: str) -> None:
+        """Raises :class:`StoreError` if the store's images were not made square by ``fit``.
+
+        A source is recognised in the store, and compared with it, only when both are cut alike.
+        """
+        stored = self.manifest["settings"]["images"]["fit"]
+        if stored != fit:
+            raise StoreError(
+                f"{self.path} was made with images.fit = {stored}, but the settings have {fit}. "
+                f"Set images.fit = {stored}, or index the images again."
+            )
+
     def require_valid_images(self) -> None:
         """Raises :class:`StoreError` if no image of the store could be read."""
         if not self.valid.any():

@@ -45,7 +45,7 @@ def write_store(config: Config, folder: Path, out: Path) -> PatchStore:
     if is_occupied(out):
         return _same_store(out, inputs)
     partial = partial_path(out)
-    partial.mkdir(parents=True, exist_ok=True)
+    _claim(partial)
     shards = _write_shards(config, files, partial)
     _remove_others(partial, {shard["file"] for shard in shards})
     invalid = [entry for shard in shards for entry in shard.pop("invalid")]
@@ -76,6 +76,17 @@ def write_store(config: Config, folder: Path, out: Path) -> PatchStore:
     partial.replace(out)
     _summarise(out, len(files), invalid, listing.num_links)
     return PatchStore.open(out)
+
+
+def _claim(partial: Path) -> None:
+    """Makes the folder of an unfinished store; refuses one that holds anything but shards."""
+    partial.mkdir(parents=True, exist_ok=True)
+    strange = [path.name for path in partial.iterdir() if not path.name.startswith("shard-")]
+    if strange:
+        raise StoreError(
+            f"{partial} is where the store is written, but it holds {strange[0]}. Move that away, "
+            "or choose another --out."
+        )
 
 
 def _inputs(config: Config, files: Sequence[ImageFile]) -> dict[str, Any]:
@@ -116,8 +127,8 @@ def _write_shards(config: Config, files: Sequence[ImageFile], folder: Path) -> l
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
-    """Removes what a stopped run with smaller shards or more images left there."""
-    for path in folder.iterdir():
+    """Removes the shards that a stopped run with smaller shards or more images left there."""
+    for path in folder.glob("shard-*.h5*"):
         if path.name not in kept:
             path.unlink()
 
@@ -154,7 +165,8 @@ def _write_shard(
     entry = {
         "file": path.name,
         "num_images": len(files),
-        "digest": fingerprint([digests, valid.tolist()]),
+        # Names count: retrieval.exclude goes by them.
+        "digest": fingerprint([digests, valid.tolist(), [file.name for file in files]]),
         "invalid": invalid,
     }
     write_hdf5(

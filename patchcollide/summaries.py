@@ -1,5 +1,6 @@
 """``summary.json``: what a run found, in numbers."""
 
+import logging
 import resource
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import versions
 from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
 from patchcollide.store import PatchStore
+
+logger = logging.getLogger(__name__)
 
 
 def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None) -> None:
@@ -29,7 +32,7 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
     """
     config = run.config
     unrounded, state = load_vertices(run)
-    before = read_summary(run) if (run / SUMMARY_FILE).exists() else {}
+    before = _earlier_summary(run)
     measured = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
@@ -69,6 +72,17 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
 def read_summary(run: Run) -> dict[str, Any]:
     """Reads ``summary.json``; RunError if it is missing or damaged."""
     return read_json(run / SUMMARY_FILE, error=RunError)
+
+
+def _earlier_summary(run: Run) -> dict[str, Any]:
+    """Returns the summary that is there, for what cannot be measured again; empty without one."""
+    if not (run / SUMMARY_FILE).exists():
+        return {}
+    try:
+        return read_summary(run)
+    except RunError as error:
+        logger.warning("%s What only the making of the run could know is lost.", error)
+        return {}
 
 
 def record_seconds(run: Run) -> None:

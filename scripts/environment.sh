@@ -3,14 +3,17 @@
 
 make_environment() {
     extras=$1
-    project=$(cksum < pyproject.toml)
+    # An environment holds the absolute path of the project: after a move it is made again.
+    project="$PWD $(cksum < pyproject.toml)"
     # "cpu,test" holds all that "cpu" asks for.
-    case "$(cat .venv/complete 2> /dev/null)" in "$project $extras"*) return ;; esac
+    made=$(cat .venv/complete 2> /dev/null || true)
+    case "$made" in "$project $extras"*) return ;; esac
     if [ ! -e .venv/complete ] && [ "$(df -Pk . | awk 'NR == 2 {print $4}')" -lt 8000000 ]; then
         echo "The environment needs 8 GB of free disk in $PWD, but there is less. Free some." >&2
         exit 2
     fi
     python=$(find_python)
+    case "$made" in "$PWD "*) ;; *) rm -rf .venv ;; esac
     echo "Making the environment in .venv with $python (some minutes, once) ..."
     if command -v uv > /dev/null; then
         [ -x .venv/bin/python ] || uv venv --quiet --python "$python" .venv

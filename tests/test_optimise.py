@@ -16,7 +16,7 @@ from patchcollide.hdf5 import write_hdf5
 from patchcollide.interrupts import stop_requests
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import Search, find_vertices, history_columns, schedule, validate
+from patchcollide.optimise import VertexSearch, find_vertices, history_columns, schedule, validate
 from patchcollide.parameterisations import FreePixels, PatchMixture
 from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
 
@@ -52,7 +52,7 @@ def search_for(network, *, objective=None, target_class=None, seed=5, **optimise
     settings = {"steps": 6, "check_every": 3, "validation_samples": 20, "stop_distance": 1e9}
     with torch.no_grad():
         output = network(batch_of(picture(2)))
-    return Search(
+    return VertexSearch(
         network=network,
         target=TargetFeatures.of(output.pre_activation[0], network.blind),
         target_class=int(output.logits.argmax()) if target_class is None else target_class,
@@ -239,7 +239,7 @@ def test_the_absolute_penalty_leaves_out_the_unit_that_is_driven_down(small_netw
 def test_a_target_without_blind_units_is_matched_all_the_same(small_network, penalty):
     search = search_for(small_network, objective={"penalty": penalty, "diversity": 0}, steps=20)
     everywhere = search.target.pre_activation.abs() + 0.1
-    search = Search(
+    search = VertexSearch(
         network=small_network,
         target=TargetFeatures.of(everywhere, small_network.blind),
         target_class=0,
@@ -602,7 +602,7 @@ def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_la
     black = np.zeros((4, 4, 3), np.uint8)
     pixels = FreePixels(black, num_vertices=2, output_size=4, noise=0.0, generator=seeded(0))
     target = network(torch.full((1, 3, 4, 4), 0.5)).pre_activation[0]
-    search = Search(
+    search = VertexSearch(
         network=network,
         target=TargetFeatures.of(target, network.blind),
         target_class=0,

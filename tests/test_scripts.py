@@ -55,7 +55,9 @@ def test_without_disk_the_script_says_how_much_is_needed(project):
 def test_a_finished_environment_is_not_made_again(project):
     (project / ".venv").mkdir()
     run_bash(
-        'echo "$(cksum < pyproject.toml) cpu,test" > .venv/complete', project, os.environ["PATH"]
+        'echo "$PWD $(cksum < pyproject.toml) cpu,test" > .venv/complete',
+        project,
+        os.environ["PATH"],
     )
     for extras in ("cpu", "cpu,test"):
         done = run_bash(f"set -eu; make_environment {extras}", project, os.environ["PATH"])

@@ -1,13 +1,15 @@
 """Draws a run's figure and writes its page."""
 
 from pathlib import Path
+from typing import Any
 
+from patchcollide.errors import RunError
 from patchcollide.files import write_text
 from patchcollide.images import read_png
 from patchcollide.report.figures import caption, draw_history, write_figure
 from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
-from patchcollide.runs import Run, load_history, load_vertex_pngs
+from patchcollide.runs import SUMMARY_FILE, Run, load_history, load_vertex_pngs
 from patchcollide.summaries import read_summary
 
 _IMAGES = ("source", "target", "figure", "neighbours")
@@ -24,6 +26,16 @@ def write_report(run: Run) -> Path:
         DiskFullError: If there is no room left.
     """
     summary = read_summary(run)
+    try:
+        return _write(run, summary)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run / SUMMARY_FILE} is damaged ({type(error).__name__}: {error}). Measure the run "
+            f"again with `patchcollide evaluate {run.folder}`."
+        ) from error
+
+
+def _write(run: Run, summary: dict[str, Any]) -> Path:
     vertices = load_vertex_pngs(run)
     write_figure(
         run / "figure.png",

@@ -38,7 +38,7 @@ _IVF_FLAT_UP_TO = 2_000_000
 _MOST_LISTS = 4096
 _CODE_BYTES = 32
 _BLOCK_IMAGES = 256
-_QUERIES_AT_ONCE = 32
+_COMPARED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,14 @@ class AnnSearcher(Searcher):
 
     def _rerank(self, flat: np.ndarray, candidates: np.ndarray, k: int) -> SearchResult:
         distances = np.full(candidates.shape, NO_DISTANCE, np.int64)
-        for start in range(0, len(flat), _QUERIES_AT_ONCE):
-            part = slice(start, start + _QUERIES_AT_ONCE)
-            rows, columns = np.nonzero(candidates[part] >= 0)
-            patches = self.store.patches(candidates[part][rows, columns])
-            distances[part][rows, columns] = squared_distances(
-                flat[part][rows], patches.reshape(len(patches), -1)
+        rows, columns = np.nonzero(candidates >= 0)
+        for start in range(0, len(rows), _COMPARED_AT_ONCE):
+            part = (
+                rows[start : start + _COMPARED_AT_ONCE],
+                columns[start : start + _COMPARED_AT_ONCE],
             )
+            patches = self.store.patches(candidates[part])
+            distances[part] = squared_distances(flat[part[0]], patches.reshape(len(patches), -1))
         return nearest_first(distances, candidates, k)
 
 
@@ -158,6 +159,11 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
         IndexMismatchError: If there is no index, or it belongs to another store.
     """
     faiss = _import_faiss()
+    if not (store.path / ABOUT_FILE).exists():
+        raise IndexMismatchError(
+            f"{store.path} has no index ({ABOUT_FILE} is missing). Run `patchcollide index` on the "
+            "same images again, which adds it, or use --engine exact."
+        )
     about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
     found = (about.get("encoding-type"), about.get("encoding-version"))
     if found != (ENCODING, VERSION):
@@ -165,15 +171,19 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
             f"{store.path / ABOUT_FILE} should be '{ENCODING}' version {VERSION}, but is "
             f"'{found[0]}' version {found[1]}. Remove it and run `patchcollide index` again."
         )
-    if about["build"]["store"] != store.fingerprint:
+    build = about.get("build")
+    if not isinstance(build, dict) or build.get("store") != store.fingerprint:
         raise IndexMismatchError(
             f"{store.path / INDEX_FILE} was built for another store than the one in {store.path}. "
             f"Remove {INDEX_FILE}, {ABOUT_FILE} and {BASIS_FILE} there and run `patchcollide "
             "index` again."
         )
+    _require_index_settings(store, settings, build)
     basis = Basis.load(store.path / BASIS_FILE, store=store)
+    path = str(store.path / INDEX_FILE)
     try:
-        index = faiss.read_index(str(store.path / INDEX_FILE), faiss.IO_FLAG_MMAP_IFC)
+        # Mapped into memory by versions of FAISS that can.
+        index = faiss.read_index(path, getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     except RuntimeError as error:
         raise IndexMismatchError(
             f"{store.path / INDEX_FILE} is missing or damaged ({error}). Remove "
@@ -186,6 +196,19 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
             f"components. Remove {store.path / ABOUT_FILE} and run `patchcollide index` again."
         )
     return AnnSearcher(store, basis, index, rerank=settings.rerank, probes=settings.probes)
+
+
+def _require_index_settings(store: PatchStore, settings: Index, build: dict[str, Any]) -> None:
+    """Refuses an index other than the one the settings describe: they are written into outputs."""
+    built_with = build.get("index", {})
+    for name in ("components", "kind"):
+        wanted, found = getattr(settings, name), built_with.get(name)
+        if wanted != found:
+            raise IndexMismatchError(
+                f"{store.path / INDEX_FILE} was built with index.{name} = {found}, but the "
+                f"settings have {wanted}. Set index.{name} = {found}, or remove {INDEX_FILE}, "
+                f"{ABOUT_FILE} and {BASIS_FILE} there and run `patchcollide index` again."
+            )
 
 
 def index_factory(settings: Index, num_patches: int) -> str:
