@@ -199,7 +199,7 @@ def collide(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A finished run's folder.")],
 ) -> None:
-    """Measures a run again, from its PNG files alone."""
+    """Measures a run again, from its PNG files."""
     from patchcollide import pipeline
 
     pipeline.evaluate(run)
