@@ -1,7 +1,7 @@
 """Recognises a picture among others by a thumbnail, also after resizing or compressing it again.
 
-Copies that were mirrored, trimmed or brightened are not recognised: leave those out by name
-(``retrieval.exclude``). A composition that may use the source's own patches, or the target's, shows nothing.
+A composition that may use the source's own patches, or the target's, shows nothing. Copies that were
+mirrored, trimmed or brightened are not recognised: leave those out by name (``retrieval.exclude``).
 """
 
 import numpy as np
