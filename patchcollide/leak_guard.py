@@ -1,6 +1,6 @@
 """Recognises a picture among others by a thumbnail, also after resizing or compressing it again.
 
-A composition that may use the source's own patches, or the target's, shows nothing. Copies that were
+A composition that may use patches of the source or the target shows nothing. Copies that were
 mirrored, trimmed or brightened are not recognised: leave those out by name (``retrieval.exclude``).
 """
 
