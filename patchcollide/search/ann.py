@@ -19,8 +19,8 @@ from patchcollide.search.searcher import (
     NO_DISTANCE,
     Searcher,
     SearchResult,
+    distances_in_store,
     nearest_first,
-    squared_distances,
 )
 from patchcollide.shapes import Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
@@ -38,7 +38,6 @@ _IVF_FLAT_UP_TO = 2_000_000
 _MOST_LISTS = 4096
 _CODE_BYTES = 32
 _BLOCK_IMAGES = 256
-_COMPARED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,8 @@ class AnnSearcher(Searcher):
     def _rerank(self, flat: np.ndarray, candidates: np.ndarray, k: int) -> SearchResult:
         distances = np.full(candidates.shape, NO_DISTANCE, np.int64)
         rows, columns = np.nonzero(candidates >= 0)
-        for start in range(0, len(rows), _COMPARED_AT_ONCE):
-            part = (
-                rows[start : start + _COMPARED_AT_ONCE],
-                columns[start : start + _COMPARED_AT_ONCE],
-            )
-            patches = self.store.patches(candidates[part])
-            distances[part] = squared_distances(flat[part[0]], patches.reshape(len(patches), -1))
+        ids = candidates[rows, columns]
+        distances[rows, columns] = distances_in_store(self.store, flat, rows, ids)
         return nearest_first(distances, candidates, k)
 
 

@@ -19,8 +19,8 @@ from patchcollide.search.searcher import (
     NO_DISTANCE,
     Searcher,
     SearchResult,
+    distances_in_store,
     nearest_first,
-    squared_distances,
 )
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
@@ -28,7 +28,6 @@ from patchcollide.store import PatchStore
 # Centring halves the values and so quarters the bound on rounding.
 _CENTRE = 128
 _BLOCK_IMAGES = 32
-_COMPARED_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,8 @@ class ExactSearcher(Searcher):
             bounds = _distance_bounds(queries, images, self.store.grid)
             rows, columns = _candidates(*bounds, usable, self.store.grid, best)
             ids = columns + first * self.store.grid.num_positions
-            best = _merge(best, rows, ids, self._compare(flat, rows, ids))
+            best = _merge(best, rows, ids, distances_in_store(self.store, flat, rows, ids))
         return best
-
-    def _compare(self, flat: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        found = np.empty(len(ids), np.int64)
-        for start in range(0, len(ids), _COMPARED_AT_ONCE):
-            part = slice(start, start + _COMPARED_AT_ONCE)
-            patches = self.store.patches(ids[part])
-            found[part] = squared_distances(flat[rows[part]], patches.reshape(len(patches), -1))
-        return found
 
 
 def _nothing(num_queries: int) -> tuple[np.ndarray, np.ndarray]:

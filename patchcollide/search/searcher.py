@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from patchcollide.shapes import Int64, UInt8, ndarray
+from patchcollide.store import PatchStore
 
 NO_DISTANCE = np.iinfo(np.int64).max
 """The squared distance that goes with identifier -1, "there is none"."""
@@ -14,6 +15,7 @@ NO_DISTANCE = np.iinfo(np.int64).max
 # Sums of at most 256 squares of 8-bit differences stay below 2**24, where float32 still holds
 # every integer: such a sum is exact in whatever order it is taken.
 _EXACT_CHUNK = 256
+_COMPARED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ def squared_distances(
     padded = torch.nn.functional.pad(difference, (0, padding))
     chunks = padded.reshape(len(difference), -1, _EXACT_CHUNK)
     return np.asarray(chunks.square().sum(dim=2).long().sum(dim=1))
+
+
+def distances_in_store(
+    store: PatchStore,
+    queries: UInt8[ndarray, "queries dimension"],
+    rows: Int64[ndarray, "n"],
+    ids: Int64[ndarray, "n"],
+) -> Int64[ndarray, "n"]:
+    """Returns the exact squared L2 distance of query ``rows[i]`` to patch ``ids[i]`` of a store."""
+    found = np.empty(len(ids), np.int64)
+    for start in range(0, len(ids), _COMPARED_AT_ONCE):
+        part = slice(start, start + _COMPARED_AT_ONCE)
+        patches = store.patches(ids[part])
+        found[part] = squared_distances(queries[rows[part]], patches.reshape(len(patches), -1))
+    return found
 
 
 def nearest_first(
