@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +68,8 @@ class Basis:
         )
         return projected.permute(0, 2, 3, 1).reshape(-1, self.num_components).numpy()
 
-    def save(self, path: Path, *, store: PatchStore) -> None:
-        """Writes the basis and the store it belongs to."""
+    def save(self, path: Path, *, store: PatchStore, settings: dict[str, Any]) -> None:
+        """Writes the basis, the store it belongs to, and the settings and seed it came from."""
         write_hdf5(
             path,
             encoding=ENCODING,
@@ -76,6 +77,7 @@ class Basis:
             datasets={"mean": self.mean, "components": self.components},
             attributes={
                 "store": store.fingerprint,
+                "settings": settings,
                 "variance_share": self.variance_share,
                 "versions": versions(),
             },

@@ -260,7 +260,8 @@ def test_an_index_of_another_store_is_refused(small_store, small_config, write_i
 
 def test_a_basis_of_another_store_is_refused(small_store, small_config, write_images, tmp_path):
     other = write_store(small_config, write_images("others", seed=1), tmp_path / "other")
-    fit_basis(other, num_components=2, num_patches=10, seed=0).save(tmp_path / "b.h5", store=other)
+    basis = fit_basis(other, num_components=2, num_patches=10, seed=0)
+    basis.save(tmp_path / "b.h5", store=other, settings={})
     with pytest.raises(IndexMismatchError, match="fitted to another store"):
         Basis.load(tmp_path / "b.h5", store=small_store)
 

@@ -119,7 +119,7 @@ def build_index(store: PatchStore, settings: Index, seed: int) -> None:
     basis = fit_basis(
         store, num_components=settings.components, num_patches=settings.basis_patches, seed=seed
     )
-    basis.save(store.path / BASIS_FILE, store=store)
+    basis.save(store.path / BASIS_FILE, store=store, settings=build)
     factory = index_factory(settings, store.num_patches)
     index = _filled_index(store, basis, factory, settings.training_patches, seed)
     with written_beside(store.path / INDEX_FILE) as partial:
