@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import patchcollide
 from patchcollide import pipeline
-from patchcollide.cli import app
+from patchcollide.cli.framework import app
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.images import read_png, write_png
 from tests.conftest import SMALL

@@ -45,7 +45,7 @@ OWNERS = {
     "sklearn": {"photographs"},
     "timm": {"networks.efficientnet_lite0"},
     "torchvision": {"networks.vgg16"},
-    "typer": {"cli"},
+    "typer": {"cli.framework"},
 }
 
 EVERYWHERE = {"numpy", "torch"}

@@ -1,0 +1,11 @@
+"""The command line: options to settings, settings to stages, errors to sentences."""
+
+from patchcollide.cli import indexing, runs
+from patchcollide.cli.framework import app
+
+__all__ = ["indexing", "main", "runs"]
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()

@@ -1,0 +1,5 @@
+"""``python -m patchcollide.cli``."""
+
+from patchcollide.cli import main
+
+main()

@@ -1,0 +1,121 @@
+"""What every command shares: the application, common options, errors turned into sentences."""
+
+import functools
+import inspect
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from patchcollide import __version__, progress
+from patchcollide.errors import PatchCollideError
+
+if TYPE_CHECKING:
+    from patchcollide.config import Config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Finds feature collisions: polytopes of different images a network cannot tell apart.",
+)
+logger = logging.getLogger("patchcollide.cli")
+
+Option, Argument, BadParameter, echo = typer.Option, typer.Argument, typer.BadParameter, typer.echo
+
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", help="Settings in TOML; see configs/.", metavar="FILE")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one setting; may be repeated.", metavar="SECTION.KEY=VALUE"),
+]
+Engine = Annotated[str | None, typer.Option(help="Search engine: ann or exact.")]
+StorePath = Annotated[Path, typer.Option(help="A store made by `patchcollide index`.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Registers a command: adds common options, turns errors into sentences and exit codes."""
+
+    @functools.wraps(function)
+    def wrapped(*, verbose: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+        progress.show(level)
+        try:
+            function(**options)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug or isinstance(error, typer.BadParameter | typer.Exit):
+                raise
+            raise typer.Exit(_explain(error)) from None
+
+    # Typer reads a command's options from its signature.
+    signature = inspect.signature(function)
+    common = {"verbose": Verbose, "quiet": Quiet, "debug": Debug}
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in common.items()
+    ]
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in signature.parameters.values()
+    ]
+    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*parameters, *added]
+    )
+    wrapped.__annotations__ = {**function.__annotations__, **common}
+    return app.command()(wrapped)
+
+
+def _explain(error: BaseException) -> int:
+    """Says what went wrong in one sentence; returns the exit code."""
+    if isinstance(error, PatchCollideError):
+        logger.error("%s: %s", type(error).__name__, error)
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        logger.error("Stopped. Finished work is kept: run the same command again to go on.")
+        return 1
+    if isinstance(error, OSError) and error.filename is not None:
+        logger.error(
+            "%s: %s. Check that it is there and may be used.", error.filename, error.strerror
+        )
+        return 1
+    logger.error(
+        "Unexpected %s: %s. This is a defect of patchcollide; run again with --debug to see where.",
+        type(error).__name__,
+        error,
+    )
+    return 1
+
+
+def read_settings(
+    path: Path | None, overrides: list[str] | None, options: dict[str, Any]
+) -> "Config":
+    """Reads the settings; options of the command line win over ``--set``, that over the file."""
+    from patchcollide.config import load_config
+
+    # JSON's notation of text and numbers is also TOML's.
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    return load_config(path, [*(overrides or []), *given])
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"patchcollide {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    del version

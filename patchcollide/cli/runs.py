@@ -1,0 +1,109 @@
+"""Commands that search stores, make runs and show them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from patchcollide.cli.framework import (
+    Argument,
+    BadParameter,
+    ConfigPath,
+    Engine,
+    Option,
+    Overrides,
+    Seed,
+    StorePath,
+    command,
+    echo,
+    read_settings,
+)
+
+
+@command
+def retrieve(
+    image: Annotated[Path, Argument(help="The source image.")],
+    store: StorePath,
+    out: Annotated[Path, Option(help="The HDF5 file to write; a contact sheet goes beside.")],
+    engine: Engine = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Finds the nearest patches for every location of an image."""
+    from patchcollide import pipeline
+
+    settings = read_settings(config, overrides, {"retrieval.engine": engine, "seed": seed})
+    echo(pipeline.retrieve(settings, image, store, out))
+
+
+@command
+def collide(
+    source: Annotated[Path, Option(help="The image whose look is kept.")],
+    target: Annotated[Path, Option(help="The image whose features are matched.")],
+    out: Annotated[Path, Option(help="The run's folder.")],
+    store: Annotated[Path | None, Option(help="A store made by `patchcollide index`.")] = None,
+    pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
+    network: Annotated[str | None, Option(help="efficientnet_lite0 or vgg16.")] = None,
+    layer: Annotated[str | None, Option(help="Its activation, by name.")] = None,
+    weights: Annotated[
+        str | None, Option(help="pretrained, random, or a .pth or .safetensors file.")
+    ] = None,
+    engine: Engine = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Finds vertices that collide with a target, measures what lies between, and reports."""
+    from patchcollide import pipeline
+
+    if (store is None) != pixels:
+        raise BadParameter("give either --store STORE or --pixels, not both or neither.")
+    options = {
+        "network.name": network,
+        "network.layer": layer,
+        "network.weights": weights,
+        "retrieval.engine": engine,
+        "seed": seed,
+    }
+    settings = read_settings(config, overrides, options)
+    _show_run(pipeline.collide(settings, source, target, out, store))
+
+
+@command
+def evaluate(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+) -> None:
+    """Measures a run again, from its PNG files."""
+    from patchcollide import pipeline
+
+    pipeline.evaluate(run)
+    _show_run(run)
+
+
+@command
+def report(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+) -> None:
+    """Draws a run's figure and page again."""
+    from patchcollide import pipeline
+
+    echo(pipeline.report(run))
+
+
+@command
+def demo(
+    out: Annotated[Path, Option(help="The run's folder.")] = Path("runs/demo"),
+) -> None:
+    """Makes a cat collide with a cup of espresso, from photographs that come with the libraries."""
+    from patchcollide.demo import run_demo
+
+    _show_run(run_demo(out))
+
+
+def _show_run(run: Path) -> None:
+    """Prints a run's numbers to standard output, and where its page is."""
+    from patchcollide.runs import open_run
+    from patchcollide.summaries import headline, read_summary
+
+    for name, value in headline(read_summary(open_run(run))):
+        echo(f"{name:<34}{value}")
+    echo(run / "report.html")
