@@ -55,7 +55,7 @@ class Index(Section):
 
     components: Annotated[int, Field(ge=1, le=1024)] = 64
     kind: Literal["auto", "flat", "ivf-flat", "ivf-pq"] = "auto"
-    training_patches: Count = 100_000
+    training_patches: Count = 655_360
     basis_patches: Count = 20_000
     probes: Count = 64
     rerank: Count = 300
@@ -64,7 +64,8 @@ class Index(Section):
 class Retrieval(Section):
     """Which neighbours a location of the source gets."""
 
-    engine: Literal["ann", "exact"] = "ann"
+    engine: Literal["ann", "certified", "exact"] = "ann"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     k: Count = 10
     query_stride_px: Count = 12
     leak_guard: bool = True

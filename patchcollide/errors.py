@@ -14,12 +14,14 @@
     * WorkError -- work that began could not be finished; exit code 1
         * DivergedError -- a loss became infinite or not a number
         * DiskFullError -- no room to write a file
+        * ClusterError -- the workers of a cluster are lost
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
 
 Every message says what was expected, what was found, where, and what to do.
 """
 
 __all__ = [
+    "ClusterError",
     "ConfigError",
     "DiskFullError",
     "DivergedError",
@@ -96,6 +98,10 @@ class DivergedError(WorkError):
 
 class DiskFullError(WorkError):
     """There is no room to write a file."""
+
+
+class ClusterError(WorkError):
+    """The workers of a cluster died again and again."""
 
 
 class InterruptedWorkError(WorkError):

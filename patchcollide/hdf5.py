@@ -36,13 +36,69 @@ def write_hdf5(
     Raises:
         DiskFullError: If there is no room left.
     """
-    with written_beside(path) as partial, _new_file(partial) as file:
+    with written_beside(path) as partial, _Sink(partial, "w+") as sink, _new_file(sink) as file:
         _write_header(file, encoding, version, attributes)
         for name, value in datasets.items():
             if isinstance(value, list):
                 file.create_dataset(name, data=value, dtype=h5py.string_dtype())
             else:
                 file.create_dataset(name, data=np.asarray(value))
+
+
+@contextlib.contextmanager
+def streamed_hdf5(
+    path: Path,
+    *,
+    encoding: str,
+    version: str,
+    rows: Mapping[str, np.ndarray],
+    rows_per_chunk: int,
+    compress: bool,
+    attributes: Attributes,
+) -> Iterator["Hdf5Stream"]:
+    """Yields datasets to which rows are appended; the file is there, whole, when that is over.
+
+    Args:
+        path: The file; an older one is replaced.
+        encoding: What kind of file this is, written as ``encoding-type``.
+        version: Version of the layout, written as ``encoding-version``.
+        rows: Name of each dataset to an array without rows: its type, and the shape of a row.
+        rows_per_chunk: Datasets are stored, and compressed, in chunks of so many rows.
+        compress: Whether chunks are compressed with gzip.
+        attributes: Name to JSON value, as for :func:`write_hdf5`.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    with written_beside(path) as partial, _Sink(partial, "w+") as sink, _new_file(sink) as file:
+        _write_header(file, encoding, version, attributes)
+        for name, empty in rows.items():
+            file.create_dataset(
+                name,
+                data=empty,
+                maxshape=(None, *empty.shape[1:]),
+                chunks=(rows_per_chunk, *empty.shape[1:]),
+                compression="gzip" if compress else None,
+            )
+        yield Hdf5Stream(file, sink)
+
+
+class Hdf5Stream:
+    """Datasets that grow together."""
+
+    def __init__(self, file: Any, sink: "_Sink") -> None:
+        self._file = file
+        self._sink = sink
+
+    def append(self, blocks: Mapping[str, np.ndarray]) -> None:
+        """Writes the next rows of each dataset, best a multiple of a chunk at once."""
+        for name, block in blocks.items():
+            dataset = self._file[name]
+            start = len(dataset)
+            dataset.resize(start + len(block), axis=0)
+            dataset[start:] = block
+        # A full disk should end the work now, not when all the rest has been written to nowhere.
+        self._sink.raise_error()
 
 
 class _Sink(io.FileIO):
@@ -62,6 +118,11 @@ class _Sink(io.FileIO):
             super().truncate(size)
         return self.tell() if size is None else size
 
+    def raise_error(self) -> None:
+        """Raises the first error there was, if any."""
+        if self.error:
+            raise self.error
+
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
         try:
@@ -71,14 +132,12 @@ class _Sink(io.FileIO):
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[Any]:
-    with _Sink(path, "w+") as sink:
-        try:
-            with h5py.File(sink, "w", libver="v110") as file:
-                yield file
-        finally:
-            if sink.error:
-                raise sink.error
+def _new_file(sink: _Sink) -> Iterator[Any]:
+    try:
+        with h5py.File(sink, "w", libver="v110") as file:
+            yield file
+    finally:
+        sink.raise_error()
 
 
 def _write_header(file: Any, encoding: str, version: str, attributes: Attributes) -> None:

@@ -1,15 +1,20 @@
 """Maps over many items: on the cores of this machine, or on a Dask cluster."""
 
+import contextlib
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import joblib
+import torch
 
-from patchcollide.errors import ConfigError, MissingLibraryError
+from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
 
 T = TypeVar("T")
+
+_PATIENCE_S = 20
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,14 @@ class Backend:
         MissingLibraryError: If Dask is not installed.
     """
 
-    name: Literal["local", "dask"] = "local"
+    name: str = "local"
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name not in ("local", "dask"):
+            raise ConfigError(
+                f"Expected --backend local or dask, but found {self.name}. Choose one of them."
+            )
         if (self.name == "dask") != (self.scheduler is not None):
             raise ConfigError(
                 "Expected --backend dask together with --scheduler ADDRESS, but found --backend "
@@ -66,10 +75,54 @@ def map_shards(
         function: Of module level, or a ``functools.partial`` of one, so that it can be sent.
         items: Small: paths and numbers rather than pixels.
         backend: Where to run.
+
+    Raises:
+        ConfigError: If no scheduler answers.
+        ClusterError: If a task was lost with its worker again and again.
     """
     if backend.name == "local":
         yield from map(function, items)
         return
-    with joblib.parallel_config(backend="dask", scheduler_host=backend.scheduler):
+    with (
+        _client(backend.scheduler) as client,
+        _losses_explained(backend.scheduler),
+        joblib.parallel_config(backend="dask", client=client),
+    ):
         work = joblib.Parallel(n_jobs=-1, return_as="generator")
         yield from work(joblib.delayed(function)(item) for item in items)
+
+
+def _client(address: str | None) -> Any:
+    """Connects to a scheduler, for the length of a ``with``."""
+    distributed = importlib.import_module("distributed")
+    try:
+        return distributed.Client(address, timeout=_PATIENCE_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Expected a Dask scheduler at --scheduler {address}, but none answers ({error}). "
+            "Start one with `dask scheduler`, or correct the address."
+        ) from error
+
+
+@contextlib.contextmanager
+def _losses_explained(address: str | None) -> Iterator[None]:
+    distributed = importlib.import_module("distributed")
+    try:
+        yield
+    except distributed.scheduler.KilledWorker as error:
+        raise ClusterError(
+            f"Workers of the cluster at {address} died again and again over one task ({error}). "
+            "Give them more memory, look into their logs, and run the same command again: finished "
+            "work is kept."
+        ) from error
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Has torch compute with one thread in each of the threads of :func:`map_in_threads`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,6 +3,7 @@
 import logging
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,71 +11,123 @@ import numpy as np
 from patchcollide.composition import optimise_run
 from patchcollide.config import Config, overrides_of
 from patchcollide.errors import DivergedError, ImageError, InputError, NetworkError, RunError
+from patchcollide.export import export_patches
 from patchcollide.files import output_path
 from patchcollide.images import write_png
+from patchcollide.indexing import index, repair, verify
 from patchcollide.networks import CollisionNetwork, load_network
+from patchcollide.parallel import LOCAL, Backend
+from patchcollide.planner import make_plan
+from patchcollide.plans import Plan
 from patchcollide.provenance import array_digest, printable
 from patchcollide.report.writer import write_report
-from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
+from patchcollide.retrieval import (
+    open_store,
+    read_square,
+    retrieve_neighbours,
+    retrieve_neighbours_of_each,
+)
 from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
-from patchcollide.search.ann import build_index
 from patchcollide.store import PatchStore
-from patchcollide.store_writer import write_store
 from patchcollide.summaries import record_seconds, write_summary
+
+__all__ = [
+    "collide",
+    "evaluate",
+    "export",
+    "index",
+    "plan",
+    "repair",
+    "report",
+    "retrieve",
+    "verify",
+]
 
 logger = logging.getLogger(__name__)
 
 
-def index(config: Config, images: Path, out: Path) -> Path:
-    """Cuts a folder of images into a patch store and indexes it; does nothing when that is done.
-
-    Args:
-        config: Sections ``images``, ``patches``, ``store`` and ``index``, and the seed.
-        images: A folder, as ``class/file`` or flat.
-        out: The store's folder.
-
-    Returns:
-        ``out``.
+def plan(
+    config: Config,
+    images: Path,
+    out: Path,
+    *,
+    memory: str | None = None,
+    queries: int = 289,
+    num_images: int | None = None,
+    gpu: bool = False,
+) -> Plan:
+    """Says what :func:`index` would cost on this machine; see :func:`planner.make_plan`.
 
     Raises:
-        InputError: If the folder, the settings or what is in ``out`` do not allow it.
-        DiskFullError: If there is no room left; finished shards are kept.
+        InputError: If the folder or the settings do not allow it.
     """
-    store = write_store(config, images, output_path(out))
-    build_index(store, config.index, config.seed)
-    return out
+    return make_plan(
+        config, images, out, memory=memory, queries=queries, num_images=num_images, gpu=gpu
+    )
 
 
-def retrieve(config: Config, source: Path, store_path: Path, out: Path) -> Path:
-    """Finds neighbours for every location of an image; writes them, and a contact sheet beside.
+def retrieve(
+    config: Config,
+    sources: Sequence[Path],
+    store_path: Path,
+    out: Path,
+    backend: Backend = LOCAL,
+) -> Path:
+    """Finds neighbours for every location of images; writes them, and contact sheets beside.
+
+    The exact and the certified engine pass over the store once for all images.
 
     Args:
         config: Sections ``images``, ``patches`` and ``retrieval``.
-        source: The image.
+        sources: One image or more.
         store_path: A store made by :func:`index`.
-        out: The HDF5 file to write; the contact sheet has the same name and ``.png``.
+        out: Of one image, the HDF5 file to write; of more, a folder of files named after them. The
+            contact sheet has the same name and ``.png``.
+        backend: Where the exact and the certified engine pass over the store.
 
     Returns:
         ``out``.
 
     Raises:
-        InputError: If the image, the store or its index cannot be used.
+        InputError: If an image, the store or its index cannot be used.
     """
     out = output_path(out)
-    for path in (out, out.with_suffix(".png")):
-        if path.exists():
-            raise RunError(
-                f"{path} is there already, and the neighbours go to {out}, their contact sheet to "
-                f"{out.with_suffix('.png').name} beside. Choose another --out."
-            )
-    if out.suffix == ".png":
-        raise RunError(f"{out} should be an HDF5 file, such as {out.with_suffix('.h5').name}.")
-    retrieve_neighbours(config, source, [], open_store(config, store_path), out)
+    of_each = {out: sources[0]} if len(sources) == 1 else _named_after(sources, out)
+    for path in of_each:
+        for taken in (path, path.with_suffix(".png")):
+            if taken.exists():
+                raise RunError(
+                    f"{taken} is there already, and the neighbours go to {path}, their contact "
+                    f"sheet to {path.with_suffix('.png').name} beside. Choose another --out."
+                )
+        if path.suffix == ".png":
+            name = path.with_suffix(".h5").name
+            raise RunError(f"{path} should be an HDF5 file, such as {name}.")
+    retrieve_neighbours_of_each(config, of_each, [], open_store(config, store_path), backend)
     return out
 
 
+def _named_after(sources: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Returns a file in ``folder`` for each image."""
+    of_each: dict[Path, Path] = {}
+    for source in sources:
+        path = folder / f"{source.stem}.h5"
+        if path in of_each:
+            raise RunError(
+                f"The neighbours of {of_each[path]} and {source} would both go to {path}. Retrieve "
+                "images of one name one after the other, or rename one."
+            )
+        of_each[path] = source
+    return of_each
+
+
 def collide(
-    config: Config, source: Path, target: Path, out: Path, store_path: Path | None = None
+    config: Config,
+    source: Path,
+    target: Path,
+    out: Path,
+    store_path: Path | None = None,
+    backend: Backend = LOCAL,
 ) -> Path:
     """Finds vertices that collide with a target, measures the polytope between them, and reports.
 
@@ -86,6 +139,7 @@ def collide(
         target: The image whose features are matched.
         out: The run's folder.
         store_path: Where patches come from; None to vary pixels freely.
+        backend: Where the exact and the certified engine pass over the store.
 
     Returns:
         ``out``.
@@ -111,7 +165,7 @@ def collide(
         return out
     begun = (run / "checkpoint.h5").exists()
     try:
-        _make_run(config, network, pictures, (source, target), store, run)
+        _make_run(config, network, pictures, (source, target), store, run, backend)
     except (InputError, DivergedError):
         # Corrected settings make another run: what the refused one began would be in its way.
         if not begun:
@@ -145,6 +199,25 @@ def report(folder: Path) -> Path:
     return write_report(open_run(folder))
 
 
+def export(store_path: Path, out: Path, *, compress: bool, patches_per_shard: int) -> list[Path]:
+    """Writes the patches of a store into plain HDF5 files, for other programs; returns the files.
+
+    Args:
+        store_path: A store made by :func:`index`.
+        out: The file to write, or what the names of several begin with.
+        compress: Whether to compress with gzip.
+        patches_per_shard: How many patches a file holds at most.
+
+    Raises:
+        InputError: If the store cannot be used, or ``out`` is there or has no room.
+        DiskFullError: If the disk fills up meanwhile; finished files are kept.
+    """
+    store = PatchStore.open(store_path)
+    return export_patches(
+        store, output_path(out), compress=compress, patches_per_shard=patches_per_shard
+    )
+
+
 def _make_run(
     config: Config,
     network: CollisionNetwork,
@@ -152,6 +225,7 @@ def _make_run(
     paths: tuple[Path, Path],
     store: PatchStore | None,
     run: Run,
+    backend: Backend,
 ) -> None:
     """Does what is left to do in a run's folder, up to its page."""
     _announce(config, network, pictures)
@@ -161,7 +235,7 @@ def _make_run(
     if store is not None:
         with run.timed("retrieve"):
             path = run / "neighbours.h5"
-            neighbours = retrieve_neighbours(config, paths[0], [paths[1]], store, path)
+            neighbours = retrieve_neighbours(config, paths[0], [paths[1]], store, path, backend)
     if not (run / "vertices.h5").exists():
         with run.timed("optimise"):
             optimise_run(config, network, pictures, neighbours, run)

@@ -4,11 +4,13 @@ The library itself is silent: the command line switches this on.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 T = TypeVar("T")
 
@@ -47,3 +49,13 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
         disable=not (_bars_wanted and _console.is_terminal),
     ) as progress:
         yield from progress.track(items, total=total, description=label)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table to standard output, its first column to the left, the others to the right."""
+    table = Table(*(Column(name, no_wrap=True) for name in header[:1]), box=SIMPLE)
+    for name in header[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)

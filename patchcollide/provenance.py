@@ -41,6 +41,11 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def self_digest(value: dict[str, Any]) -> str:
+    """Returns the fingerprint of a dictionary without its own entry ``digest``."""
+    return fingerprint({key: part for key, part in value.items() if key != "digest"})
+
+
 def array_digest(array: Num[ndarray, "..."]) -> str:
     """Returns the SHA-256 of an array's type, shape and bytes."""
     header = f"{array.dtype.str}{array.shape}".encode()

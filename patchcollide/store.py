@@ -1,10 +1,10 @@
 """The patch store: images in HDF5 shards, of which every window is a patch.
 
-A store is a folder with ``manifest.json`` and ``shard-00000.h5`` ... At stride 12 each pixel lies
-in seven windows, so keeping images rather than patches makes a store six times smaller; a shard's
-images are one contiguous dataset that is memory-mapped, and its patches are views into that map.
-Patch identifiers are those of :class:`patchcollide.geometry.PatchGrid` and never change: an image
-that could not be read keeps its number and is marked invalid.
+A store is a folder with two copies of its manifest and ``shard-00000.h5`` ... At stride 12 each
+pixel lies in seven windows, so keeping images rather than patches makes a store six times smaller;
+a shard's images are one contiguous dataset that is memory-mapped, and its patches are views into
+that map. Patch identifiers are those of :class:`patchcollide.geometry.PatchGrid` and never change:
+an image that could not be read keeps its number and is marked invalid.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 
 from patchcollide.errors import GeometryError, StoreError
-from patchcollide.files import read_json
 from patchcollide.geometry import PatchGrid
-from patchcollide.hdf5 import open_hdf5
+from patchcollide.hdf5 import Hdf5Reader, open_hdf5
 from patchcollide.leak_guard import THUMBNAIL_SIZE
+from patchcollide.manifest import MANIFEST, VERSION, read_manifest, remedy
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
-ENCODING = "patchcollide-store"
 SHARD_ENCODING = "patchcollide-shard"
-VERSION = "1"
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class Shard:
         names: Where each came from, relative to the folder that was indexed.
         thumbnails: Mean colours of 8 x 8 blocks of each image.
         digests: SHA-256 of each image's pixels, as hexadecimal text.
+        origin: What :func:`open_shard` was called with; another process opens it again by that.
     """
 
     first_image: int
@@ -46,6 +44,10 @@ class Shard:
     names: list[str]
     thumbnails: UInt8[ndarray, "n 8 8 3"]
     digests: list[str]
+    origin: tuple[Path, int, dict[str, Any]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_shard, self.origin
 
 
 class PatchStore:
@@ -57,6 +59,10 @@ class PatchStore:
         self.shards = tuple(shards)
         self.grid = PatchGrid(**manifest["grid"])
         self.fingerprint: str = manifest["fingerprint"]
+        self.generations: dict[str, int] = {
+            entry["fingerprint"]: entry["num_images"] for entry in manifest.get("generations", [])
+        }
+        self.generations.setdefault(self.fingerprint, 0)
         self.num_images = sum(len(shard.images) for shard in shards)
         self.num_patches = self.num_images * self.grid.num_positions
         self.valid = np.concatenate([shard.valid for shard in shards])
@@ -65,32 +71,19 @@ class PatchStore:
 
     @classmethod
     def open(cls, path: Path) -> "PatchStore":
-        """Opens the store in folder ``path``.
+        """Opens the store in folder ``path``; :mod:`patchcollide.integrity` checks its bytes.
 
         Raises:
             StoreError: If there is none, or it is damaged or of another version.
         """
-        if not (path / MANIFEST).is_file():
-            raise StoreError(
-                f"{path} is not a patch store: it holds no {MANIFEST}. Check the path, or make a "
-                f"store with `patchcollide index IMAGES --out {path}`."
-            )
-        manifest = read_json(path / MANIFEST, error=StoreError)
-        found = (manifest.get("encoding-type"), manifest.get("encoding-version"))
-        if found != (ENCODING, VERSION):
-            raise StoreError(
-                f"{path / MANIFEST} should be '{ENCODING}' version {VERSION}, but is '{found[0]}' "
-                f"version {found[1]}. Index the images again with this version of patchcollide."
-            )
+        manifest = read_manifest(path)
         try:
             side = PatchGrid(**manifest["grid"]).image_size
-            shards = [_open_shard(path, side, entry) for entry in manifest["shards"]]
+            shards = [open_shard(path, side, entry) for entry in manifest["shards"]]
             _require_consecutive(path / MANIFEST, shards)
             return cls(path, manifest, shards)
         except (KeyError, TypeError, ValueError, GeometryError) as error:
-            raise StoreError(
-                f"{path / MANIFEST} is damaged ({error}). Index the images again."
-            ) from error
+            raise StoreError(f"{path / MANIFEST} is damaged ({error}). {remedy(path)}") from error
 
     def require_grid(self, grid: PatchGrid, where: str) -> None:
         """Raises :class:`StoreError` if the store was cut with another geometry than ``grid``."""
@@ -168,6 +161,58 @@ class PatchStore:
         return out
 
 
+def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
+    """Opens a shard of the store in ``folder``, whose images are ``side`` pixels wide.
+
+    Args:
+        folder: The store.
+        side: Width of an image.
+        entry: What the manifest says of the shard.
+
+    Raises:
+        StoreError: If it is missing, damaged, of another store, or cannot be mapped into memory.
+    """
+    name = entry["file"]
+    if Path(name).name != name:
+        raise StoreError(f"{folder / MANIFEST} names a shard outside its folder: {name!r}.")
+    with open_hdf5(
+        folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
+    ) as file:
+        count = int(entry["num_images"])
+        shard = Shard(
+            first_image=int(entry["first_image"]),
+            images=map_images(folder / name, file, (count, side, side, 3)),
+            valid=file.array("valid", np.bool_, (count,)),
+            names=file.strings("names", count),
+            thumbnails=file.array(
+                "thumbnails", np.uint8, (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+            ),
+            digests=file.strings("digests", count),
+            origin=(folder, side, entry),
+        )
+        if file.attribute("entry")["digest"] != entry["digest"]:
+            raise StoreError(
+                f"{folder / name} is a shard of another store than {folder / MANIFEST} is of. "
+                f"{remedy(folder)}"
+            )
+        return shard
+
+
+def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> np.memmap:
+    """Maps the pixels of the shard at ``path`` into memory.
+
+    Raises:
+        StoreError: If its file system cannot do that, or the dataset is not as it should be.
+    """
+    try:
+        return file.memory_map("images", np.uint8, shape)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be mapped into memory ({error.strerror}), which its file system may "
+            "not support. Move the store to a local disk."
+        ) from error
+
+
 def _require_consecutive(manifest: Path, shards: Sequence[Shard]) -> None:
     expected = 0
     for shard in shards:
@@ -177,23 +222,3 @@ def _require_consecutive(manifest: Path, shards: Sequence[Shard]) -> None:
                 f"with image {shard.first_image}. Index the images again."
             )
         expected += len(shard.images)
-
-
-def _open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
-    name = entry["file"]
-    if Path(name).name != name:
-        raise StoreError(f"{folder / MANIFEST} names a shard outside its folder: {name!r}.")
-    with open_hdf5(
-        folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
-    ) as file:
-        count = int(entry["num_images"])
-        return Shard(
-            first_image=int(entry["first_image"]),
-            images=file.memory_map("images", np.uint8, (count, side, side, 3)),
-            valid=file.array("valid", np.bool_, (count,)),
-            names=file.strings("names", count),
-            thumbnails=file.array(
-                "thumbnails", np.uint8, (count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
-            ),
-            digests=file.strings("digests", count),
-        )

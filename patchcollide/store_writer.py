@@ -1,87 +1,195 @@
-"""Writes a patch store from a folder of images, shard by shard."""
+"""Writes a patch store from a folder of images, shard by shard, and extends it.
 
+Nothing finished is lost: a shard is there whole or not at all, and a run that was stopped, even by
+the loss of power, is gone on with from the shards that are undamaged and of the same images.
+"""
+
+import functools
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from patchcollide.changes import Changes, find_changes
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.files import is_occupied, partial_path, write_json
-from patchcollide.hdf5 import open_hdf5, write_hdf5
-from patchcollide.images import read_image
-from patchcollide.leak_guard import thumbnail
-from patchcollide.listing import ImageFile, find_images, sample_images
-from patchcollide.parallel import map_in_threads
+from patchcollide.files import is_occupied, partial_path
+from patchcollide.listing import ImageFile, Listing, find_images, sample_images
+from patchcollide.manifest import ENCODING, MANIFEST, VERSION, keep_backup, write_manifest
+from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards
 from patchcollide.progress import track
-from patchcollide.provenance import array_digest, differences, fingerprint, versions
-from patchcollide.store import ENCODING, MANIFEST, SHARD_ENCODING, VERSION, PatchStore
+from patchcollide.provenance import differences, fingerprint, versions
+from patchcollide.room import require_room
+from patchcollide.shard_writer import (
+    ShardJob,
+    finished_shard,
+    plan_shards,
+    store_settings,
+    write_shard,
+)
+from patchcollide.store import PatchStore
 
 logger = logging.getLogger(__name__)
 
 
-def write_store(config: Config, folder: Path, out: Path) -> PatchStore:
+@dataclass(frozen=True)
+class _Source:
+    """A folder of images, and those of them that a store takes."""
+
+    folder: Path
+    listing: Listing
+    chosen: list[ImageFile]
+
+
+def write_store(
+    config: Config, folder: Path, out: Path, extend: bool = False, backend: Backend = LOCAL
+) -> PatchStore:
     """Cuts the images of a folder into a store; does nothing if ``out`` holds the same one.
 
     Shards are written into ``out.partial``; a run that was stopped finds them there, keeps the
-    finished ones and goes on.
+    finished ones and goes on. It is for the caller to see that there is one writer at a time, with
+    :func:`patchcollide.locks.locked`.
 
     Args:
         config: Sections ``images``, ``patches`` and ``store``, and the seed, decide the result.
         folder: Images, as ``class/file`` or flat.
         out: The store's folder.
+        extend: Add images that are new in ``folder`` to the store in ``out``. Those there keep
+            their numbers, also when their files were removed.
+        backend: Where shards are written.
 
     Raises:
         ImageError: If the folder holds no images, or none that can be read.
-        StoreError: If ``out`` is there and holds something else.
+        StoreError: If ``out`` is there and holds something else, or the disk is too small.
         DiskFullError: If there is no room left.
     """
     listing = find_images(folder)
-    files = sample_images(listing.files, config.store.fraction, config.seed)
-    inputs = _inputs(config, files)
+    chosen = sample_images(listing.files, config.store.fraction, config.seed)
+    source = _Source(folder, listing, chosen)
     if is_occupied(out):
-        return _same_store(out, inputs)
+        return _kept_store(config, source, out, extend, backend)
+    if extend:
+        raise StoreError(f"{out} holds no store that could be extended. Leave out --extend.")
+    return _new_store(config, source, out, backend)
+
+
+def _new_store(config: Config, source: _Source, out: Path, backend: Backend) -> PatchStore:
     partial = partial_path(out)
-    _claim(partial)
-    shards = _write_shards(config, files, partial)
-    _remove_others(partial, {shard["file"] for shard in shards})
-    invalid = [entry for shard in shards for entry in shard.pop("invalid")]
-    if len(invalid) == len(files):
+    _refuse_strange(partial)
+    jobs = plan_shards(source.chosen, partial, config.store.images_per_shard)
+    manifest = _grown({}, config, source, _write_shards(config, jobs, out, backend))
+    _remove_others(partial, manifest)
+    if len(manifest["invalid"]) == manifest["num_images"]:
         shutil.rmtree(partial)
         raise ImageError(
-            f"None of the {len(files)} images in {folder} could be read, for example "
-            f"{invalid[0]['reason']}"
+            f"None of the {manifest['num_images']} images in {source.folder} could be read, for "
+            f"example {manifest['invalid'][0]['reason']}"
         )
-    write_json(
-        partial / MANIFEST,
-        {
-            "encoding-type": ENCODING,
-            "encoding-version": VERSION,
-            "fingerprint": fingerprint([inputs["settings"], [s["digest"] for s in shards]]),
-            "grid": config.grid.to_dict(),
-            "folder": str(folder.resolve()),
-            "num_images": len(files),
-            "num_patches": len(files) * config.grid.num_positions,
-            "num_links_not_followed": listing.num_links,
-            "inputs": inputs,
-            "shards": shards,
-            "invalid": invalid,
-            "settings": config.model_dump(mode="json"),
-            "versions": versions(),
-        },
-    )
+    write_manifest(partial, manifest)
     partial.replace(out)
-    _summarise(out, len(files), invalid, listing.num_links)
+    _summarise(out, manifest)
     return PatchStore.open(out)
 
 
-def _claim(partial: Path) -> None:
-    """Makes the folder of an unfinished store; refuses one that holds anything but shards."""
-    partial.mkdir(parents=True, exist_ok=True)
-    strange = [path.name for path in partial.iterdir() if not path.name.startswith("shard-")]
+def _kept_store(
+    config: Config, source: _Source, out: Path, extend: bool, backend: Backend
+) -> PatchStore:
+    store = PatchStore.open(out)
+    settings = store_settings(config)
+    found = {key: store.manifest.get("settings", {}).get(key) for key in settings}
+    if other := differences(settings, found, "settings"):
+        raise StoreError(
+            f"{out} already holds a store made with other settings ({'; '.join(other)}). Choose "
+            "another --out, or remove it first."
+        )
+    changes = find_changes(store, source.listing.files, source.chosen)
+    if changes and not extend:
+        raise StoreError(
+            f"{out} was made from other images than {source.folder} holds now: {changes}. Give "
+            "--extend too to add what is new under new numbers, or choose another --out."
+        )
+    keep_backup(out, store.manifest)
+    if not changes:
+        logger.info("%s is there already and made from the same images: nothing to do.", out)
+        return store
+    return _extended_store(config, source, store, changes, backend)
+
+
+def _extended_store(
+    config: Config, source: _Source, store: PatchStore, changes: Changes, backend: Backend
+) -> PatchStore:
+    """Writes new shards beside the old ones, then the manifest that knows them."""
+    out, size = store.path, config.store.images_per_shard
+    jobs = plan_shards(changes.to_store, out, size, len(store.shards), store.num_images)
+    records = _write_shards(config, jobs, out, backend)
+    manifest = _grown(store.manifest, config, source, records)
+    manifest["removed"] = sorted({*changes.removed, *changes.known_removed})
+    write_manifest(out, manifest)
+    _remove_others(out, manifest)
+    logger.info("Extended %s: %s.", out, changes)
+    _summarise(out, manifest)
+    return PatchStore.open(out)
+
+
+def _grown(
+    old: dict[str, Any], config: Config, source: _Source, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the manifest of a store after so many shards were added to it."""
+    invalid = [*old.get("invalid", [])]
+    for record in records:
+        first = record["first_image"]
+        invalid += [{**bad, "image": bad["image"] + first} for bad in record.pop("invalid")]
+    shards = [*old.get("shards", []), *records]
+    num_images = sum(shard["num_images"] for shard in shards)
+    digest = fingerprint([store_settings(config), [shard["digest"] for shard in shards]])
+    generations = [*old.get("generations", [])]
+    if records:
+        generations.append({"fingerprint": digest, "num_images": num_images})
+    return {
+        "encoding-type": ENCODING,
+        "encoding-version": VERSION,
+        "fingerprint": digest,
+        "generations": generations,
+        "grid": config.grid.to_dict(),
+        "folder": str(source.folder.resolve()),
+        "num_images": num_images,
+        "num_patches": num_images * config.grid.num_positions,
+        "num_links_not_followed": source.listing.num_links,
+        "shards": shards,
+        "invalid": invalid,
+        "removed": [],
+        "settings": config.model_dump(mode="json"),
+        "versions": versions(),
+    }
+
+
+def _write_shards(
+    config: Config, jobs: Sequence[ShardJob], out: Path, backend: Backend
+) -> list[dict[str, Any]]:
+    """Writes the shards that are not there yet; returns what the manifest says of each."""
+    found = map_in_threads(functools.partial(finished_shard, config), jobs)
+    records = list(track(found, "Checking finished shards", len(jobs)))
+    missing = [number for number, record in enumerate(records) if record is None]
+    if len(missing) < len(jobs):
+        kept = len(jobs) - len(missing)
+        logger.info("Going on with what was begun: %d of %d shards are there.", kept, len(jobs))
+    num_images = sum(len(jobs[number].files) for number in missing)
+    require_room(out, num_images, config.images.size_px)
+    written = map_shards(
+        functools.partial(write_shard, config), [jobs[number] for number in missing], backend
+    )
+    tracked = track(written, "Storing images, by shard", len(missing))
+    for number, record in zip(missing, tracked, strict=True):
+        records[number] = record
+    return [record for record in records if record is not None]
+
+
+def _refuse_strange(partial: Path) -> None:
+    """Refuses a folder of an unfinished store that holds anything but parts of one."""
+    names = sorted(path.name for path in partial.iterdir()) if partial.exists() else []
+    strange = [name for name in names if not name.startswith(("shard-", "manifest."))]
     if strange:
         raise StoreError(
             f"{partial} is where the store is written, but it holds {strange[0]}. Move that away, "
@@ -89,121 +197,17 @@ def _claim(partial: Path) -> None:
         )
 
 
-def _inputs(config: Config, files: Sequence[ImageFile]) -> dict[str, Any]:
-    """What a store is made from, cheap enough to compare before any work is done."""
-    stats = [file.path.stat() for file in files]
-    listing = [
-        [file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)
-    ]
-    settings = config.model_dump(mode="json", include={"seed", "images", "patches", "store"})
-    return {"settings": settings, "num_files": len(files), "files": fingerprint(listing)}
-
-
-def _same_store(out: Path, inputs: dict[str, Any]) -> PatchStore:
-    store = PatchStore.open(out)
-    changed = differences(inputs, store.manifest.get("inputs", {}))
-    if changed:
-        raise StoreError(
-            f"{out} already holds a store made from other images or settings "
-            f"({'; '.join(changed)}). Choose another --out, or remove it first."
-        )
-    logger.info("%s is there already and made from the same images: nothing to do.", out)
-    return store
-
-
-def _write_shards(config: Config, files: Sequence[ImageFile], folder: Path) -> list[dict[str, Any]]:
-    size = config.store.images_per_shard
-    entries = []
-    starts = range(0, len(files), size)
-    for number, start in enumerate(track(starts, "Storing images, by shard", len(starts))):
-        path = folder / f"shard-{number:05d}.h5"
-        chunk = files[start : start + size]
-        inputs = fingerprint(_inputs(config, chunk))
-        entry = _finished_shard(path, inputs) or _write_shard(config, chunk, path, inputs)
-        entries.append({"first_image": start, **entry})
-        for bad in entry["invalid"]:
-            bad["image"] += start
-    return entries
-
-
-def _remove_others(folder: Path, kept: set[str]) -> None:
+def _remove_others(folder: Path, manifest: dict[str, Any]) -> None:
     """Removes the shards that a stopped run with smaller shards or more images left there."""
+    kept = {shard["file"] for shard in manifest["shards"]}
     for path in folder.glob("shard-*.h5*"):
         if path.name not in kept:
             path.unlink()
 
 
-def _finished_shard(path: Path, inputs: str) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        with open_hdf5(path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError) as file:
-            if file.attribute("inputs") != inputs:
-                return None
-            file.memory_map("images", np.uint8, (None, None, None, 3))
-            entry: dict[str, Any] = file.attribute("entry")
-            return entry
-    except StoreError:
-        return None
-
-
-def _write_shard(
-    config: Config, files: Sequence[ImageFile], path: Path, inputs: str
-) -> dict[str, Any]:
-    side = config.images.size_px
-    images = np.zeros((len(files), side, side, 3), np.uint8)
-    valid = np.ones(len(files), np.bool_)
-    invalid = []
-    decoded = map_in_threads(lambda file: _decode(config, file), files)
-    for number, result in enumerate(decoded):
-        if isinstance(result, str):
-            valid[number] = False
-            invalid.append({"image": number, "name": files[number].name, "reason": result})
-        else:
-            images[number] = result
-    digests = [array_digest(image) for image in images]
-    entry = {
-        "file": path.name,
-        "num_images": len(files),
-        # Names count: retrieval.exclude goes by them.
-        "digest": fingerprint([digests, valid.tolist(), [file.name for file in files]]),
-        "invalid": invalid,
-    }
-    write_hdf5(
-        path,
-        encoding=SHARD_ENCODING,
-        version=VERSION,
-        datasets={
-            "images": images,
-            "valid": valid,
-            "names": [file.name for file in files],
-            "labels": [file.label for file in files],
-            "thumbnails": np.stack([thumbnail(image) for image in images]),
-            "digests": digests,
-        },
-        attributes={
-            "inputs": inputs,
-            "entry": entry,
-            "grid": config.grid.to_dict(),
-            "settings": config.model_dump(mode="json"),
-            "versions": versions(),
-        },
-    )
-    return entry
-
-
-def _decode(config: Config, file: ImageFile) -> Any:
-    """Returns the pixels, or the reason why there are none."""
-    settings = config.images
-    try:
-        return read_image(
-            file.path, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
-        )
-    except ImageError as error:
-        return str(error)
-
-
-def _summarise(out: Path, num_images: int, invalid: list[dict[str, Any]], num_links: int) -> None:
+def _summarise(out: Path, manifest: dict[str, Any]) -> None:
+    invalid, num_links = manifest["invalid"], manifest["num_links_not_followed"]
+    num_images = manifest["num_images"]
     logger.info("%s holds %d images, %d of them unreadable.", out, num_images, len(invalid))
     for entry in invalid[:5]:
         logger.info("  not readable: %s", entry["reason"])

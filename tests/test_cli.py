@@ -249,10 +249,10 @@ def test_a_store_of_another_geometry_is_refused(indexed):
 
 def test_a_store_of_another_version_is_refused(indexed):
     manifest = indexed.store / "manifest.json"
-    text = manifest.read_text().replace('"encoding-version": "1"', '"encoding-version": "9"')
+    text = manifest.read_text().replace('"encoding-version": "2"', '"encoding-version": "9"')
     manifest.write_text(text)
     outcome = indexed.collide()
-    assert_refused(outcome, 2, "StoreError", "version 1", "version 9", "Index the images again")
+    assert_refused(outcome, 2, "StoreError", "version 2", "version 9", "Index the images again")
 
 
 def test_a_folder_that_is_no_store_is_refused(world):

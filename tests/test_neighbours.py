@@ -4,9 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchcollide.config import load_config
+from patchcollide.descriptors import fit_basis
 from patchcollide.errors import RetrievalError
 from patchcollide.geometry import PatchGrid
-from patchcollide.neighbours import Neighbours, drop_overlapping, find_neighbours
+from patchcollide.neighbour_search import (
+    drop_overlapping,
+    find_neighbours,
+    find_neighbours_of_each,
+)
+from patchcollide.neighbours import Neighbours
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.searcher import NO_DISTANCE, SearchResult
 from tests.conftest import SMALL
@@ -43,7 +49,7 @@ def test_of_overlapping_patches_the_nearest_is_kept(seed, k, num):
     rng = np.random.default_rng(seed)
     ids = np.stack([rng.permutation(2 * GRID.num_positions)[:num] for _ in range(3)])
     distances = np.sort(rng.integers(0, 50, (3, num)), axis=1)
-    kept, _ = drop_overlapping(SearchResult(distances, ids), GRID, k)
+    kept, _ = drop_overlapping(SearchResult(distances, ids, np.ones(len(ids), np.bool_)), GRID, k)
     for row in range(3):
         expected = drop_in_a_loop(ids[row], distances[row], k)
         expected += [(NO_DISTANCE, -1)] * (k - len(expected))
@@ -52,8 +58,9 @@ def test_of_overlapping_patches_the_nearest_is_kept(seed, k, num):
 
 def test_patches_passed_over_are_counted():
     ids = np.array([[0, 1, 48, 49]])  # 1 overlaps 0; 48 is the far corner; 49 another image
-    result, dropped = drop_overlapping(SearchResult(np.arange(4)[None], ids), GRID, 3)
-    assert (result.ids[0].tolist(), dropped) == ([0, 48, 49], 1)
+    certified = np.ones(1, np.bool_)
+    result, dropped = drop_overlapping(SearchResult(np.arange(4)[None], ids, certified), GRID, 3)
+    assert (result.ids[0].tolist(), dropped.tolist()) == ([0, 48, 49], [1])
 
 
 def test_neighbours_are_the_nearest_of_each_location(small_store, source):
@@ -65,6 +72,34 @@ def test_neighbours_are_the_nearest_of_each_location(small_store, source):
     np.testing.assert_array_equal(
         found.patches.reshape(-1, 8, 8, 3), small_store.patches(found.ids.ravel())
     )
+
+
+@pytest.mark.parametrize("deduplicate", ["true", "false"])
+@pytest.mark.parametrize("certified", [False, True])
+def test_several_sources_are_served_by_one_pass(
+    deduplicate, certified, small_store, source, monkeypatch
+):
+    """Each finds what it finds alone, though its own image is open to the others."""
+    config = load_config(overrides=[*SMALL, f"retrieval.deduplicate={deduplicate}"])
+    basis = fit_basis(small_store, num_components=4, num_patches=200, seed=0)
+    searcher = ExactSearcher(small_store, basis if certified else None)
+    sources = [source, small_store.image(1), small_store.image(4)]
+    alone = [find_neighbours(config, each, [], small_store, searcher) for each in sources]
+    passes = []
+    search = ExactSearcher.search_all
+    monkeypatch.setattr(
+        ExactSearcher, "search_all", lambda *given: passes.append(given) or search(*given)
+    )
+    together = find_neighbours_of_each(config, sources, [], small_store, searcher)
+    if deduplicate == "false":
+        assert len(passes) == 1
+    for one, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(found.ids, one.ids)
+        np.testing.assert_array_equal(found.squared_distances, one.squared_distances)
+        assert found.omissions == one.omissions
+        assert found.certified.all()
+    assert 1 in together[2].image_names
+    assert 4 not in together[2].image_names
 
 
 def test_locations_may_be_denser_than_the_stored_patches(small_store, source):
@@ -127,5 +162,5 @@ def test_a_file_gives_back_what_was_saved(small_store, source, tmp_path):
 
 def test_a_file_of_another_kind_is_refused(small_store, tmp_path):
     shard = small_store.path / "shard-00000.h5"
-    with pytest.raises(RetrievalError, match="should be 'patchcollide-neighbours' version 1"):
+    with pytest.raises(RetrievalError, match="should be 'patchcollide-neighbours' version 2"):
         Neighbours.load(shard)

@@ -15,6 +15,7 @@ from patchcollide.errors import PatchCollideError
 
 if TYPE_CHECKING:
     from patchcollide.config import Config
+    from patchcollide.parallel import Backend
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,9 +34,19 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one setting; may be repeated.", metavar="SECTION.KEY=VALUE"),
 ]
-Engine = Annotated[str | None, typer.Option(help="Search engine: ann or exact.")]
+Engine = Annotated[str | None, typer.Option(help="Search engine: ann, certified or exact.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="How much may be used, such as 8GB; by default 80 % of what is available."),
+]
 StorePath = Annotated[Path, typer.Option(help="A store made by `patchcollide index`.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", help="Where maps over shards run: local or dask.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of the Dask scheduler.", metavar="ADDRESS")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -103,6 +114,13 @@ def read_settings(
     # JSON's notation of text and numbers is also TOML's.
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     return load_config(path, [*(overrides or []), *given])
+
+
+def read_backend(name: str, scheduler: str | None) -> "Backend":
+    """Returns where maps over shards run; ConfigError if the options do not fit each other."""
+    from patchcollide.parallel import Backend
+
+    return Backend(name, scheduler)
 
 
 def _print_version(wanted: bool) -> bool:

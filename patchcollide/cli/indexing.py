@@ -3,17 +3,23 @@
 What takes seconds to import is imported by the command that needs it: ``--help`` should not wait.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
+from patchcollide import progress
 from patchcollide.cli.framework import (
     Argument,
+    BackendName,
     ConfigPath,
+    Memory,
     Option,
     Overrides,
+    Scheduler,
     Seed,
     command,
     echo,
+    read_backend,
     read_settings,
 )
 
@@ -23,14 +29,112 @@ def index(
     images: Annotated[Path, Argument(help="A folder of images: class/file, or flat.")],
     out: Annotated[Path, Option(help="The store's folder.")],
     fraction: Annotated[float | None, Option(help="Share of each class to take.")] = None,
+    extend: Annotated[
+        bool, Option("--extend", help="Add images that are new in the folder to the store.")
+    ] = False,
+    backend: BackendName = "local",
+    scheduler: Scheduler = None,
     config: ConfigPath = None,
     overrides: Overrides = None,
     seed: Seed = None,
+    memory: Memory = None,
 ) -> None:
     """Cuts a folder of images into a patch store and indexes its patches."""
     from patchcollide import pipeline
 
     if fraction is not None:
         overrides = [*(overrides or []), f"store.fraction={fraction}"]
-    pipeline.index(read_settings(config, overrides, {"seed": seed}), images, out)
+    settings = read_settings(config, overrides, {"seed": seed})
+    where = read_backend(backend, scheduler)
+    pipeline.index(settings, images, out, memory, extend, where)
     echo(out)
+
+
+@command
+def plan(
+    images: Annotated[Path, Argument(help="A folder of images: class/file, or flat.")],
+    out: Annotated[Path, Option(help="Where the store would lie; nothing is left there.")] = Path(),
+    fraction: Annotated[float | None, Option(help="Share of each class to take.")] = None,
+    memory: Memory = None,
+    queries: Annotated[int, Option(min=1, help="How many patches a search looks for.")] = 289,
+    images_count: Annotated[
+        int | None, Option(min=1, help="Plan for so many images, instead of those found.")
+    ] = None,
+    gpu: Annotated[bool, Option("--gpu", help="Say what searches take on a GPU.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Says what indexing a folder would cost: disk, memory, time; measures some seconds for it."""
+    from patchcollide import pipeline
+    from patchcollide.errors import InputError
+
+    if fraction is not None:
+        overrides = [*(overrides or []), f"store.fraction={fraction}"]
+    settings = read_settings(config, overrides, {"seed": seed})
+    made = pipeline.plan(
+        settings,
+        images,
+        out,
+        memory=memory,
+        queries=queries,
+        num_images=images_count,
+        gpu=gpu,
+    )
+    if as_json:
+        echo(json.dumps(made.to_dict(), indent=2))
+    else:
+        echo("\n".join(made.summary()))
+        progress.print_table(("stage", "memory", "time"), made.rows())
+    if made.problem:
+        raise InputError(made.problem)
+
+
+@command
+def export(
+    store: Annotated[Path, Argument(help="A store made by `patchcollide index`.")],
+    out: Annotated[
+        Path,
+        Option(help="The HDF5 file. If it takes several: FILE-00000.h5, FILE-00001.h5 ..."),
+    ],
+    compress: Annotated[bool, Option("--compress", help="Compress with gzip.")] = False,
+    patches_per_shard: Annotated[
+        int, Option(min=1, help="How many patches a file holds at most.")
+    ] = 1_000_000,
+) -> None:
+    """Writes a store's patches into plain HDF5 files: `patches` (N, 32, 32, 3) and `ids`."""
+    from patchcollide import pipeline
+
+    for path in pipeline.export(store, out, compress=compress, patches_per_shard=patches_per_shard):
+        echo(path)
+
+
+@command
+def verify(
+    store: Annotated[Path, Argument(help="A store made by `patchcollide index`.")],
+    quick: Annotated[
+        bool, Option("--quick", help="Leave out the pixels and the FAISS index.")
+    ] = False,
+) -> None:
+    """Finds every damaged file of a store and its index."""
+    from patchcollide import pipeline
+
+    found = pipeline.verify(store, quick)
+    for damage in found.damages:
+        echo(f"{damage.file} {damage.what}. {found.remedy}")
+    found.require_intact()
+    echo(found)
+
+
+@command
+def repair(
+    store: Annotated[Path, Argument(help="A store made by `patchcollide index`.")],
+    images: Annotated[
+        Path | None, Option(help="The folder of images, if it is no longer where it was.")
+    ] = None,
+) -> None:
+    """Makes damaged parts of a store again from its images, and nothing else."""
+    from patchcollide import pipeline
+
+    echo(pipeline.repair(store, images))

@@ -5,34 +5,40 @@ from typing import Annotated
 
 from patchcollide.cli.framework import (
     Argument,
+    BackendName,
     BadParameter,
     ConfigPath,
     Engine,
     Option,
     Overrides,
+    Scheduler,
     Seed,
     StorePath,
     command,
     echo,
+    read_backend,
     read_settings,
 )
 
 
 @command
 def retrieve(
-    image: Annotated[Path, Argument(help="The source image.")],
+    images: Annotated[list[Path], Argument(help="The source image, or several.")],
     store: StorePath,
-    out: Annotated[Path, Option(help="The HDF5 file to write; a contact sheet goes beside.")],
+    out: Annotated[Path, Option(help="The HDF5 file to write; of several images, a folder.")],
     engine: Engine = None,
+    backend: BackendName = "local",
+    scheduler: Scheduler = None,
     config: ConfigPath = None,
     overrides: Overrides = None,
     seed: Seed = None,
 ) -> None:
-    """Finds the nearest patches for every location of an image."""
+    """Finds the nearest patches for every location of an image, or of several at once."""
     from patchcollide import pipeline
 
     settings = read_settings(config, overrides, {"retrieval.engine": engine, "seed": seed})
-    echo(pipeline.retrieve(settings, image, store, out))
+    where = read_backend(backend, scheduler)
+    echo(pipeline.retrieve(settings, images, store, out, where))
 
 
 @command
@@ -48,6 +54,8 @@ def collide(
         str | None, Option(help="pretrained, random, or a .pth or .safetensors file.")
     ] = None,
     engine: Engine = None,
+    backend: BackendName = "local",
+    scheduler: Scheduler = None,
     config: ConfigPath = None,
     overrides: Overrides = None,
     seed: Seed = None,
@@ -65,7 +73,8 @@ def collide(
         "seed": seed,
     }
     settings = read_settings(config, overrides, options)
-    _show_run(pipeline.collide(settings, source, target, out, store))
+    where = read_backend(backend, scheduler)
+    _show_run(pipeline.collide(settings, source, target, out, store, where))
 
 
 @command

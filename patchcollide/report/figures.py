@@ -24,7 +24,13 @@ from matplotlib.patches import Rectangle
 from patchcollide.files import written_beside
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
-__all__ = ["caption", "draw_history", "write_contact_sheet", "write_figure"]
+__all__ = [
+    "caption",
+    "draw_history",
+    "write_contact_sheet",
+    "write_figure",
+    "write_growth_chart",
+]
 
 _INK, _MUTED, _RULE, _MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
 # Okabe and Ito's colours, told apart by most colour-blind readers.
@@ -230,6 +236,30 @@ def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
         ("distances", "Mean distance between vertices (L2)", _DISTANCES),
     )
     return "\n".join(_chart(history, *chart) for chart in charts)
+
+
+def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Writes how searches slow down as stores grow, on logarithmic axes.
+
+    Args:
+        path: The PNG file to write.
+        series: Name of each search to pairs of a number of patches and seconds.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    figure = Figure((5.6, 3.8), dpi=160, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    for place, (name, points) in enumerate(series.items()):
+        # More searches than colours: the lines of a second round are broken.
+        colour, line = _SERIES[place % len(_SERIES)], "-" if place < len(_SERIES) else "--"
+        sizes, seconds = zip(*points, strict=True)
+        axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
+    _style(figure, axes, "Seconds of a search", is_empty=not series)
+    axes.set_xlabel("patches in the store", fontsize=8, color=_MUTED)
+    axes.set_ylabel("seconds", fontsize=8, color=_MUTED)
+    with written_beside(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def _chart(

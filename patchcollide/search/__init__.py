@@ -1,6 +1,10 @@
 """Nearest patches of a store: one interface, several engines."""
 
+import torch
+
 from patchcollide.config import Config
+from patchcollide.errors import ConfigError
+from patchcollide.parallel import LOCAL, Backend
 from patchcollide.search.ann import open_index
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.searcher import Searcher, SearchResult
@@ -9,13 +13,28 @@ from patchcollide.store import PatchStore
 __all__ = ["SearchResult", "Searcher", "open_searcher"]
 
 
-def open_searcher(config: Config, store: PatchStore) -> Searcher:
+def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -> Searcher:
     """Opens the engine that ``retrieval.engine`` names.
 
     Raises:
-        IndexMismatchError: If the engine is ``ann`` and the store has no index of its own.
-        MissingLibraryError: If the engine is ``ann`` and FAISS is not installed.
+        ConfigError: If ``retrieval.device`` asks for a GPU where there is none.
+        IndexMismatchError: If the engine needs an index and the store has none of its own.
+        MissingLibraryError: If it needs FAISS, which is not installed.
     """
+    if config.retrieval.engine == "ann":
+        return open_index(store, config.index)
+    device = _device(config.retrieval.device)
     if config.retrieval.engine == "exact":
-        return ExactSearcher(store)
-    return open_index(store, config.index)
+        return ExactSearcher(store, device=device, backend=backend)
+    guide = open_index(store, config.index)
+    return ExactSearcher(store, guide.basis, guide, device=device, backend=backend)
+
+
+def _device(wanted: str) -> str:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError(
+            "retrieval.device = cuda, but PyTorch finds no GPU here. Set retrieval.device = auto "
+            "or cpu."
+        )
+    return "cuda" if available and wanted != "cpu" else "cpu"

@@ -1,0 +1,134 @@
+"""One writer for a store at a time, told apart by a lock that the system releases at a death.
+
+The lock is that of ``flock`` on a file beside the store: it needs no timeouts and works over NFS.
+The file's content only says who holds it. It is removed on leaving, and whoever gets hold of a
+file that was removed meanwhile tries again; a killed process leaves it for the next.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from patchcollide.errors import StoreError
+
+LOCK_SUFFIX = ".lock"
+_ENCODING = "patchcollide-lock"
+_MOST_BYTES = 4096
+
+
+@contextlib.contextmanager
+def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds the lock of the store at ``store``, which need not be there yet.
+
+    Args:
+        store: The store's folder; its parent must exist.
+        shared: Others that ask for a shared lock may have it too; for those that only read.
+
+    Raises:
+        StoreError: If another process holds it, or something else is where its file goes.
+    """
+    path = store.with_name(store.name + LOCK_SUFFIX)
+    number = None
+    try:
+        number = _acquire(path, store, shared)
+    except OSError as error:
+        # A store on read-only media is read without a lock: nobody can write it either.
+        if not shared:
+            raise StoreError(
+                f"{path} cannot be made ({error.strerror}), which guards {store} while it is "
+                "written. Make its folder writable."
+            ) from error
+    try:
+        yield
+    finally:
+        if number is not None:
+            _release(number, path, shared)
+
+
+def _acquire(path: Path, store: Path, shared: bool) -> int:
+    while True:
+        number = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
+        )
+        try:
+            _require_lock_file(number, path)
+            fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if _is_at(number, path):
+                _write_owner(number)
+                return number
+        except BlockingIOError as error:
+            holder = _owner(number)
+            os.close(number)
+            raise StoreError(
+                f"{store} is in use by {holder}. Wait until that has ended, or stop it; nothing "
+                "was changed."
+            ) from error
+        except BaseException:
+            os.close(number)
+            raise
+        # The former owner removed the file between our opening and locking it.
+        os.close(number)
+
+
+def _release(number: int, path: Path, shared: bool) -> None:
+    try:
+        if shared:
+            # Only the last of several readers may remove it.
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(number, path):
+            path.unlink()
+    except OSError:
+        pass  # Left behind, it says nothing false: nobody holds it.
+    finally:
+        os.close(number)
+
+
+def _is_at(number: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _require_lock_file(number: int, path: Path) -> None:
+    regular = stat.S_ISREG(os.fstat(number).st_mode)
+    content = os.pread(number, _MOST_BYTES, 0) if regular else b""
+    if not regular or (content and _parsed(content).get("encoding-type") != _ENCODING):
+        raise StoreError(
+            f"{path} is where the store is locked, but holds something else. Move that away, or "
+            "choose another --out."
+        )
+
+
+def _write_owner(number: int) -> None:
+    owner = {
+        "encoding-type": _ENCODING,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # Shorter content is padded rather than cut first, so that no reader finds an empty file.
+    content = json.dumps(owner).encode().ljust(os.fstat(number).st_size)
+    os.pwrite(number, content, 0)
+
+
+def _owner(number: int) -> str:
+    owner = _parsed(os.pread(number, _MOST_BYTES, 0))
+    if "pid" not in owner:
+        return "another process"
+    return f"process {owner['pid']} on {owner.get('host')}, since {owner.get('since')}"
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,166 @@
+"""Exact inner products of patches with filters: 8-bit values, whole numbers throughout.
+
+Values are centred, ``x - 128``, which fits eight signed bits and changes no distance. A product of
+two centred values is at most ``2**14``, so a sum of 1024 of them is at most ``2**24``, up to where
+float32 holds every whole number: such a sum is exact in whatever order it is added. That gives two
+kernels for one and the same answer: 8-bit matrix units with 32-bit sums, and float32 in parts of
+1024. Which one runs is decided by trying both on this machine, against 64-bit integers.
+"""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from patchcollide.geometry import PatchGrid
+from patchcollide.parallel import one_thread_each
+from patchcollide.shapes import Int8, Int32, Tensor, UInt8, ndarray
+
+logger = logging.getLogger(__name__)
+
+CENTRE = 128
+"""What is subtracted from a pixel value."""
+
+_EXACT_TERMS = 1024
+_IMAGES_AT_ONCE = 2
+
+Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def centred(pixels: UInt8[ndarray, "..."]) -> Int8[ndarray, "..."]:
+    """Returns ``pixels - 128``."""
+    # Flipping the highest bit of an unsigned byte subtracts 128 from it as a signed one.
+    return np.asarray(np.bitwise_xor(pixels, np.uint8(CENTRE)).view(np.int8))
+
+
+def window_rows(
+    images: Int8[Tensor, "n side side 3"], grid: PatchGrid
+) -> Int8[Tensor, "patches dimension"]:
+    """Returns all patches of ``images``, already reduced and centred, as rows of a matrix."""
+    n, side = images.shape[:2]
+    size, step, places = grid.patch_size, grid.stride // grid.factor, grid.positions_per_side
+    row, image = 3 * side, 3 * side * side
+    shape = (n, places, places, size, 3 * size)
+    strides = (image, step * row, step * 3, row, 1)
+    return images.contiguous().as_strided(shape, strides).reshape(-1, grid.dimension)
+
+
+def squared_norms(
+    images: Int8[Tensor, "n side side 3"], grid: PatchGrid
+) -> Int32[Tensor, "patches"]:
+    """Returns the squared norm of each row of :func:`window_rows`, without making the rows."""
+    n, side = images.shape[:2]
+    step, size = grid.stride // grid.factor, grid.patch_size
+    inside = torch.zeros(grid.positions_per_side, side, device=images.device)
+    for place in range(grid.positions_per_side):
+        inside[place, place * step : place * step + size] = 1
+    across = inside.repeat_interleave(3, dim=1)
+    with full_precision():
+        # Squares of few images stay in the cache. At most 3 * size of them are summed, to whole
+        # numbers below 2**24; then, in float64, up to 2**31.
+        few = torch.split(images.reshape(n, side, 3 * side), _IMAGES_AT_ONCE)
+        sums = torch.cat([part.float().square_() @ across.T for part in few]).double()
+    return (inside.double() @ sums).flatten().to(torch.int32)
+
+
+def row_norms(rows: Int8[Tensor, "n dimension"]) -> Int32[Tensor, "n"]:
+    """Returns the squared norm of each row."""
+    total = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
+    for start in range(0, rows.shape[1], _EXACT_TERMS):
+        total += rows[:, start : start + _EXACT_TERMS].float().square_().sum(dim=1).to(torch.int32)
+    return total
+
+
+def inner_products(
+    rows: Int8[Tensor, "n dimension"], filters: Int8[Tensor, "m dimension"]
+) -> Int32[Tensor, "n m"]:
+    """Returns the inner products of all rows with all filters, exactly."""
+    if not len(rows) or not len(filters):
+        return torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
+    return _kernel(rows.device.type)(rows, filters)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiplies float32 matrices as float32, whatever faster modes a program has switched on."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _by_integers(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    if not rows.is_cuda:
+        return torch._int_mm(rows, filters.T.contiguous())
+    # CUDA wants more than 16 rows, and multiples of eight.
+    padded_rows = _padded(rows, max(32, -(-len(rows) // 8) * 8))
+    padded_filters = _padded(filters, -(-len(filters) // 8) * 8)
+    return torch._int_mm(padded_rows, padded_filters.T)[: len(rows), : len(filters)]
+
+
+def _padded(matrix: torch.Tensor, length: int) -> torch.Tensor:
+    width = -matrix.shape[1] % 8
+    return torch.nn.functional.pad(matrix, (0, width, 0, length - len(matrix)))
+
+
+def _by_floats(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
+    with full_precision():
+        for start in range(0, rows.shape[1], _EXACT_TERMS):
+            part = slice(start, start + _EXACT_TERMS)
+            total += (rows[:, part].float() @ filters[:, part].float().T).to(torch.int32)
+    return total
+
+
+@functools.cache
+def _kernel(device: str) -> Kernel:
+    """Returns the faster kernel of those that give the right answer on this machine."""
+    rows, filters, expected = _trial(device)
+    seconds = {}
+    # With one thread, so that others that compute meanwhile do not decide.
+    with one_thread_each():
+        for kernel in (_by_integers, _by_floats):
+            try:
+                right = torch.equal(kernel(rows, filters).cpu(), expected)
+            except (RuntimeError, AttributeError) as error:
+                logger.debug("%s: %s cannot run (%s)", device, kernel.__name__, error)
+                continue
+            # Some processors add pairs of 8-bit products in 16 bits, which overflow.
+            if right:
+                seconds[kernel] = _fastest_of_five(kernel, rows, filters)
+    logger.debug("%s: %s", device, {kernel.__name__: s for kernel, s in seconds.items()})
+    if not seconds:
+        raise RuntimeError(f"no kernel for exact products gives the right answer on {device}")
+    # A busy machine may time them the wrong way round; whole numbers are several times faster
+    # where the processor has instructions for them, and slower by far where it has not.
+    return min(seconds, key=lambda kernel: seconds[kernel] * (1 if kernel is _by_integers else 3))
+
+
+def _trial(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns rows, filters and their products; among them the largest sums there are."""
+    rng = np.random.default_rng(0)
+    rows, filters = (rng.integers(-128, 128, (n, 3072), dtype=np.int8) for n in (512, 96))
+    rows[:4, :] = [[-128], [127], [-128], [-127]]
+    rows[2, 1::2], filters[2, 1::2] = 127, 127
+    filters[:4, :] = [[-128], [127], [-128], [-127]]
+    expected = rows.astype(np.int64) @ filters.astype(np.int64).T
+    given, wanted = (torch.from_numpy(matrix).to(device) for matrix in (rows, filters))
+    return given, wanted, torch.from_numpy(expected.astype(np.int32))
+
+
+def _fastest_of_five(kernel: Kernel, rows: torch.Tensor, filters: torch.Tensor) -> float:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        kernel(rows, filters).cpu()
+        times.append(time.perf_counter() - start)
+    return min(times)

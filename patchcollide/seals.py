@@ -1,0 +1,93 @@
+"""Seals: a last line in a file that says what the bytes before it should be.
+
+libhdf5 may loop forever on damaged metadata, so a shard that was found lying about is opened only
+when its seal is whole. HDF5 itself passes over bytes behind the end of its own.
+"""
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from patchcollide.errors import StoreError
+
+_PREFIX = b"\npatchcollide-seal sha256:"
+_SEAL_BYTES = len(_PREFIX) + 64 + 1
+_BLOCK_BYTES = 1 << 20
+
+
+def seal(path: Path) -> str:
+    """Appends its seal to a file that has none; returns the SHA-256 of the sealed file."""
+    with path.open("rb+") as file:
+        body = hashlib.file_digest(file, "sha256")
+        line = _seal_of(body.hexdigest())
+        file.seek(0, os.SEEK_END)
+        file.write(line)
+    body.update(line)
+    return body.hexdigest()
+
+
+def sealed_digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a sealed file; None if its bytes are not those that were sealed.
+
+    Raises:
+        StoreError: If it is missing, or anything but a file.
+    """
+    body = hashlib.sha256()
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        for block in _blocks(file, size - _SEAL_BYTES):
+            body.update(block)
+        line = file.read(_SEAL_BYTES)
+    if line != _seal_of(body.hexdigest()):
+        return None
+    body.update(line)
+    return body.hexdigest()
+
+
+def digest_without(path: Path, start: int, stop: int) -> str:
+    """Returns the SHA-256 of a file's bytes but those from ``start`` to ``stop``.
+
+    Raises:
+        StoreError: If it is missing, or anything but a file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        for block in _blocks(file, min(start, size)):
+            digest.update(block)
+        file.seek(stop)
+        for block in _blocks(file, size - stop):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Opens a file for reading; a link is not followed, a pipe not waited for.
+
+    Raises:
+        StoreError: If it is missing, or anything but a file.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing.") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read as a file ({error.strerror}).") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise StoreError(f"{path} should be a file, but is a folder, pipe or device.")
+    return io.BufferedReader(io.FileIO(number))
+
+
+def _seal_of(digest: str) -> bytes:
+    return _PREFIX + digest.encode() + b"\n"
+
+
+def _blocks(file: io.BufferedReader, num_bytes: int) -> Iterator[bytes]:
+    """Yields the next bytes, so many at most: a file that grows meanwhile is not followed."""
+    while num_bytes > 0 and (block := file.read(min(num_bytes, _BLOCK_BYTES))):
+        num_bytes -= len(block)
+        yield block

@@ -1,0 +1,136 @@
+"""What the benchmarks share: the machine, seconds, memory, and how they end."""
+
+import argparse
+import gc
+import json
+import logging
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchcollide import progress
+from patchcollide.errors import PatchCollideError
+from patchcollide.provenance import versions
+
+_SECONDS_BETWEEN_SAMPLES = 0.01
+
+
+def describe_machine() -> dict[str, Any]:
+    """Returns what decides how fast a machine is, and what runs on it."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": _field(Path("/proc/cpuinfo"), "model name") or "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": gpu,
+        "versions": versions(),
+    }
+
+
+def anonymous_bytes() -> int:
+    """Returns the memory that is this process's own: mapped files are the system's cache."""
+    return 1024 * int(_field(Path("/proc/self/status"), "RssAnon").split()[0])
+
+
+def available_bytes() -> int:
+    """Returns how much memory a process can still have, in this container if it has a limit."""
+    free = 1024 * int(_field(Path("/proc/meminfo"), "MemAvailable").split()[0])
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return free
+    own = int((limit.parent / "memory.stat").read_text().split("anon ")[1].split()[0])
+    return min(free, int(limit.read_text()) - own)
+
+
+def _field(path: Path, name: str) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith(name))
+    return next(found, "")
+
+
+class Meter:
+    """Measures seconds and memory of what is done inside; ``watch`` is called all the while.
+
+    Attributes:
+        seconds: How long it took.
+        peak: The most anonymous memory the process had meanwhile, in bytes.
+        rise: How much of that it did not have before.
+    """
+
+    def __init__(self, watch: Callable[[float, int], None] | None = None) -> None:
+        self.seconds, self.peak, self.rise = 0.0, 0, 0
+        self._watch = watch
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "Meter":
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._before = self.peak = anonymous_bytes()
+        self._begun = self._last = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds = time.perf_counter() - self._begun
+        self._over.set()
+        self._thread.join()
+        self.rise = self.peak - self._before
+
+    def memory(self) -> dict[str, int]:
+        """Returns the peak and the rise, and the peak on a GPU if there is one, for a result."""
+        found = {"peak_anonymous_bytes": self.peak, "rise_anonymous_bytes": self.rise}
+        if torch.cuda.is_available():
+            found["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+        return found
+
+    def _sample(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(_SECONDS_BETWEEN_SAMPLES)
+            now, found = time.perf_counter(), anonymous_bytes()
+            self.peak = max(self.peak, found)
+            if self._watch:
+                self._watch(now - self._last, found)
+            self._last = now
+
+
+def summarise(seconds: list[float]) -> dict[str, Any]:
+    """Returns the best, the median and all of repeated measurements."""
+    return {"best": min(seconds), "median": statistics.median(seconds), "all": seconds}
+
+
+def ratios(slower: dict[str, Any], faster: dict[str, Any]) -> dict[str, float]:
+    """Returns how many times the one takes the other's seconds: of the best, of the medians."""
+    return {key: slower[key] / faster[key] for key in ("best", "median")}
+
+
+def count(text: str) -> int:
+    """Reads a number of at least 1 from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
+    return number
+
+
+def finish(benchmark: Callable[[], dict[str, Any]]) -> None:
+    """Runs a benchmark and prints its result as JSON, or its error as a sentence."""
+    progress.show(logging.INFO)
+    try:
+        result = benchmark()
+    except PatchCollideError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        sys.exit(1)
+    sys.stdout.write(json.dumps(result, indent=2, allow_nan=False) + "\n")

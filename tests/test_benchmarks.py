@@ -1,0 +1,185 @@
+"""The benchmarks, run as people run them, on a store of a moment."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from patchcollide.config import load_config
+from patchcollide.images import read_pixels
+from patchcollide.report.figures import write_growth_chart
+from patchcollide.search.index_builder import build_index
+from patchcollide.store_writer import write_store
+from tests.conftest import SMALL
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+# FAISS takes seconds to train as many quantisers as there are components.
+SETTINGS = [*SMALL, "index.components=1", "store.images_per_shard=4"]
+
+
+def run_script(name, *words):
+    """Runs a script as people do; returns what it prints."""
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script within this process, which saves the seconds that libraries take to load."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr("patchcollide.progress.show", lambda _: None)
+
+    def run_here(name, *words):
+        script = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        script.finish(script.main)
+        return json.loads(capsys.readouterr().out)
+
+    return run_here
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in leaves(part)]
+    return [value]
+
+
+def assert_knows_its_machine(document):
+    machine = document["machine"]
+    assert machine["processor"]
+    assert machine["cores"] >= 1
+    assert machine["memory_bytes"] > 1e8
+    assert {"torch", "faiss-cpu", "patchcollide"} <= machine["versions"].keys()
+    assert "gpu" in machine
+
+
+@pytest.fixture
+def store(write_images, tmp_path):
+    config = load_config(overrides=SETTINGS)
+    store = write_store(config, write_images(num=12), tmp_path / "store")
+    build_index(store, config.index, seed=0)
+    return store
+
+
+def test_searches_are_measured_beside_each_other(store, tmp_path):
+    chart = tmp_path / "growth.png"
+    words = ["--queries", 5, "--k", 3, "--repeat", 2, "--source", 7, "--plot", chart]
+    document = run_script("bench_search", store.path, *words)
+    assert_knows_its_machine(document)
+    assert document["arguments"]["k"] == 3
+    (result,) = document["results"]
+    assert (result["num_patches"], result["num_queries"]) == (store.num_patches, 5)
+    assert result["engines"].keys() == {"exact", "certified", "ann"}
+    assert result["peers"].keys() == {"matrix", "flat", "ivfpq", "hnsw", "sklearn"}
+    for engine in ("exact", "certified"):
+        assert result["engines"][engine]["recall"] == 1
+        assert result["engines"][engine]["same_as_exact"]
+        assert result["engines"][engine]["certified"] == 1
+    for contestant in (*result["engines"].values(), *result["peers"].values()):
+        assert 0 <= contestant["recall"] <= 1
+        seconds = contestant["seconds"]
+        assert 0 < seconds["best"] <= seconds["median"] <= max(seconds["all"])
+        assert len(seconds["all"]) == 2
+        assert contestant["memory"]["search"]["peak_anonymous_bytes"] > 1e6
+    assert result["peers"]["flat"]["recall"] == 1
+    assert result["peers"]["ivfpq"]["build_seconds"] > 0
+    assert len(leaves(result["ratios"])) == 5 * 3 * 2
+    assert min(leaves(result["ratios"])) > 0
+    assert read_pixels(chart).std() > 1
+
+
+def test_several_stores_are_measured_and_engines_and_peers_chosen(store, run):
+    words = ["--growth", store.path, "--engines", "certified", "--peers", "matrix"]
+    document = run("bench_search", store.path, *words, "--repeat", 1, "--k", 600)
+    assert len(document["results"]) == 2
+    for result in document["results"]:
+        assert result["engines"].keys() == {"certified"}
+        assert result["ratios"].keys() == {"matrix"}
+        # There are fewer than 600 patches outside the source's own image.
+        assert result["engines"]["certified"]["recall"] == 1
+        assert result["peers"]["matrix"]["recall"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", 12], "StoreError: .* no readable one with number 12. Choose another --sou"),
+        (["--plot", "a.svg"], "InputError: --plot a.svg should be a PNG file"),
+        (["--engines", "fast"], "unknown: fast; known are .*certified"),
+        (["--k", 0], "expected at least 1, found 0"),
+    ],
+)
+def test_a_search_that_cannot_be_measured_says_why(words, message, store, run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("bench_search", store.path, *words)
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_peers_that_do_not_fit_are_left_out(store, run, monkeypatch):
+    bench_search = importlib.import_module("bench_search")
+    monkeypatch.setattr(bench_search, "available_bytes", lambda: 3 * 539 * 192 * 2)
+    monkeypatch.setattr(importlib.import_module("bench_peers"), "_MOST_HNSW_PATCHES", 500)
+    words = ["--engines", "ann", "--peers", "flat,hnsw,sklearn", "--queries", 1]
+    (result,) = run("bench_search", store.path, *words, "--repeat", 1)["results"]
+    assert result["peers"].keys() == {"sklearn"}
+    assert "needs 0.000828 GB of memory, 0.000621 GB are avail" in result["skipped"]["flat"]
+    assert result["skipped"].keys() == {"flat", "hnsw"}
+
+
+def test_indexing_is_measured_stage_by_stage_and_goes_on(write_images, tmp_path, run, capsys):
+    out = tmp_path / "bench"
+    words = [write_images(num=12), "--out", out, "--images", 10, "--sample", 8, "--repeat", 1]
+    words += [word for setting in SETTINGS for word in ("--set", setting)]
+    document = run_script("bench_index", *words)
+    assert_knows_its_machine(document)
+    assert json.loads((out / "bench.json").read_text()) == document
+    results = document["results"]
+    assert (results["store"]["num_images"], results["store"]["num_patches"]) == (10, 490)
+    assert results["store"]["images_per_second"] > 0
+    assert results["store"]["bytes"] > 10 * 32 * 32 * 3
+    assert not any(stage["resumed"] for stage in results.values())
+    stages = results["index"]["stages"]
+    assert stages.keys() == {"basis", "training", "filling", "merging"}
+    told_apart = sum(stage["seconds"] for stage in stages.values())
+    assert told_apart == pytest.approx(results["index"]["seconds"], abs=0.2)
+    assert stages["filling"]["peak_anonymous_bytes"] > 1e6
+    assert results["sample"]["num_images"] == 8
+    assert len(leaves(results["sample"]["ratios"])) == 4 * 2
+    assert min(leaves(results["sample"]["ratios"])) > 0
+
+    del document["results"]["index"]
+    (out / "bench.json").write_text(json.dumps(document))
+    again = run("bench_index", *words)
+    assert again["results"]["index"]["resumed"]
+    assert again["results"]["store"] == results["store"]
+    with pytest.raises(SystemExit, match="2"):
+        run("bench_index", *words, "--set", "seed=3")
+    assert "holds a benchmark with other arguments" in capsys.readouterr().err
+
+
+def test_growth_is_drawn_on_logarithmic_axes(tmp_path):
+    sizes = [10**4, 10**5, 10**6]
+    series = {f"search {n}": [(size, n * size / 1e6) for size in sizes] for n in range(1, 8)}
+    write_growth_chart(tmp_path / "a.png", series)
+    write_growth_chart(tmp_path / "b.png", series)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    picture = read_pixels(tmp_path / "a.png").astype(np.int64)
+    assert min(picture.shape[:2]) > 400
+    # The first series is blue; on logarithmic axes it is a straight line.
+    rows, cols = np.nonzero(np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30)
+    inside = rows < 0.7 * len(picture)
+    assert np.corrcoef(rows[inside], cols[inside])[0, 1] < -0.9
+
+
+@pytest.mark.parametrize("series", [{}, {"exact": [(289, 0.5)]}])
+def test_little_growth_is_drawn_too(series, tmp_path):
+    write_growth_chart(tmp_path / "a.png", series)
+    assert read_pixels(tmp_path / "a.png").std() > 1

@@ -1,0 +1,128 @@
+"""Maps over shards on a real Dask cluster of two worker processes, one of them killed."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+from patchcollide.config import load_config
+from patchcollide.descriptors import fit_basis
+from patchcollide.errors import ConfigError, MissingLibraryError
+from patchcollide.parallel import LOCAL, Backend, map_shards
+from patchcollide.search.exact import ExactSearcher
+from patchcollide.search.index_builder import build_index
+from patchcollide.search.index_files import INDEX_FILE
+from patchcollide.store_writer import write_store
+from tests.conftest import SMALL
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask's own making, in threads of its own
+
+NOTHING = np.empty(0, np.int64)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as started:
+        yield started
+
+
+@pytest.fixture
+def backend(cluster):
+    cluster.wait_for_workers(2)
+    return Backend("dask", cluster.scheduler_address)
+
+
+@pytest.fixture
+def config():
+    return load_config(overrides=[*SMALL, "store.images_per_shard=4", "index.kind=flat"])
+
+
+def die_once(item: int, folder: Path) -> int:
+    """Kills the worker it runs in, the first time item 3 is met."""
+    met = folder / "met"
+    if item == 3 and not met.exists():
+        met.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return item * item
+
+
+def die_always(item: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_results_come_in_order_though_a_worker_is_killed(backend, tmp_path):
+    work = partial(die_once, folder=tmp_path)
+    assert list(map_shards(work, range(8), backend)) == [n * n for n in range(8)]
+    assert (tmp_path / "met").exists()
+
+
+def test_a_store_and_its_index_have_the_same_bytes(backend, config, write_images, tmp_path):
+    folder = write_images(num=14)
+    here = write_store(config, folder, tmp_path / "here")
+    there = write_store(config, folder, tmp_path / "there", backend=backend)
+    build_index(here, config.index, 0)
+    build_index(there, config.index, 0, backend)
+    assert [path.name for path in sorted(here.path.iterdir())] == [
+        path.name for path in sorted(there.path.iterdir())
+    ]
+    for path in here.path.iterdir():
+        assert path.read_bytes() == (there.path / path.name).read_bytes(), path.name
+    assert (there.path / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("components", [None, 4])
+def test_a_search_finds_the_same(
+    kill, components, backend, cluster, config, write_images, tmp_path, rng
+):
+    store = write_store(config, write_images(num=14), tmp_path / "store")
+    basis = None
+    if components:
+        basis = fit_basis(store, num_components=components, num_patches=500, seed=0)
+    queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    expected = ExactSearcher(store, basis).search(queries, 5, NOTHING)
+    if kill:
+        worker = next(iter(cluster.workers.values()))
+        threading.Timer(0.05, os.kill, (worker.pid, signal.SIGKILL)).start()
+    found = ExactSearcher(store, basis, backend=backend).search(queries, 5, NOTHING)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+    assert found.certified.all()
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("patchcollide.parallel._PATIENCE_S", 1)
+    nowhere = Backend("dask", "tcp://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"scheduler at --scheduler tcp://127.0.0.1:9, but none"):
+        list(map_shards(abs, [1], nowhere))
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler"), [("dask", None), ("local", "tcp://10.0.0.1:8786"), ("spark", None)]
+)
+def test_options_that_do_not_fit_each_other_are_refused(name, scheduler):
+    with pytest.raises(ConfigError, match=r"Expected --backend .* but found"):
+        Backend(name, scheduler)
+
+
+def test_without_dask_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MissingLibraryError, match=r"patchcollide\[cluster\]"):
+        Backend("dask", "tcp://10.0.0.1:8786")
+
+
+def test_on_this_machine_items_are_done_as_they_are_asked_for():
+    done = []
+    first = next(map_shards(done.append, [1, 2, 3], LOCAL))
+    assert first is None
+    assert done == [1]
