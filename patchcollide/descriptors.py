@@ -5,7 +5,7 @@ a small triangular matrix that makes the rounded filters orthonormal again. What
 turns the components costs no correctness, and next to nothing of the variance they hold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,12 @@ class Basis:
     def num_components(self) -> int:
         """Length of a descriptor."""
         return len(self.filters)
+
+    def first(self, num_components: int) -> "Basis":
+        """Returns the basis of the first components alone, at most as many as there are."""
+        # The transform is triangular: the first rows do not know of the later ones.
+        few = slice(num_components)
+        return replace(self, filters=self.filters[few], transform=self.transform[few, few])
 
     @cached_property
     def skewness(self) -> float:

@@ -27,6 +27,8 @@ CENTRE = 128
 
 _EXACT_TERMS = 1024
 _IMAGES_AT_ONCE = 2
+# Of rows times columns: three squares each, at most 2**14, stay below 2**24 together.
+_EXACT_STRIP = 341
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -55,16 +57,21 @@ def squared_norms(
     """Returns the squared norm of each row of :func:`window_rows`, without making the rows."""
     n, side = images.shape[:2]
     step, size = grid.stride // grid.factor, grid.patch_size
+    # Windows begin and end between strips of so many rows, of which few sums are still exact.
+    strip = max(d for d in range(1, _EXACT_STRIP // size + 2) if step % d == 0 and size % d == 0)
     inside = torch.zeros(grid.positions_per_side, side, device=images.device)
     for place in range(grid.positions_per_side):
         inside[place, place * step : place * step + size] = 1
     across = inside.repeat_interleave(3, dim=1)
+    sums = []
     with full_precision():
-        # Squares of few images stay in the cache. At most 3 * size of them are summed, to whole
-        # numbers below 2**24; then, in float64, up to 2**31.
-        few = torch.split(images.reshape(n, side, 3 * side), _IMAGES_AT_ONCE)
-        sums = torch.cat([part.float().square_() @ across.T for part in few]).double()
-    return (inside.double() @ sums).flatten().to(torch.int32)
+        # Squares of few images stay in the cache.
+        for few in torch.split(images.reshape(n, side, 3 * side), _IMAGES_AT_ONCE):
+            squares = few[:, : side // strip * strip].float().square_()
+            strips = squares.reshape(len(few), side // strip, strip, 3 * side).sum(dim=2)
+            sums.append(strips @ across.T)
+    down = inside[:, ::strip].double()
+    return (down[:, : side // strip] @ torch.cat(sums).double()).flatten().to(torch.int32)
 
 
 def row_norms(rows: Int8[Tensor, "n dimension"]) -> Int32[Tensor, "n"]:
@@ -100,7 +107,7 @@ def full_precision() -> Iterator[None]:
 
 def _by_integers(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     if not rows.is_cuda:
-        return torch._int_mm(rows, filters.T.contiguous())
+        return torch._int_mm(rows, filters.T)
     # CUDA wants more than 16 rows, and multiples of eight.
     padded_rows = _padded(rows, max(32, -(-len(rows) // 8) * 8))
     padded_filters = _padded(filters, -(-len(filters) // 8) * 8)

@@ -17,7 +17,7 @@ from patchcollide.progress import track
 from patchcollide.provenance import differences, versions
 from patchcollide.room import require_room
 from patchcollide.search.index_builder import build_index
-from patchcollide.search.index_files import ABOUT_FILE
+from patchcollide.search.index_files import ABOUT_FILE, WORK_FOLDER
 from patchcollide.shard_writer import ShardJob, write_shard
 from patchcollide.sources import source_state
 from patchcollide.store import PatchStore
@@ -25,7 +25,6 @@ from patchcollide.store import PatchStore
 logger = logging.getLogger(__name__)
 
 _WORK_FOLDER = "repair.partial"
-_INDEX_WORK_FOLDER = "index.partial"
 
 
 def repair_store(folder: Path, images: Path | None = None) -> None:
@@ -164,7 +163,7 @@ def _repair_index(folder: Path, config: Config, damaged: set[str]) -> None:
     settings, seed, built_for = _index_settings(folder, config)
     if damaged & set(INDEX_FILES) != {ABOUT_FILE} or built_for not in store.generations:
         # What was begun may have been copied from the damaged index.
-        shutil.rmtree(folder / _INDEX_WORK_FOLDER, ignore_errors=True)
+        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
         for name in INDEX_FILES:
             (folder / name).unlink(missing_ok=True)
     build_index(store, settings, seed)

@@ -11,8 +11,9 @@ from patchcollide.demo import run_demo
 from patchcollide.images import read_image, read_png
 from patchcollide.networks import load_network
 from patchcollide.photographs import PHOTOGRAPHS, photograph, write_photographs
-from patchcollide.search.ann import build_index, open_index
+from patchcollide.search.ann import open_index
 from patchcollide.search.exact import ExactSearcher
+from patchcollide.search.index_builder import build_index
 from patchcollide.store_writer import write_store
 
 pytestmark = pytest.mark.slow

@@ -177,8 +177,9 @@ def test_ann_agrees_with_scikit_learn_up_to_ties(small_store, small_config, quer
     ("num_patches", "factory"),
     [
         (1, "IDMap,Flat"),
-        (200_000, "IDMap,Flat"),
-        (200_001, "IVF1789,Flat"),
+        (20_000, "IDMap,Flat"),
+        (20_001, "IVF512,Flat"),
+        (199_988, "IVF1789,Flat"),
         (2_000_001, "IVF5657_HNSW32,PQ32"),
         (37_011_074, "IVF16384_HNSW32,PQ32"),
     ],
@@ -228,6 +229,17 @@ def test_sampled_patches_are_of_readable_images_and_seeded(small_store):
     np.testing.assert_array_equal(first, sample_ids(small_store, 40, seed=1))
     assert (first != sample_ids(small_store, 40, seed=2)).any()
     assert len(np.unique(sample_ids(small_store, 10**6, seed=1))) == small_store.num_patches
+
+
+def test_the_first_components_are_a_basis_of_their_own(small_store):
+    whole = fit_basis(small_store, num_components=6, num_patches=1000, seed=0)
+    first = whole.first(2)
+    patches = small_store.patches(np.arange(9))
+    np.testing.assert_allclose(
+        first.describe_patches(patches), whole.describe_patches(patches)[:, :2], atol=0.05
+    )
+    assert first.skewness < 1e-5
+    assert whole.first(99).num_components == 6
 
 
 def test_more_components_than_a_patch_has_values_are_refused(small_store):

@@ -12,6 +12,9 @@ from patchcollide.store import PatchStore
 
 __all__ = ["SearchResult", "Searcher", "open_searcher"]
 
+# Of the components that the index has: more cost more than the comparisons they save.
+_BOUND_COMPONENTS = 32
+
 
 def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -> Searcher:
     """Opens the engine that ``retrieval.engine`` names.
@@ -27,7 +30,8 @@ def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -
     if config.retrieval.engine == "exact":
         return ExactSearcher(store, device=device, backend=backend)
     guide = open_index(store, config.index)
-    return ExactSearcher(store, guide.basis, guide, device=device, backend=backend)
+    basis = guide.basis.first(_BOUND_COMPONENTS)
+    return ExactSearcher(store, basis, guide, device=device, backend=backend)
 
 
 def _device(wanted: str) -> str:

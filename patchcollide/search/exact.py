@@ -18,7 +18,7 @@ from patchcollide.store import PatchStore, Shard
 
 _IMAGES_AT_ONCE = 64
 _BLOCKS_BETWEEN_MERGES = 8
-_SAMPLED_IMAGES = 128
+_SAMPLED_IMAGES = 32
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from patchcollide.search.index_files import (
     ABOUT_FILE,
     BASIS_FILE,
     INDEX_FILE,
+    WORK_FOLDER,
     build_settings,
     found_build,
     require_same,
@@ -43,12 +44,11 @@ from patchcollide.store import PatchStore, Shard
 
 logger = logging.getLogger(__name__)
 
-_WORK_FOLDER = "index.partial"
 _BUILD_FILE = "build.json"
 _BEGUN_FILE = "begun.faiss"
 _REMEDY = "Run `patchcollide index` again."
 
-_FLAT_UP_TO = 200_000
+_FLAT_UP_TO = 20_000
 _IVF_FLAT_UP_TO = 2_000_000
 _MOST_LISTS = 16_384
 _MOST_LISTS_WITHOUT_GRAPH = 4096
@@ -138,7 +138,7 @@ def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any]
 
 def _claim(store: PatchStore, build: dict[str, Any]) -> Path:
     """Returns the folder of unfinished work, emptied if that was for another index."""
-    folder = store.path / _WORK_FOLDER
+    folder = store.path / WORK_FOLDER
     about = folder / _BUILD_FILE
     try:
         same = read_json(about, error=IndexMismatchError) == build
@@ -157,12 +157,12 @@ def _begin(
     """Makes the basis and the index that parts are added to, or finds them made."""
     factory = index_factory(settings, store.num_patches, gpu=num_gpus() > 0)
     if extends:
-        factory = str(read_json(store.path / ABOUT_FILE, error=IndexMismatchError)["factory"])
+        about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
+        factory = str(about["factory"])
         # The index in place stays as it is until the extended one is whole.
         for name, copy in ((BASIS_FILE, BASIS_FILE), (INDEX_FILE, _BEGUN_FILE)):
             if not (folder / copy).exists():
-                with written_beside(folder / copy) as partial_copy:
-                    shutil.copyfile(store.path / name, partial_copy)
+                _copy_whole(store.path / name, folder / copy, about["digests"][name])
         return Basis.load(folder / BASIS_FILE, store=store), factory
     try:
         basis = Basis.load(folder / BASIS_FILE, store=store)
@@ -181,6 +181,17 @@ def _begin(
         ids = sample_ids(store, settings.training_patches, seed)
         write_index(_trained(store, basis, factory, ids), folder / _BEGUN_FILE)
     return basis, factory
+
+
+def _copy_whole(path: Path, copy: Path, digest: str) -> None:
+    """Copies a file, unless its bytes are not those that were written."""
+    if not path.exists() or file_digest(path) != digest:
+        raise IndexMismatchError(
+            f"{path} is missing or damaged, so it cannot be extended: its digest should be "
+            f"{digest[:12]}. Run `patchcollide repair {path.parent}` first."
+        )
+    with written_beside(copy) as partial_copy:
+        shutil.copyfile(path, partial_copy)
 
 
 def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> Any:

@@ -14,6 +14,7 @@ VERSION = "2"
 INDEX_FILE = "index.faiss"
 ABOUT_FILE = "index.json"
 BASIS_FILE = "basis.h5"
+WORK_FOLDER = "index.partial"
 
 _ALL = f"{INDEX_FILE}, {ABOUT_FILE} and {BASIS_FILE}"
 
