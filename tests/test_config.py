@@ -70,7 +70,10 @@ def test_a_setting_like_no_other_is_refused_with_all_that_are_known():
         ("retrieval.exclude=[1]", r"retrieval\.exclude\.0 = 1: input should be a valid string"),
         ("images=5", r"images = 5: input should be a valid dictionary"),
         ("images.fit=stretch", r"images\.fit = 'stretch': input should be 'crop' or 'squash'"),
-        ("retrieval.engine=dci", r"retrieval\.engine = 'dci': input should be 'ann' or 'exact'"),
+        (
+            "retrieval.engine=dci",
+            r"retrieval\.engine = .dci.: input should be .ann., .certified. or .exact.",
+        ),
     ],
 )
 def test_a_mistyped_setting_is_refused_with_its_value(override, message):

@@ -173,7 +173,7 @@ def test_an_engine_without_proof_is_chosen_where_a_proof_takes_too_long():
 @pytest.mark.parametrize(
     ("num_images", "kind", "reason"),
     [
-        (100, "auto", "so few patches are scanned whole"),
+        (60, "auto", "so few patches are scanned whole"),
         (3000, "auto", "take only 222MB uncompressed"),
         (100, "ivf-flat", "index.kind = ivf-flat asks for it"),
     ],
