@@ -58,7 +58,8 @@ def squared_norms(
     n, side = images.shape[:2]
     step, size = grid.stride // grid.factor, grid.patch_size
     # Windows begin and end between strips of so many rows, of which few sums are still exact.
-    strip = max(d for d in range(1, _EXACT_STRIP // size + 2) if step % d == 0 and size % d == 0)
+    most = max(_EXACT_STRIP // size, 1)
+    strip = max(d for d in range(1, most + 1) if step % d == 0 and size % d == 0)
     inside = torch.zeros(grid.positions_per_side, side, device=images.device)
     for place in range(grid.positions_per_side):
         inside[place, place * step : place * step + size] = 1

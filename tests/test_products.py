@@ -91,7 +91,9 @@ def test_rows_are_the_windows_in_order(grid, num_images, rng):
     np.testing.assert_array_equal(rows.numpy().astype(int) + 128, expected)
 
 
-@pytest.mark.parametrize("grid", [*GRIDS, PatchGrid(224, 32, 12, 32)], ids=str)
+@pytest.mark.parametrize(
+    "grid", [*GRIDS, PatchGrid(224, 32, 12, 32), PatchGrid(66, 33, 33, 33)], ids=str
+)
 def test_norms_are_those_of_the_rows(grid, rng):
     images = rng.integers(-128, 128, (3, grid.image_size, grid.image_size, 3), dtype=np.int8)
     images[0] = -128

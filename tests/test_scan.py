@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchcollide.descriptors import Basis
+from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.products import centred, row_norms
 from patchcollide.search.pairs import Pairs
@@ -150,6 +151,24 @@ def test_a_basis_far_from_orthonormal_is_not_relied_on(rng):
     bounds = np.full(len(queries), NO_DISTANCE)
     found = Scan(queries, GRID, 2, wrong).block(images, np.arange(5), bounds)
     assert as_tuples(found.nearest(2)) == nearest_in_a_loop(images, queries, 2)
+
+
+def test_patches_too_large_for_32_bits_are_refused():
+    queries = np.zeros((1, 105, 105, 3), np.uint8)
+    with pytest.raises(GeometryError, match=r"105 x 105 pixels are too large.*104 x 104"):
+        Scan(queries, PatchGrid(105, 105, 1, 105), 1)
+
+
+def test_the_largest_patches_compare_right():
+    grid = PatchGrid(104, 104, 1, 104)
+    images = np.stack([np.full((104, 104, 3), level, np.uint8) for level in (0, 255, 254)])
+    bounds = np.full(3, NO_DISTANCE)
+    found = Scan(images, grid, 3).block(images, np.arange(3), bounds).nearest(3)
+    assert as_tuples(found)[:3] == [
+        (0, 0, 0),
+        (0, 2, 254**2 * 3 * 104**2),
+        (0, 1, 255**2 * 3 * 104**2),
+    ]
 
 
 def test_no_images_give_no_pairs(rng):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from patchcollide.descriptors import Basis
+from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.products import (
     centred,
@@ -34,6 +35,8 @@ from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tens
 _IMAGES_AT_ONCE = 8
 _UNIT = 2.0**-24
 _FAR = 2**31 - 1
+# Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
+_MOST_DIMENSIONS = 2**15 - 1
 
 
 class Scan:
@@ -46,6 +49,9 @@ class Scan:
         basis: Of the certified engine; None compares everything.
         barred: By number of an image, the queries that may not find its patches.
         device: Where to compute, such as ``cpu`` or ``cuda``.
+
+    Raises:
+        GeometryError: If patches are larger than 104 x 104.
     """
 
     def __init__(
@@ -57,6 +63,11 @@ class Scan:
         barred: Mapping[int, Int64[ndarray, "some"]] | None = None,
         device: str = "cpu",
     ) -> None:
+        if grid.dimension > _MOST_DIMENSIONS:
+            raise GeometryError(
+                f"Patches of {grid.patch_size} x {grid.patch_size} pixels are too large to compare "
+                "in 32-bit whole numbers, which hold up to 104 x 104. Set patches.patch_px lower."
+            )
         self.grid = grid
         self.k = k
         self.num_queries = len(queries)
@@ -134,7 +145,7 @@ class Scan:
         """Returns row, query and squared distance of the pairs within the bounds."""
         whole = len(queries) == self.num_queries
         products = inner_products(rows, self._queries if whole else self._queries[queries])
-        # Distance less the query's norm: whole numbers below 2**31 for patches up to 104 x 104.
+        # Distance less the query's norm.
         partial = products.mul_(-2).add_(norms[:, None])
         if forbidden is not None:
             partial[forbidden] = _FAR
