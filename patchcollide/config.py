@@ -58,7 +58,7 @@ class Index(Section):
     training_patches: Count = 655_360
     basis_patches: Count = 20_000
     probes: Count = 64
-    rerank: Count = 100
+    rerank: Count = 300
 
 
 class Retrieval(Section):
