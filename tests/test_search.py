@@ -159,7 +159,7 @@ def test_unreadable_and_excluded_images_are_never_found(write_images, small_conf
 @pytest.mark.parametrize(("kind", "components"), [("flat", 64), ("ivf-flat", 64), ("ivf-pq", 4)])
 def test_ann_finds_what_exact_search_finds(kind, components, small_store, queries):
     # Few components order badly: as many candidates as there are patches.
-    settings = [f"index.kind={kind}", f"index.components={components}", "index.rerank=1200"]
+    settings = [f"index.kind={kind}", f"index.components={components}", "index.rerank=300"]
     config = load_config(overrides=[*SMALL, *settings])
     build_index(small_store, config.index, seed=0)
     result = open_index(small_store, config.index).search(queries, 5, NOTHING)

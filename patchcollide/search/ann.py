@@ -165,6 +165,6 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
             f"components. {remedy}"
         )
     gpu_index = on_gpu(index, about["factory"]) if num_gpus() else None
-    # Whole descriptors order patches better than compressed ones: fewer candidates do.
-    rerank = settings.rerank if "PQ" in about["factory"] else -(-settings.rerank // 4)
-    return AnnSearcher(store, basis, index, gpu_index, rerank=rerank, probes=settings.probes)
+    return AnnSearcher(
+        store, basis, index, gpu_index, rerank=settings.rerank, probes=settings.probes
+    )
