@@ -24,7 +24,7 @@ LAYERS = (
     ("summaries", "measurements"),
     ("report", "planner"),
     ("retrieval", "composition"),
-    ("indexing",),
+    ("indexing", "collisions"),
     ("pipeline",),
     ("demo",),
     ("cli",),
