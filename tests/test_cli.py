@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import patchcollide
-from patchcollide import pipeline
+from patchcollide import collisions
 from patchcollide.cli.framework import app
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.images import read_png, write_png
@@ -87,7 +87,7 @@ class Outcome:
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
     return World(tmp_path)
 
 
@@ -336,7 +336,7 @@ def test_what_was_begun_with_other_settings_is_refused(world, monkeypatch):
         raise InterruptedWorkError("Stopped after 3 of 6 steps.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "optimise_run", stop)
+        patched.setattr(collisions, "optimise_run", stop)
         assert_refused(world.collide("--pixels"), 1, "Stopped after 3 of 6 steps")
     before = world.files()
     outcome = world.collide("--pixels", "--seed", 1)
@@ -394,7 +394,7 @@ def test_a_defect_is_named_as_one_without_a_traceback(world, monkeypatch):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(pipeline, "load_network", fail)
+    monkeypatch.setattr(collisions, "load_network", fail)
     outcome = world.collide("--pixels")
     assert_refused(outcome, 1, "Unexpected ZeroDivisionError", "--debug")
 
