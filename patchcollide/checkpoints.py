@@ -13,12 +13,18 @@ from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.shapes import Tensor
 
 ENCODING = "patchcollide-checkpoint"
-VERSION = "1"
+VERSION = "2"
+
+# What the optimisers keep for each parameter, beside Adam's count of steps.
+_KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: ("momentum_buffer",),
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file for the parameters, Adam's moments, the random generator and the history.
+    """A file for the parameters, the optimiser's averages, the random generator and the history.
 
     Attributes:
         path: The file.
@@ -31,28 +37,30 @@ class Checkpoint:
     def save(
         self,
         parameter: Tensor,
-        adam: torch.optim.Adam,
+        optimiser: torch.optim.Optimizer,
         generator: torch.Generator,
         state: dict[str, Any],
     ) -> None:
         """Writes the state after a step, whole or not at all."""
-        moments = adam.state[parameter]
+        averages = optimiser.state[parameter]
         write_hdf5(
             self.path,
             encoding=ENCODING,
             version=VERSION,
             datasets={
                 "parameter": parameter.detach().cpu().numpy(),
-                "first_moment": moments["exp_avg"].cpu().numpy(),
-                "second_moment": moments["exp_avg_sq"].cpu().numpy(),
+                **{name: averages[name].cpu().numpy() for name in _KEPT[type(optimiser)]},
                 "generator": generator.get_state().numpy(),
                 "state": [json.dumps(state, allow_nan=False)],
             },
-            attributes={"fingerprint": self.fingerprint, "adam_step": float(moments["step"])},
+            attributes={
+                "fingerprint": self.fingerprint,
+                "optimiser_step": float(averages.get("step", 0)),
+            },
         )
 
     def load(
-        self, parameter: Tensor, adam: torch.optim.Adam, generator: torch.Generator
+        self, parameter: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator
     ) -> dict[str, Any] | None:
         """Restores the state into the arguments; returns the rest, or None if there is no file.
 
@@ -62,6 +70,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         shape = tuple(parameter.shape)
+        kept = _KEPT[type(optimiser)]
         with open_hdf5(self.path, encoding=ENCODING, version=VERSION, error=RunError) as file:
             if file.attribute("fingerprint") != self.fingerprint:
                 raise RunError(
@@ -70,11 +79,11 @@ class Checkpoint:
                 )
             values = {
                 name: torch.from_numpy(file.array(name, np.float32, shape)).to(parameter.device)
-                for name in ("parameter", "first_moment", "second_moment")
+                for name in ("parameter", *kept)
             }
             try:
                 generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
-                adam_step = torch.tensor(float(file.attribute("adam_step")))
+                optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
                 state: dict[str, Any] = json.loads(file.strings("state")[0])
             except (IndexError, OSError, RuntimeError, TypeError, ValueError) as damaged:
                 raise RunError(
@@ -82,9 +91,7 @@ class Checkpoint:
                 ) from damaged
         with torch.no_grad():
             parameter.copy_(values["parameter"])
-        adam.state[parameter] = {
-            "step": adam_step,
-            "exp_avg": values["first_moment"],
-            "exp_avg_sq": values["second_moment"],
-        }
+        optimiser.state[parameter] = {name: values[name] for name in kept}
+        if isinstance(optimiser, torch.optim.Adam):
+            optimiser.state[parameter]["step"] = optimiser_step
         return state

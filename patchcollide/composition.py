@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import numpy as np
+import torch
 
 from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
@@ -11,10 +12,12 @@ from patchcollide.evaluation import as_batch
 from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import VertexSearch, find_vertices, history_columns
+from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
+from patchcollide.units import choose_units
+from patchcollide.validation import VertexSearch
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +43,18 @@ def optimise_run(
         InterruptedWorkError: If the user stopped it; the state is kept.
         DiskFullError: If there is no room left.
     """
-    target_class, _, _ = network.top(pictures["target"])
-    pre_activation = network(as_batch(pictures["target"][None])).pre_activation[0]
+    target_class, _, probability = network.top(pictures["target"])
+    with torch.no_grad():
+        pre_activation = network(as_batch(pictures["target"][None])).pre_activation[0]
+    target = TargetFeatures.of(pre_activation, network.blind)
     search = VertexSearch(
         network=network,
-        target=TargetFeatures.of(pre_activation, network.blind),
+        target=target,
         target_class=target_class,
+        target_probability=probability,
+        units=choose_units(
+            target, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
+        ),
         objective=config.objective,
         optimiser=config.optimiser,
         seed=config.seed,

@@ -80,6 +80,8 @@ class Network(Section):
     name: str = "efficientnet_lite0"
     layer: str = ""
     weights: str = "pretrained"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
@@ -96,28 +98,38 @@ class Objective(Section):
     inactive: Weight = 1.0
     penalty: Literal["hinge", "absolute"] = "hinge"
     total_variation: Weight = 0.0
-    diversity: Weight = 0.3
+    diversity: Weight = 1.0
+    # Which blind units the vertices drive deeper; TOML and JSON have lists only.
+    units: (
+        Literal["first", "random", "room"]
+        | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    ) = "first"
     hull_samples: Annotated[int, Field(ge=0)] = 5
 
 
 class Optimiser(Section):
-    """Adam, its schedule, and when to stop.
+    """What moves the parameters, its schedule, and when to stop.
 
     The learning rate and the noise at the start are in logits for compositions, and in hundredths
-    of the value range for free pixels.
+    of the value range for free pixels; with ``method = "authors"`` the learning rate multiplies a
+    gradient, as in the released code. The search stops when, of a batch of points between the
+    vertices, ``stop_success`` is classified as the target, with a mean probability of
+    ``stop_probability`` times the target's own, and the vertices are ``stop_distance`` apart (L2 in
+    0..255).
     """
 
+    method: Literal["adam", "authors"] = "adam"
     num_vertices: Annotated[int, Field(ge=1, le=64)] = 5
     steps: Count = 300
     learning_rate: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     start_noise: Weight = 0.1
-    check_every: Count = 25
+    check_every: Count = 10
     checkpoint_every: Count = 50
     validation_samples: Count = 64
     stop_success: Share = 1.0
-    stop_probability: Share = 0.9
-    stop_distance: Weight = 5500.0
+    stop_probability: Share = 0.96
+    stop_distance: Weight = 9000.0
 
 
 class Evaluation(Section):

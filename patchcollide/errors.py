@@ -15,6 +15,7 @@
         * DivergedError -- a loss became infinite or not a number
         * DiskFullError -- no room to write a file
         * ClusterError -- the workers of a cluster are lost
+        * OutOfMemoryError -- a device has no memory even for the smallest batch
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
 
 Every message says what was expected, what was found, where, and what to do.
@@ -32,6 +33,7 @@ __all__ = [
     "InterruptedWorkError",
     "MissingLibraryError",
     "NetworkError",
+    "OutOfMemoryError",
     "PatchCollideError",
     "RetrievalError",
     "RunError",
@@ -102,6 +104,10 @@ class DiskFullError(WorkError):
 
 class ClusterError(WorkError):
     """The workers of a cluster died again and again."""
+
+
+class OutOfMemoryError(WorkError):
+    """A device has no memory even for the smallest batch."""
 
 
 class InterruptedWorkError(WorkError):

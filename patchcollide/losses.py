@@ -36,17 +36,6 @@ class TargetFeatures:
         active, below, above = blind.masks(pre_activation)
         return cls(pre_activation, active, below, above, blind)
 
-    def first_inactive(self, count: int) -> Int64[Tensor, "chosen"]:
-        """Returns the first units in the lower blind region, in index order, as in the paper.
-
-        With fewer of them than ``count`` the upper region's follow; then they repeat. None are
-        returned when no unit is blind.
-        """
-        units = torch.cat([self.below.nonzero()[:, 0], self.above.nonzero()[:, 0]])
-        if not len(units):
-            return torch.empty(0, dtype=torch.int64)
-        return units[torch.arange(count) % len(units)].cpu()
-
 
 def active_loss(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch"]:
     """L+: half the squared distance to the target over the active units."""

@@ -19,10 +19,13 @@ class Parameterisation(Protocol):
     Attributes:
         parameter: What is optimised.
         unit: A small step of a parameter: what a learning rate and a noise of 1 mean.
+        gradient_unit: What a rate of 1 means that multiplies a gradient, in the released code's
+            units: logits, and pixels of 0..255.
     """
 
     parameter: nn.Parameter
     unit: float
+    gradient_unit: float
 
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
         """Returns the images of all vertices, RGB in ``[0, 1]``, differentiable."""
@@ -57,6 +60,7 @@ class PatchMixture:
     """
 
     unit = 1.0
+    gradient_unit = 1.0
 
     def __init__(
         self,
@@ -115,6 +119,8 @@ class FreePixels:
     """
 
     unit = 0.01
+    # Pixels of 0..1 have gradients 255 times as large, and want steps 255 times as small.
+    gradient_unit = 1 / 255**2
 
     def __init__(
         self,

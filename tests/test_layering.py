@@ -18,6 +18,8 @@ LAYERS = (
     ("store",),
     ("changes", "shard_writer", "store_writer", "descriptors", "export"),
     ("search", "networks"),
+    ("validation", "units"),
+    ("gradients", "schedules"),
     ("neighbours", "optimise", "evaluation", "integrity", "repair", "costs", "machine"),
     ("neighbour_search",),
     ("runs", "durations", "budgets"),

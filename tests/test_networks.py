@@ -10,12 +10,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from patchcollide import networks
 from patchcollide.activations import BlindRegions
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
 from patchcollide.images import read_image
 from patchcollide.networks import CollisionNetwork, load_network, usable_layers
-from patchcollide.networks.efficientnet_lite0 import load_efficientnet_lite0
+from patchcollide.networks.efficientnet_lite0 import (
+    build_efficientnet_lite0,
+    load_efficientnet_lite0,
+)
 from patchcollide.networks.vgg16 import load_vgg16
 from patchcollide.networks.weights import load_weights, read_state_dict
 
@@ -92,22 +96,24 @@ def test_pre_activation_is_the_input_of_an_in_place_activation(batch, layer, uni
 
 def test_efficientnet_pre_activation_is_taken_before_the_in_place_relu6(efficientnet, rng):
     images = torch.rand(2, 3, 224, 224, generator=rng)
-    model = efficientnet.module
+    # As it was trained: batch norms on their own, in double precision.
+    model = build_efficientnet_lite0("pretrained", seed=0).double()
     with torch.no_grad():
-        pre_activation, _ = efficientnet(images)
+        pre_activation, logits = efficientnet(images)
+        images = (images.double() * 255 - 127) / 128
         # timm's forward_features, with the last batch norm written out and its ReLU6 left out.
-        features = model.conv_head(
-            model.blocks(model.bn1(model.conv_stem((images * 255 - 127) / 128)))
-        )
+        features = model.conv_head(model.blocks(model.bn1(model.conv_stem(images))))
         norm = model.bn2
         expected = F.batch_norm(
             features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
         )
+        torch.testing.assert_close(logits.double(), model(images), atol=1e-4, rtol=1e-4)
     assert efficientnet.layer == "bn2.act"
     assert efficientnet.blind == BlindRegions(0.0, 6.0)
     assert pre_activation.shape == (2, 62_720)
     assert (pre_activation < 0).any()
-    torch.testing.assert_close(pre_activation, expected.flatten(1), atol=1e-4, rtol=1e-4)
+    expected = expected.flatten(1).float()
+    torch.testing.assert_close(pre_activation, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_fc6_of_vgg16_is_the_first_fully_connected_layer(vgg, rng):
@@ -164,6 +170,55 @@ def test_a_layer_that_never_runs_is_refused(rng):
     module.forward = lambda images: nn.Sequential(*list(module)[:8])(images)
     with pytest.raises(NetworkError, match=r"'unused' of small .* ran 0 times"):
         wrap(module, "unused")
+
+
+def test_the_pass_of_a_search_ends_at_the_layer_with_the_same_values_and_gradients(rng):
+    network = wrap(small_module(rng), "1")
+    after: list[None] = []
+    found = []
+    network.module[2].register_forward_hook(lambda *_: after.append(None))
+    images = torch.rand(3, 3, SIZE, SIZE, generator=rng).requires_grad_()
+    whole = network(images).pre_activation
+    search = network.pre_activation(images)
+    assert len(after) == 1
+    assert torch.equal(whole, search)
+    for z in (whole, search):
+        found.append(torch.autograd.grad(z.square().sum(), images)[0])
+    assert torch.equal(*found)
+
+
+def test_the_pass_of_a_search_can_be_in_bfloat16_and_a_call_is_not(rng):
+    network = wrap(small_module(rng), "5", low_precision=True)
+    images = torch.rand(2, 3, SIZE, SIZE, generator=rng).requires_grad_()
+    exact = network(images).pre_activation
+    rough = network.pre_activation(images)
+    assert rough.dtype == exact.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.05 * exact.abs().max()
+    (gradient,) = torch.autograd.grad(rough.sum(), images)
+    (expected,) = torch.autograd.grad(exact.sum(), images)
+    assert torch.nn.functional.cosine_similarity(gradient.ravel(), expected.ravel(), 0) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("precision", "units", "low"),
+    [
+        ("float32", True, False),
+        ("bfloat16", False, True),
+        ("auto", True, True),
+        ("auto", False, False),
+    ],
+)
+def test_precision_follows_the_setting_and_the_machine(precision, units, low, monkeypatch):
+    monkeypatch.setattr(networks, "has_bfloat16_units", lambda _: units)
+    settings = Network(weights="random", precision=precision)
+    assert load_network(settings).low_precision == low
+
+
+def test_cuda_asked_for_and_absent_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NetworkError, match=r"finds no CUDA device here\. Choose --device cpu"):
+        load_network(Network(device="cuda"))
+    assert networks.find_device("auto") == torch.device("cpu")
 
 
 def test_an_unknown_layer_is_answered_with_the_usable_ones(rng):
@@ -293,7 +348,8 @@ def test_weights_come_back_from_a_file(suffix, tmp_path, vgg):
 
 def test_efficientnet_reads_a_weights_file_by_name(tmp_path, efficientnet):
     path = tmp_path / "lite0.safetensors"
-    save_file({n: t.contiguous() for n, t in efficientnet.module.state_dict().items()}, path)
+    module = build_efficientnet_lite0("pretrained", seed=0)
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
     assert load_efficientnet_lite0(weights=str(path)).digest == efficientnet.digest
 
 

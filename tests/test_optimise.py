@@ -1,6 +1,7 @@
 import math
 import signal
 import threading
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -10,15 +11,23 @@ from torch import nn
 
 from patchcollide.checkpoints import ENCODING, VERSION, Checkpoint
 from patchcollide.config import Objective, Optimiser
-from patchcollide.errors import DivergedError, InterruptedWorkError, RunError
+from patchcollide.errors import (
+    DivergedError,
+    InterruptedWorkError,
+    OutOfMemoryError,
+    RunError,
+)
 from patchcollide.geometry import PatchGrid
+from patchcollide.gradients import StepLoss
 from patchcollide.hdf5 import write_hdf5
 from patchcollide.interrupts import stop_requests
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import VertexSearch, find_vertices, history_columns, schedule, validate
+from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, PatchMixture
 from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
+from patchcollide.units import choose_units
+from patchcollide.validation import VertexSearch, next_diversity, validate
 
 GRID = PatchGrid(32, 8, 4, 8)
 KINDS = ["pixels", "patches"]
@@ -52,10 +61,13 @@ def search_for(network, *, objective=None, target_class=None, seed=5, **optimise
     settings = {"steps": 6, "check_every": 3, "validation_samples": 20, "stop_distance": 1e9}
     with torch.no_grad():
         output = network(batch_of(picture(2)))
+    target = TargetFeatures.of(output.pre_activation[0], network.blind)
     return VertexSearch(
         network=network,
-        target=TargetFeatures.of(output.pre_activation[0], network.blind),
+        target=target,
         target_class=int(output.logits.argmax()) if target_class is None else target_class,
+        target_probability=float(output.logits.softmax(dim=1).max()),
+        units=choose_units(target, "first", 3, seeded(seed)),
         objective=Objective(**(objective or {})),
         optimiser=Optimiser(**(settings | optimiser)),
         seed=seed,
@@ -165,8 +177,8 @@ def test_a_history_has_a_row_for_each_step(
     expected = ["step", "loss", "active", "inactive", "unit"]
     expected += ["hull_active", "hull_inactive"] if hull_samples and num_vertices > 1 else []
     expected += ["distance"] if num_vertices > 1 else []
-    expected += ["probability", "total_variation", "seconds"]
-    checks = ["validation_success", "validation_probability", "validation_distance"]
+    expected += ["total_variation", "seconds"]
+    checks = ["validation_success", "validation_probability", "validation_distance", "diversity"]
     assert [list(row) for row in progress.history] == [
         expected,
         expected + checks,
@@ -243,6 +255,8 @@ def test_a_target_without_blind_units_is_matched_all_the_same(small_network, pen
         network=small_network,
         target=TargetFeatures.of(everywhere, small_network.blind),
         target_class=0,
+        target_probability=1.0,
+        units=torch.empty(0, dtype=torch.int64),
         objective=search.objective,
         optimiser=search.optimiser,
         seed=0,
@@ -250,32 +264,6 @@ def test_a_target_without_blind_units_is_matched_all_the_same(small_network, pen
     _, progress = find_vertices(search, parameterise("pixels"))
     assert progress.history[0]["unit"] == progress.history[0]["inactive"] == 0
     assert progress.history[-1]["active"] < progress.history[0]["active"]
-
-
-@pytest.mark.parametrize(
-    ("step", "share"),
-    [
-        (0, 0.1),  # warming up over 10 steps
-        (4, 0.5),
-        (9, 1.0),
-        (49, 1.0),
-        (50, 1.0),  # the cosine begins
-        (75, 0.525),  # half way between 1 and a twentieth
-        (100, 0.05),
-    ],
-)
-def test_the_step_size_rises_stays_and_falls_as_a_cosine(step, share):
-    settings = Optimiser(steps=100, warmup_steps=10)
-    assert schedule(step, settings) == pytest.approx(share, abs=1e-12)
-
-
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 10), (2, 0), (7, 3), (300, 10)])
-def test_the_step_size_is_positive_and_never_above_the_learning_rate(steps, warmup):
-    settings = Optimiser(steps=steps, warmup_steps=warmup)
-    shares = [schedule(step, settings) for step in range(steps)]
-    assert all(0 < share <= 1 for share in shares)
-    falling = shares[max(warmup, math.ceil(steps / 2)) :]
-    assert falling == sorted(falling, reverse=True)
 
 
 def test_adam_takes_steps_of_the_scheduled_size(small_network):
@@ -286,6 +274,88 @@ def test_adam_takes_steps_of_the_scheduled_size(small_network):
     # Adam's first step is the step size itself, whatever the gradient: a hundredth of the range
     # of pixels, times a learning rate of 0.4, of which warm-up leaves a quarter.
     assert (after - before).abs().max().item() == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("penalty", ["hinge", "absolute"])
+@pytest.mark.parametrize("fits", [1, 2, 4, 7])
+def test_where_memory_runs_out_smaller_batches_give_the_same_gradient(
+    small_network, kind, penalty, fits, monkeypatch, caplog
+):
+    objective = {"penalty": penalty, "hull_samples": 4, "diversity": 0.5}
+    search = search_for(small_network, objective=objective)
+    whole, parts = parameterise(kind), parameterise(kind)
+    expected = StepLoss(search).backward(whole, search.objective, seeded(1))
+    run = small_network.pre_activation
+
+    def limited(images):
+        if len(images) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(images)
+
+    monkeypatch.setattr(small_network, "pre_activation", limited)
+    losses = StepLoss(search)
+    row = losses.backward(parts, search.objective, seeded(1))
+    assert row == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(parts.parameter.grad, whole.parameter.grad, rtol=1e-4, atol=1e-6)
+    assert ("memory ran out" in caplog.text) == (fits < 7)
+    caplog.clear()
+    losses.backward(parts, search.objective, seeded(1))
+    assert not caplog.text  # it remembers what fits
+
+
+def test_a_device_without_memory_for_one_image_ends_the_search(small_network, monkeypatch):
+    def none_fits(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(small_network, "pre_activation", none_fits)
+    with pytest.raises(OutOfMemoryError, match=r"one image through small .* --device cpu"):
+        find_vertices(search_for(small_network), parameterise("pixels"))
+
+
+@pytest.mark.parametrize(
+    ("share", "distance", "factor"),
+    [
+        (1.0, 50.0, 1.5),  # sure, but near: distance counts for more
+        (0.5, 150.0, 1 / 1.5),  # far, but not sure
+        (0.5, 50.0, 1.0),
+        (1.0, 150.0, 1.0),
+    ],
+)
+def test_the_weight_of_distance_follows_what_is_missing(small_network, share, distance, factor):
+    search = search_for(small_network, stop_distance=100.0, stop_probability=0.9)
+    row = {
+        "validation_success": 1.0,
+        "validation_probability": share * search.target_probability,
+        "validation_distance": distance,
+    }
+    assert next_diversity(2.0, row, search) == pytest.approx(2 * factor)
+
+
+def test_the_weight_of_distance_is_kept_with_the_state(small_network):
+    search = search_for(
+        small_network, learning_rate=1e-30, stop_probability=0.5, objective={"diversity": 2.0}
+    )
+    still = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
+    _, progress = find_vertices(search, still)
+    checked = [row["diversity"] for row in progress.history if "diversity" in row]
+    assert checked == [2.0, 3.0]
+    assert progress.diversity == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_authors_search_goes_on_bit_for_bit_too(small_network, kind, tmp_path):
+    search = search_for(
+        small_network, method="authors", learning_rate=1e-4, objective={"penalty": "absolute"}
+    )
+    expected, _ = find_vertices(search, parameterise(kind))
+    checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
+    hook = at_step(small_network, 4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(InterruptedWorkError, match="Stopped after 4 of 6 steps"):
+        find_vertices(search, parameterise(kind), checkpoint)
+    hook.remove()
+    vertices, _ = find_vertices(search, parameterise(kind, seed=99), checkpoint)
+    assert torch.equal(vertices, expected)
 
 
 def test_the_search_is_decided_by_its_seed(small_network):
@@ -326,10 +396,12 @@ def test_each_part_of_the_stop_rule_can_hold_the_search_up(small_network, obstac
     changes = {
         "none": {},
         "success": {"target_class": order[1]},
-        "probability": {"stop_probability": min(1.0, probabilities.max().item() + 0.01)},
+        "probability": {"stop_probability": 0.999},
         "distance": {"stop_distance": 1.0},
     }
     search = search_for(small_network, learning_rate=1e-30, **(rule | changes[obstacle]))
+    if obstacle == "probability":
+        search = replace(search, target_probability=1.0)
     still = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
     _, progress = find_vertices(search, still)
     assert progress.step == (3 if obstacle == "none" else 6)
@@ -360,7 +432,7 @@ def test_every_check_measures_the_same_8_bit_samples_and_every_step_new_ones(sma
 def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num_samples):
     search = search_for(small_network, validation_samples=num_samples)
     parameterisation = parameterise("patches", num_vertices=num_vertices)
-    measured = validate(search, parameterisation)
+    measured = validate(search, parameterisation.images().detach())
     vertices = round_to_8_bits(parameterisation.images().detach())
     hits, total = 0, 0.0
     for weights in uniform_weights(num_samples, num_vertices, seeded(5, 2)):
@@ -528,7 +600,7 @@ def change(name, value):
     [
         (truncate, "not a readable HDF5 file"),
         (overwrite, "not a readable HDF5 file"),
-        (change("first_moment", None), "has no dataset 'first_moment'"),
+        (change("exp_avg", None), "has no dataset 'exp_avg'"),
         (change("parameter", np.zeros((2, 2), np.float32)), "'parameter' should have shape"),
         (change("generator", np.zeros(3, np.uint8)), "is damaged .* Remove it"),
         (change("state", ["{"]), "is damaged .* Remove it"),
@@ -606,6 +678,8 @@ def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_la
         network=network,
         target=TargetFeatures.of(target, network.blind),
         target_class=0,
+        target_probability=1.0,
+        units=torch.tensor([0, 1]),
         objective=Objective(),
         optimiser=Optimiser(steps=1, learning_rate=0.5),
         seed=0,

@@ -1,8 +1,10 @@
 """A frozen classifier that shows the pre-activation of one of its layers."""
 
+import contextlib
+import copy
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +27,10 @@ class NetworkOutput(NamedTuple):
     logits: Float[Tensor, "batch classes"]
 
 
+class _LayerReachedError(Exception):
+    """Ends a forward pass that needs to go no further."""
+
+
 class CollisionNetwork:
     """A frozen classifier with the pre-activation of one layer.
 
@@ -44,6 +50,8 @@ class CollisionNetwork:
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
         full_name: Its name in reports; ``name`` if empty.
         aliases: Other names of layers.
+        digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
+        low_precision: Whether :meth:`pre_activation` computes in bfloat16.
 
     Attributes:
         layer: The activation module's own name.
@@ -69,14 +77,17 @@ class CollisionNetwork:
         blind: BlindRegions | None = None,
         full_name: str = "",
         aliases: Mapping[str, str] | None = None,
+        digest: str = "",
+        low_precision: bool = False,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
+        self._digest = digest
+        self.low_precision = low_precision
         self.name = name
         self.full_name = full_name or name
         self.input_size = input_size
         self.class_names = tuple(class_names)
         self.layer, self.blind = _find_layer(module, layer, blind, aliases or {}, name)
-        self._activation = module.get_submodule(self.layer)
         self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, 3, 1, 1)
         self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, 3, 1, 1)
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
@@ -97,16 +108,49 @@ class CollisionNetwork:
             NetworkError: If the layer does not run exactly once.
         """
         captured: list[Tensor] = []
+        with self._captured(self.module, captured.append):
+            logits = self.module(self._prepared(images))
+        return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
+
+    def pre_activation(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch units"]:
+        """Returns the pre-activation alone, for a search: the pass ends at the layer.
+
+        In bfloat16 where ``low_precision`` says so, which is several times as fast on machines with
+        matrix units for it; a call of the network is always in the precision of its weights.
+        Differentiable; images and errors as in a call.
+        """
+        captured: list[Tensor] = []
+
+        def stop(value: Tensor) -> None:
+            captured.append(value)
+            raise _LayerReachedError
+
+        module = self._low_precision_module if self.low_precision else self.module
+        prepared = self._prepared(images)
+        with self._captured(module, stop), contextlib.suppress(_LayerReachedError):
+            module(prepared.bfloat16() if self.low_precision else prepared)
+        z = self._flattened(captured, len(images))
+        return z.float() if self.low_precision else z
+
+    @contextlib.contextmanager
+    def _captured(self, module: nn.Module, receive: Callable[[Tensor], None]) -> Iterator[None]:
+        """Hands a copy of what goes into the layer's activation to ``receive``."""
 
         def capture(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             (value,) = (*args, *kwargs.values())
             # The activation may overwrite its input: keep a copy.
-            captured.append(value.clone(memory_format=torch.contiguous_format))
+            receive(value.clone(memory_format=torch.contiguous_format))
 
         # A hook for this call only: nothing outlives it, and others may use the module too.
-        with self._activation.register_forward_pre_hook(capture, with_kwargs=True):
-            logits = self.module(self._prepared(images))
-        return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
+        activation = module.get_submodule(self.layer)
+        with activation.register_forward_pre_hook(capture, with_kwargs=True):
+            yield
+
+    @cached_property
+    def _low_precision_module(self) -> nn.Module:
+        return copy.deepcopy(self.module).to(torch.bfloat16)
 
     def probabilities(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -143,13 +187,8 @@ class CollisionNetwork:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the names, types, shapes and bytes of all parameters and buffers."""
-        digest = hashlib.sha256()
-        for name, tensor in [*self.module.named_parameters(), *self.module.named_buffers()]:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            values = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(values.view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        """What identifies the weights; see :func:`weights_digest`."""
+        return self._digest or weights_digest(self.module)
 
     def _example(self) -> Tensor:
         return next(self.module.parameters(), self._mean.float())
@@ -205,6 +244,16 @@ class CollisionNetwork:
                 "were given. Give one name for each class, or none."
             )
         return output.pre_activation.shape[1], num_classes
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Returns the SHA-256 of the names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def usable_layers(module: nn.Module) -> list[str]:

@@ -52,7 +52,6 @@ _LOSS_TERMS = {
     "hull_inactive": "hull, inactive",
 }
 _CHANCES = {
-    "probability": "vertices, probability",
     "validation_probability": "hull, probability",
     "validation_success": "hull, success",
 }

@@ -1,0 +1,58 @@
+"""Which blind unit each vertex drives deeper: what makes the vertices of a polytope different."""
+
+import torch
+
+from patchcollide.errors import NetworkError
+from patchcollide.losses import TargetFeatures, excess
+from patchcollide.shapes import Int64, Tensor
+
+
+def choose_units(
+    target: TargetFeatures,
+    how: str | tuple[int, ...],
+    count: int,
+    generator: torch.Generator,
+) -> Int64[Tensor, "count"]:
+    """Chooses a blind unit for each vertex.
+
+    Args:
+        target: Decides which units are blind.
+        how: ``"first"`` in index order, as in the paper, lower region first; ``"random"`` by seed;
+            ``"room"`` those deepest in their blind region at the target; or indices.
+        count: How many vertices there are.
+        generator: Draws random units.
+
+    Raises:
+        NetworkError: If there are fewer blind units, or units given by index, than vertices, or one
+            of those is not blind.
+    """
+    blind = torch.cat([target.below.nonzero()[:, 0], target.above.nonzero()[:, 0]]).cpu()
+    if len(blind) < count:
+        raise NetworkError(
+            f"The target has {len(blind)} inactive units in this layer, but each of "
+            f"{count} vertices (optimiser.num_vertices) needs one of its own. Ask for fewer "
+            "vertices, or choose another layer."
+        )
+    if not isinstance(how, str):
+        return _given(how, set(blind.tolist()), count)
+    if how == "random":
+        return blind[torch.randperm(len(blind), generator=generator)[:count]]
+    if how == "room":
+        depth = excess(target.pre_activation[None], target)[0].cpu()[blind]
+        return blind[depth.argsort(stable=True)[:count]]
+    return blind[:count]
+
+
+def _given(units: tuple[int, ...], blind: set[int], count: int) -> Int64[Tensor, "count"]:
+    if len(units) < count:
+        raise NetworkError(
+            f"objective.units names {len(units)} units, but there are {count} vertices "
+            "(optimiser.num_vertices). Name one for each."
+        )
+    seeing = [unit for unit in units[:count] if unit not in blind]
+    if seeing:
+        raise NetworkError(
+            f"objective.units names unit {seeing[0]}, which is not inactive at the target, so it "
+            "cannot be driven deeper. Choose inactive units, or objective.units = 'first'."
+        )
+    return torch.tensor(units[:count])

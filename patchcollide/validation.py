@@ -1,0 +1,101 @@
+"""The check that ends a search: whether a batch of points between the vertices collides."""
+
+from dataclasses import dataclass
+
+import torch
+
+from patchcollide.config import Objective, Optimiser
+from patchcollide.losses import TargetFeatures, pairwise_distances
+from patchcollide.networks import CollisionNetwork
+from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
+from patchcollide.shapes import Float, Int64, Tensor
+
+_BATCH = 16
+_ADAPTATION = 1.5
+
+
+@dataclass(frozen=True)
+class VertexSearch:
+    """Everything that decides how vertices are found.
+
+    Attributes:
+        network: The network under study.
+        target: The features to collide with.
+        target_class: What hull samples must be classified as.
+        target_probability: Of that class, for the target itself.
+        units: Which unit each vertex drives deeper into its blind region; empty to drive none.
+        objective: Weights of the losses.
+        optimiser: Steps, schedule and stop rule.
+        seed: Decides the hull samples.
+    """
+
+    network: CollisionNetwork
+    target: TargetFeatures
+    target_class: int
+    target_probability: float
+    units: Int64[Tensor, "chosen"]
+    objective: Objective
+    optimiser: Optimiser
+    seed: int
+
+
+def validate(
+    search: VertexSearch, images: Float[Tensor, "vertices 3 height width"]
+) -> dict[str, float]:
+    """Measures the hull on samples of its own, 8-bit, the same at every check.
+
+    Args:
+        search: Decides the samples.
+        images: The vertices, RGB in ``[0, 1]``.
+
+    Returns:
+        The share classified as the target, the mean probability of the target's class, the mean
+        distance of the vertices in 0..255, and, where the search computes in bfloat16, the largest
+        difference that this makes to a vertex's pre-activation.
+    """
+    network = search.network
+    with torch.no_grad():
+        vertices = round_to_8_bits(images)
+        weights = uniform_weights(
+            search.optimiser.validation_samples, len(vertices), seeded(search.seed, 2)
+        ).to(vertices.device)
+        hits, total = 0, 0.0
+        for part in torch.split(weights, _BATCH):
+            probabilities = network.probabilities(round_to_8_bits(combine(part, vertices)))
+            hits += int((probabilities.argmax(dim=1) == search.target_class).sum())
+            total += float(probabilities[:, search.target_class].sum())
+        distances = pairwise_distances(vertices)
+        row = {
+            "validation_success": hits / len(weights),
+            "validation_probability": total / len(weights),
+            "validation_distance": float(distances.mean()) if len(distances) else 0.0,
+        }
+        if network.low_precision:
+            difference = network(images).pre_activation - network.pre_activation(images)
+            row["precision_gap"] = float(difference.abs().max())
+    return row
+
+
+def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:
+    """Whether what a validation found between the vertices is classified as the target."""
+    settings = search.optimiser
+    share = row["validation_probability"] / max(search.target_probability, 1e-9)
+    return row["validation_success"] >= settings.stop_success and share >= settings.stop_probability
+
+
+def far_enough(row: dict[str, float], search: VertexSearch) -> bool:
+    """Whether a validation found the vertices apart; one vertex alone has no distance."""
+    settings = search.optimiser
+    return settings.num_vertices == 1 or row["validation_distance"] >= settings.stop_distance
+
+
+def next_diversity(diversity: float, row: dict[str, float], search: VertexSearch) -> float:
+    """Returns the weight of the vertices' distance after a validation.
+
+    Where the hull is sure but the vertices are near, distance counts for more; where they are far
+    but the hull is not sure, for less. So one set of weights serves targets of any confidence.
+    """
+    sure, far = sure_enough(row, search), far_enough(row, search)
+    if sure == far:
+        return diversity
+    return diversity * _ADAPTATION if sure else diversity / _ADAPTATION
