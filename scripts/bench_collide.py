@@ -1,0 +1,232 @@
+"""Measures the search for vertices: ours against others from one start, and what a step costs.
+
+Prints one JSON document. A race ends, for each method, when random points between the vertices
+collide as the paper's do: all of 2000 are classified as the target, with a mean probability of at
+least 0.95 of the target's own, after rounding to 8 bits. Every method starts from the same
+parameters; the authors' schedule is tried at several step sizes first, and the best is raced.
+
+    python scripts/bench_collide.py race --source cat.jpg --target cup.jpg --store stores/photos
+    python scripts/bench_collide.py step --source cat.jpg --target cup.jpg --store stores/photos \
+        --set 'network.name="vgg16"' --set 'network.weights="random"'
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_machine import Meter, count, describe_machine, finish, summarise
+
+from patchcollide.composition import make_parameterisation, make_search
+from patchcollide.config import Config, load_config
+from patchcollide.errors import DivergedError
+from patchcollide.gradients import StepLoss
+from patchcollide.networks import CollisionNetwork, load_network
+from patchcollide.optimise import find_vertices
+from patchcollide.parameterisations import Parameterisation
+from patchcollide.polytope import seeded
+from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
+from patchcollide.targets import Target
+from patchcollide.validation import VertexSearch, sure_enough, validate
+
+PROBABILITY_SHARE = 0.95
+SAMPLES = 2000
+AUTHORS_OBJECTIVE = {
+    "active": 100.0,
+    "inactive": 10.0,
+    "penalty": "absolute",
+    "total_variation": 100.0,
+    "diversity": 0.0,
+    "hull_samples": 0,
+}
+
+
+class Start:
+    """One source, one target and the parameters that every method starts from.
+
+    Args:
+        arguments: Those of the command line.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.config: Config = load_config(arguments.config, arguments.set)
+        self.network: CollisionNetwork = load_network(self.config.network, self.config.seed)
+        size = self.network.input_size
+        self.source = read_square(self.config, arguments.source, size)
+        self.target = Target.of_picture(
+            self.network, read_square(self.config, arguments.target, size)
+        )
+        self.neighbours = None
+        if arguments.store:
+            store = open_store(self.config, arguments.store)
+            with tempfile.TemporaryDirectory() as folder:
+                self.neighbours = retrieve_neighbours(
+                    self.config,
+                    arguments.source,
+                    [arguments.target],
+                    store,
+                    Path(folder) / "neighbours.h5",
+                )
+
+    def search(self, **changes: dict[str, Any]) -> VertexSearch:
+        """Returns the search of the settings, with changed ones by section."""
+        values = self.config.model_dump()
+        changed = {
+            section: type(getattr(self.config, section))(**{**values[section], **settings})
+            for section, settings in changes.items()
+        }
+        return make_search(self.config.model_copy(update=changed), self.network, self.target)
+
+    def parameterisation(self) -> Parameterisation:
+        """Returns the parameters at the start; the same each time."""
+        return make_parameterisation(self.config, self.network, self.source, self.neighbours)
+
+
+def quality(search: VertexSearch, images: torch.Tensor) -> dict[str, float]:
+    """Measures vertices on 2000 points between them, as the paper does."""
+    settings = search.optimiser.model_copy(update={"validation_samples": SAMPLES})
+    row = validate(VertexSearch(**{**vars(search), "optimiser": settings}), images)
+    return {
+        "success_rate": row["validation_success"],
+        "probability_share": row["validation_probability"] / search.target_probability,
+        "vertex_distance_mean": row["validation_distance"],
+    }
+
+
+def reached(found: dict[str, float]) -> bool:
+    """Whether a collision has the quality that a race is about."""
+    return found["success_rate"] == 1 and found["probability_share"] >= PROBABILITY_SHARE
+
+
+def race(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Lets ours, L-BFGS and the authors' schedule run from one start."""
+    ours = _run("ours", start, {})
+    limit = arguments.factor * ours["steps"]
+    runs = [ours, _run_lbfgs(start, 5 * ours["steps"])]
+    rate, trials = _best_rate(start, arguments.rates, arguments.trial_steps)
+    changes = {"method": "authors", "learning_rate": rate, "steps": limit, "stop_distance": 0.0}
+    runs.append(_run("authors", start, {"objective": AUTHORS_OBJECTIVE, "optimiser": changes}))
+    return {
+        "target_probability": start.target.probability,
+        "runs": runs,
+        "authors_rates_tried": trials,
+        "steps_ratio_at_least": runs[-1]["steps"] / ours["steps"],
+        "seconds_ratio": runs[-1]["seconds"] / ours["seconds"],
+    }
+
+
+def _run(name: str, start: Start, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    search = start.search(**changes)
+    begun = time.perf_counter()
+    images, progress = find_vertices(search, start.parameterisation())
+    seconds = time.perf_counter() - begun
+    found = quality(search, images)
+    return {"method": name, "steps": progress.step, "seconds": seconds, **found} | {
+        "reached": reached(found)
+    }
+
+
+def _best_rate(start: Start, rates: list[float], steps: int) -> tuple[float, list[dict[str, Any]]]:
+    """Returns the step size that lowers the active loss most within the trial's steps."""
+    trials = []
+    for rate in rates:
+        changes = {"method": "authors", "learning_rate": rate, "steps": steps, "check_every": steps}
+        search = start.search(objective=AUTHORS_OBJECTIVE, optimiser=changes)
+        try:
+            _, progress = find_vertices(search, start.parameterisation())
+            trials.append({"rate": rate, "active": progress.history[-1]["active"]})
+        except DivergedError:
+            trials.append({"rate": rate, "active": None})
+    usable = [trial for trial in trials if trial["active"] is not None]
+    return min(usable, key=lambda trial: trial["active"])["rate"], trials
+
+
+def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
+    """Runs L-BFGS on our objective: hull samples and the weight of distance stay as they begin."""
+    search, parameterisation = start.search(), start.parameterisation()
+    losses, evaluations = StepLoss(search), 0
+    optimiser = torch.optim.LBFGS(
+        [parameterisation.parameter],
+        max_iter=search.optimiser.check_every,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        nonlocal evaluations
+        evaluations += 1
+        optimiser.zero_grad()
+        return losses.backward(parameterisation, search.objective, seeded(search.seed, 1))["loss"]
+
+    begun = time.perf_counter()
+    while evaluations < limit:
+        optimiser.step(closure)
+        parameterisation.project()
+        with torch.no_grad():
+            row = validate(search, parameterisation.images())
+        if (
+            sure_enough(row, search)
+            and row["validation_distance"] >= search.optimiser.stop_distance
+        ):
+            break
+    seconds = time.perf_counter() - begun
+    with torch.no_grad():
+        found = quality(search, parameterisation.images())
+    return {"method": "lbfgs", "steps": evaluations, "seconds": seconds, **found} | {
+        "reached": reached(found)
+    }
+
+
+def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times whole steps, and within as many others the composition alone."""
+    search, parameterisation = start.search(), start.parameterisation()
+    losses, whole, composing = StepLoss(search), [], []
+    with Meter() as meter:
+        for _ in range(arguments.repeat + 1):
+            begun = time.perf_counter()
+            losses.backward(parameterisation, search.objective, seeded(0))
+            whole.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            images = parameterisation.images()
+            images.backward(torch.ones_like(images))
+            composing.append(time.perf_counter() - begun)
+    # The first pass lets the libraries allocate.
+    found = {"step_s": summarise(whole[1:]), "composition_s": summarise(composing[1:])}
+    return {
+        "network": start.network.full_name,
+        "low_precision": start.network.low_precision,
+        "images_per_step": search.optimiser.num_vertices + search.objective.hull_samples,
+        **found,
+        "composition_share": found["composition_s"]["median"] / found["step_s"]["median"],
+        **meter.memory(),
+    }
+
+
+def read_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["race", "step"])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--store", type=Path, help="compose patches of it; without, free pixels")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--factor", type=count, default=50, help="stop the authors' here")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.01, 0.1, 1.0])
+    parser.add_argument("--trial-steps", type=count, default=60)
+    parser.add_argument("--repeat", type=count, default=5)
+    return parser.parse_args()
+
+
+def main() -> dict[str, Any]:
+    """Runs what the command line asks for."""
+    arguments = read_arguments()
+    measure: Callable[[Start, argparse.Namespace], dict[str, Any]]
+    measure = {"race": race, "step": step}[arguments.what]
+    return {"machine": describe_machine(), **measure(Start(arguments), arguments)}
+
+
+if __name__ == "__main__":
+    finish(main)

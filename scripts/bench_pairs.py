@@ -1,0 +1,122 @@
+"""Makes pixel and patch polytopes for pairs of photographs, and measures each.
+
+Prints one JSON document. The photographs that the network is surest of are paired in a ring, each
+with the next: the one lends its look, the next its features. Finished runs are not made again.
+
+    python scripts/bench_pairs.py photos --out pairs
+    python scripts/bench_pairs.py photos --out pairs --pairs 1 --engines ann exact
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bench_machine import count, describe_machine, finish
+
+from patchcollide import pipeline
+from patchcollide.config import Config, load_config
+from patchcollide.errors import ImageError
+from patchcollide.evaluation import dataset_distance
+from patchcollide.listing import find_images
+from patchcollide.networks import load_network
+from patchcollide.retrieval import open_store, read_square
+from patchcollide.runs import open_run
+from patchcollide.summaries import read_summary
+
+
+def find_pairs(config: Config, folder: Path, wanted: int) -> list[tuple[Path, Path]]:
+    """Returns sources and targets: the surest photographs in a ring, neighbours of one class apart.
+
+    Raises:
+        ImageError: If there are not enough photographs of different classes.
+    """
+    network = load_network(config.network, config.seed)
+    classified = []
+    for file in find_images(folder).files:
+        label, _, probability = network.top(read_square(config, file.path, network.input_size))
+        classified.append((probability, label, file.path))
+    classified.sort(key=lambda found: -found[0])
+    for size in range(wanted, len(classified) + 1):
+        ring = classified[:size]
+        pairs = [
+            (first[2], second[2])
+            for first, second in zip(ring, ring[1:] + ring[:1], strict=True)
+            if first[1] != second[1]
+        ]
+        if len(pairs) >= wanted:
+            return pairs[:wanted]
+    raise ImageError(
+        f"{folder} holds {len(classified)} images, which make fewer than {wanted} pairs of "
+        "different classes. Ask for fewer --pairs, or give more photographs."
+    )
+
+
+def measure(
+    config: Config, pair: tuple[Path, Path], store: Path, out: Path, kind: str, distance: float
+) -> dict[str, Any]:
+    """Makes a polytope, unless it is there, and returns its numbers."""
+    source, target = pair
+    folder = out / f"{source.stem}-{target.stem}-{kind}"
+    place = None if kind == "pixels" else store
+    pipeline.collide(config, source, target, folder, place)
+    summary = read_summary(open_run(folder))
+    return {
+        "source": f"{source.name}, {summary['source_class_name']}",
+        "target": f"{target.name}, {summary['target_class_name']}",
+        "kind": kind,
+        "target_probability": summary["target_probability"],
+        "success_rate": summary["success_rate"],
+        "probability_share": summary["sample_probability_mean"] / summary["target_probability"],
+        "vertex_distance_mean": summary["vertex_distance_mean"],
+        "distance_share": summary["vertex_distance_mean"] / distance,
+        "steps": summary["steps"],
+        "seconds": sum(summary["seconds"].values()),
+    }
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the worst of each number over the rows."""
+    worst = {
+        f"{name}_min": min(row[name] for row in rows)
+        for name in ("success_rate", "probability_share", "distance_share")
+    }
+    return worst | {f"{name}_max": max(row[name] for row in rows) for name in ("steps", "seconds")}
+
+
+def read_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pairs", type=count, default=10)
+    parser.add_argument("--kinds", nargs="+", choices=["patches", "pixels"])
+    parser.add_argument("--engines", nargs="+", default=["ann"], help="to find patches with")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    return parser.parse_args()
+
+
+def main() -> dict[str, Any]:
+    """Runs what the command line asks for."""
+    arguments = read_arguments()
+    config = load_config(overrides=arguments.set)
+    store = pipeline.index(config, arguments.photographs, arguments.out / "store")
+    pairs = find_pairs(config, arguments.photographs, arguments.pairs)
+    distance = dataset_distance(
+        open_store(config, store),
+        config.evaluation.dataset_pairs,
+        config.seed,
+        size=config.images.size_px,
+    )
+    results: dict[str, Any] = {}
+    for kind in arguments.kinds or ["patches", "pixels"]:
+        for engine in arguments.engines if kind == "patches" else arguments.engines[:1]:
+            settings = load_config(overrides=[*arguments.set, f"retrieval.engine={engine}"])
+            out = arguments.out / engine
+            rows = [measure(settings, pair, store, out, kind, distance) for pair in pairs]
+            name = kind if kind == "pixels" else f"{kind}, {engine}"
+            results[name] = {"worst": summarise(rows), "runs": rows}
+    return {"machine": describe_machine(), "dataset_distance_mean": distance, "results": results}
+
+
+if __name__ == "__main__":
+    finish(main)
