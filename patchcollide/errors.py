@@ -16,6 +16,7 @@
         * DiskFullError -- no room to write a file
         * ClusterError -- the workers of a cluster are lost
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
+        * ReproductionError -- a number of the paper's tables does not come out as expected
 
 Every message says what was expected, what was found, where, and what to do.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "MissingLibraryError",
     "NetworkError",
     "PatchCollideError",
+    "ReproductionError",
     "RetrievalError",
     "RunError",
     "StoreError",
@@ -106,3 +108,7 @@ class ClusterError(WorkError):
 
 class InterruptedWorkError(WorkError):
     """Stopped by the user at a point from which the work can go on."""
+
+
+class ReproductionError(WorkError):
+    """A number of the paper's tables does not come out as expected."""

@@ -26,7 +26,7 @@ LAYERS = (
     ("retrieval", "composition"),
     ("indexing", "collisions"),
     ("pipeline",),
-    ("demo",),
+    ("demo", "reproduction"),
     ("cli",),
 )
 """Rooms from the bottom up: a room imports from rooms below it, and from its own layer."""
@@ -38,9 +38,9 @@ OWNERS = {
     "faiss": {"search.faiss_library"},
     "h5py": {"hdf5"},
     "jaxtyping": {"shapes"},
-    "jinja2": {"report.page"},
+    "jinja2": {"report.templates"},
     "joblib": {"parallel"},
-    "matplotlib": {"report.figures"},
+    "matplotlib": {"report.figures", "report.sheet"},
     "pydantic": {"config"},
     "rich": {"progress"},
     "safetensors": {"networks.weights"},
