@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,14 +17,21 @@ from patchcollide.errors import ConfigError, GeometryError
 from patchcollide.geometry import PatchGrid
 
 Count = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
+# TOML and JSON have lists only.
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+TextsByName = Annotated[dict[str, str], Field(default_factory=dict)]
 
 
 class Section(BaseModel):
     """A group of settings; unknown keys are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class Images(Section):
@@ -70,8 +77,7 @@ class Retrieval(Section):
     query_stride_px: Count = 12
     leak_guard: bool = True
     deduplicate: bool = True
-    # TOML and JSON have lists only.
-    exclude: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    exclude: Texts = ()
 
 
 class Network(Section):
@@ -194,7 +200,7 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
         ConfigError: If the file is missing or not TOML, or a setting is unknown, mistyped or out
             of range.
     """
-    values = _read_toml(path) if path else {}
+    values = read_toml(path) if path else {}
     where = [str(path or "the defaults")]
     for override in overrides:
         _apply(values, override)
@@ -204,10 +210,25 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
 
 def parse_config(values: dict[str, Any], where: str) -> Config:
     """Checks a nested dictionary of settings; ``where`` is named in errors."""
+    return parse_section(Config, values, where)
+
+
+def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
+    """Checks a nested dictionary of any kind of settings.
+
+    Args:
+        kind: The section at the top.
+        values: What a file holds.
+        where: Named in errors.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value missing, mistyped or out of range.
+    """
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(map(_explain, error.errors()))) from None
+        problems = (_explain(problem, kind) for problem in error.errors())
+        raise ConfigError(f"{where}: " + "; ".join(problems)) from None
 
 
 def overrides_of(config: Config) -> list[str]:
@@ -229,7 +250,8 @@ def builtin_config(name: str) -> Path:
     return installed if installed.is_file() else package.parent / "configs" / f"{name}.toml"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file; ConfigError if it is missing or none."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -260,18 +282,20 @@ def _toml_value(text: str) -> Any:
     return found["value"] if len(found) == 1 else text
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[Section]) -> str:
     place = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {place}{_suggestion(problem['loc'])}"
+        return f"unknown setting {place}{_suggestion(problem['loc'], kind)}"
+    if problem["type"] == "missing":
+        return f"the setting {place} is missing"
     if not place:
         return str(problem["msg"]).removeprefix("Value error, ")
     message = str(problem["msg"])
     return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _suggestion(location: tuple[str | int, ...]) -> str:
-    known = _known_settings()
+def _suggestion(location: tuple[str | int, ...], kind: type[Section]) -> str:
+    known = _known_settings(kind)
     name = ".".join(map(str, location))
     last = str(location[-1])
     # A key that exists in another section is the likelier mistake than a misspelt one.
@@ -280,11 +304,12 @@ def _suggestion(location: tuple[str | int, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
-def _known_settings() -> list[str]:
+def _known_settings(kind: type[Section]) -> list[str]:
     names = []
-    for name, field in Config.model_fields.items():
-        section = field.annotation
+    for name, field in kind.model_fields.items():
         names.append(name)
-        if isinstance(section, type) and issubclass(section, Section):
-            names += [f"{name}.{key}" for key in section.model_fields]
+        # A section may be optional, or one of a list.
+        for section in (field.annotation, *get_args(field.annotation)):
+            if isinstance(section, type) and issubclass(section, Section):
+                names += [f"{name}.{key}" for key in _known_settings(section)]
     return names

@@ -17,6 +17,7 @@
         * ClusterError -- the workers of a cluster are lost
         * OutOfMemoryError -- a device has no memory even for the smallest batch
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
+        * ReproductionError -- a number of the paper's tables does not come out as expected
 
 Every message says what was expected, what was found, where, and what to do.
 """
@@ -35,6 +36,7 @@ __all__ = [
     "NetworkError",
     "OutOfMemoryError",
     "PatchCollideError",
+    "ReproductionError",
     "RetrievalError",
     "RunError",
     "StoreError",
@@ -112,3 +114,7 @@ class OutOfMemoryError(WorkError):
 
 class InterruptedWorkError(WorkError):
     """Stopped by the user at a point from which the work can go on."""
+
+
+class ReproductionError(WorkError):
+    """A number of the paper's tables does not come out as expected."""

@@ -28,7 +28,7 @@ LAYERS = (
     ("retrieval", "composition"),
     ("indexing", "collisions"),
     ("pipeline",),
-    ("demo",),
+    ("demo", "reproduction"),
     ("cli",),
 )
 """Rooms from the bottom up: a room imports from rooms below it, and from its own layer."""
@@ -40,9 +40,9 @@ OWNERS = {
     "faiss": {"search.faiss_library"},
     "h5py": {"hdf5"},
     "jaxtyping": {"shapes"},
-    "jinja2": {"report.page"},
+    "jinja2": {"report.templates"},
     "joblib": {"parallel"},
-    "matplotlib": {"report.figures"},
+    "matplotlib": {"report.figures", "report.sheet"},
     "pydantic": {"config"},
     "rich": {"progress"},
     "safetensors": {"networks.weights"},

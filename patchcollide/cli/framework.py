@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,9 @@ app = typer.Typer(
     help="Finds feature collisions: polytopes of different images a network cannot tell apart.",
 )
 logger = logging.getLogger("patchcollide.cli")
+
+# All that typer finds wrong with a command line; it has no name of its own for them.
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
 Option, Argument, BadParameter, echo = typer.Option, typer.Argument, typer.BadParameter, typer.echo
 
@@ -82,6 +86,32 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     )
     wrapped.__annotations__ = {**function.__annotations__, **common}
     return app.command()(wrapped)
+
+
+def run_in_process(words: list[str]) -> None:
+    """Runs a command as the command line would, as loud as the one that is running.
+
+    Args:
+        words: What a person types after ``patchcollide``.
+
+    Raises:
+        ConfigError: If there is no such command, or it knows no such option.
+        PatchCollideError: Whatever the command raises, as it is.
+    """
+    from patchcollide.errors import ConfigError
+
+    level = progress.logger.level
+    loudness = ["--verbose"] if level <= logging.DEBUG else []
+    loudness = ["--quiet"] if level > logging.INFO else loudness
+    try:
+        app([*words, *loudness, "--debug"], standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except _UsageError as error:
+        raise ConfigError(
+            f"`patchcollide {shlex.join(words)}` is no command that can be run: "
+            f"{error.format_message()}"
+        ) from None
 
 
 def _explain(error: BaseException) -> int:

@@ -94,11 +94,16 @@ def _randomise(module: VGG, seed: int) -> None:
             nn.init.zeros_(part.bias)
 
 
+def pretrained_path() -> Path:
+    """Returns where torch.hub keeps torchvision's weights, downloaded or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(_PRETRAINED.url).rpartition("/")[2]
+
+
 def _pretrained_state_dict() -> dict[str, Tensor]:
     """Reads torchvision's weights where torch.hub keeps them, downloading them the first time."""
     url = str(_PRETRAINED.url)
-    name = url.rpartition("/")[2]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = pretrained_path()
+    name = path.name
     if path.is_file():
         return read_state_dict(path)
     # torchvision names its files NAME-HASH.pth.

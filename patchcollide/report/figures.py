@@ -6,7 +6,6 @@ shown at full size, so that what is printed is what the network saw. Equal input
 
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -15,13 +14,24 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from patchcollide.files import written_beside
+from patchcollide.report.boxes import NUM_BOXES, box_size, differing_boxes
+from patchcollide.report.sheet import (
+    BOX,
+    FULL_SIZE_IN,
+    FULL_SIZE_PX,
+    INK,
+    MARK,
+    MUTED,
+    RULE,
+    Sheet,
+    cut,
+    two_lines,
+)
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = [
@@ -32,16 +42,13 @@ __all__ = [
     "write_growth_chart",
 ]
 
-_INK, _MUTED, _RULE, _MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
 # Okabe and Ito's colours, told apart by most colour-blind readers.
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
 # Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
-_STYLE_NAMES = {_INK: "--ink", _MUTED: "--muted", _RULE: "--rule"} | {
+_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
     colour: f"--series-{place}" for place, colour in enumerate(_SERIES, start=1)
 }
 _SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
-_FULL_SIZE_PX = 224
-_FULL_SIZE_IN = 1.12
 _LOSS_TERMS = {
     "loss": "loss",
     "active": "active",
@@ -56,42 +63,6 @@ _CHANCES = {
     "validation_success": "hull, success",
 }
 _DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
-
-
-class _Sheet:
-    """A white sheet on which things are placed in pixels from its top left corner."""
-
-    def __init__(self, width: int, height: int, dpi: float) -> None:
-        # A hair more than the width: matplotlib cuts the product back to whole pixels.
-        self.figure = Figure(((width + 0.01) / dpi, (height + 0.01) / dpi), dpi, facecolor="white")
-        FigureCanvasAgg(self.figure)
-        self.width, self.height, self.dpi = width, height, dpi
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(height, 0))
-        self.axes.set_axis_off()
-
-    def picture(
-        self, image: np.ndarray, left: int, top: int, width: int, height: int, **options: Any
-    ) -> None:
-        """Places ``image``, resampled only if its size is not a divisor of the one asked for."""
-        extent = (left, left + width, top + height, top)
-        is_whole = width % image.shape[1] == 0 and height % image.shape[0] == 0
-        interpolation = "nearest" if is_whole else "antialiased"
-        self.axes.imshow(
-            image, extent=extent, aspect="auto", interpolation=interpolation, **options
-        )
-
-    def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
-        """Writes ``text`` below and to the right of a point; dollars are not mathematics."""
-        options = {"color": _INK, "va": "top", **options}
-        self.axes.text(left, top, text, fontsize=points, parse_math=False, **options)
-
-    def write(self, path: Path) -> None:
-        """Writes the sheet as PNG, whole or not at all."""
-        with written_beside(path) as partial, warnings.catch_warnings():
-            # A class or file may be named in a script that the font lacks; boxes are shown.
-            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            self.figure.savefig(partial, format="png", dpi=self.dpi, metadata={"Software": None})
 
 
 def caption(class_name: str, probability: float) -> str:
@@ -109,6 +80,8 @@ def write_figure(
     captions: Sequence[str],
 ) -> None:
     """Writes source, target and vertices, and where each vertex differs from their mean.
+
+    Purple boxes mark on each vertex where all of them differ most from each other.
 
     The difference at a pixel is L2 over the three channels in the 0..255 scale, so at most 441.7;
     all heat maps share one scale, from zero to what 99.5 % of the pixels stay below, so that a few
@@ -130,32 +103,33 @@ def write_figure(
     num_vertices, height, width = vertices.shape[:3]
     if len(captions) != num_vertices + 2:
         raise ValueError(f"Expected {num_vertices + 2} captions, but found {len(captions)}.")
-    scale = max(1, round(_FULL_SIZE_PX / width))
+    scale = max(1, round(FULL_SIZE_PX / width))
     width, height = width * scale, height * scale
-    dpi = width / _FULL_SIZE_IN
+    dpi = width / FULL_SIZE_IN
     margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
     columns = [margin + place * (width + gap) for place in range(num_vertices + 1)]
     tops = [margin + 3 * line, margin + 7 * line + height]
     right = columns[-1] + width
-    sheet = _Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line, dpi)
-    sheet.text(_cut(title, 14 * num_vertices + 20), margin, margin, points=9, weight="bold")
+    sheet = Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line, dpi)
+    sheet.text(cut(title, 14 * num_vertices + 20), margin, margin, points=9, weight="bold")
     places = [(columns[0], tops[0]), (columns[0], tops[1])]
     places += [(left, tops[0]) for left in columns[1:]]
     labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
     for image, (left, top), label, words in zip(
         [source, target, *vertices], places, labels, captions, strict=True
     ):
-        sheet.text(label, left, top - line, color=_MUTED)
+        sheet.text(label, left, top - line, color=MUTED)
         sheet.picture(image, left, top, width, height)
-        sheet.text(_two_lines(words), left, top + height + line // 3, linespacing=1.15)
+        sheet.text(two_lines(words), left, top + height + line // 3, linespacing=1.15)
+    corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
+    for left in columns[1:]:
+        sheet.frames(corners, left, tops[0], scale, box_size(vertices), BOX)
     differences = _differences(vertices)
     norm = Normalize(0, max(float(np.quantile(differences, 0.995)), 1.0))
     for left, difference in zip(columns[1:], differences, strict=True):
         sheet.picture(difference, left, tops[1], width, height, cmap="magma", norm=norm)
     words = "difference from the mean vertex at each pixel, L2 over RGB in 0..255"
-    sheet.text(
-        words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=_MUTED
-    )
+    sheet.text(words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=MUTED)
     _add_colour_bar(sheet, norm, right + gap, tops[1], height)
     sheet.write(path)
 
@@ -195,17 +169,18 @@ def write_contact_sheet(
     # The neighbours stand a little apart from what they are neighbours of.
     columns[2:] = [left + 2 * gap for left in columns[2:]]
     pitch = side + 2 * line
-    sheet = _Sheet(columns[-1] + side + gap, 2 * line + len(chosen) * pitch, dpi)
+    sheet = Sheet(columns[-1] + side + gap, 2 * line + len(chosen) * pitch, dpi)
     heads = ["location", "window", *(str(rank + 1) for rank in range(k))]
     heads[2] = "neighbour 1"
     for left, head in zip(columns, heads, strict=True):
-        sheet.text(head, left, gap, color=_MUTED)
+        sheet.text(head, left, gap, color=MUTED)
     for place, location in enumerate(chosen):
         top = 2 * line + place * pitch
         row, col = (int(corner) for corner in locations[location])
         sheet.picture(source, columns[0], top, side, side)
-        _add_frame(sheet, columns[0], top, side / len(source), (row, col), window_px)
-        sheet.text(f"({row}, {col})", columns[0], top + side + 4, points=6, color=_MUTED)
+        corner = locations[location : location + 1]
+        sheet.frames(corner, columns[0], top, side / len(source), window_px, MARK)
+        sheet.text(f"({row}, {col})", columns[0], top + side + 4, points=6, color=MUTED)
         window = source[row : row + window_px, col : col + window_px]
         sheet.picture(window, columns[1], top, side, side)
         for rank in range(k):
@@ -255,8 +230,8 @@ def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, floa
         sizes, seconds = zip(*points, strict=True)
         axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
     _style(figure, axes, "Seconds of a search", is_empty=not series)
-    axes.set_xlabel("patches in the store", fontsize=8, color=_MUTED)
-    axes.set_ylabel("seconds", fontsize=8, color=_MUTED)
+    axes.set_xlabel("patches in the store", fontsize=8, color=MUTED)
+    axes.set_ylabel("seconds", fontsize=8, color=MUTED)
     with written_beside(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
 
@@ -300,21 +275,21 @@ def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
 
 
 def _style(figure: Figure, axes: Axes, title: str, *, is_empty: bool) -> None:
-    axes.set_title(title, fontsize=9, color=_INK, loc="left", weight="bold")
-    axes.set_xlabel("step", fontsize=8, color=_MUTED)
-    axes.tick_params(labelsize=8, labelcolor=_MUTED, color=_RULE, which="both")
-    axes.grid(True, color=_RULE, lw=0.6)
+    axes.set_title(title, fontsize=9, color=INK, loc="left", weight="bold")
+    axes.set_xlabel("step", fontsize=8, color=MUTED)
+    axes.tick_params(labelsize=8, labelcolor=MUTED, color=RULE, which="both")
+    axes.grid(True, color=RULE, lw=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
+    axes.spines["bottom"].set_color(RULE)
     if is_empty:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=_MUTED)
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
     else:
         figure.legend(
             loc="outside lower left",
             ncols=3,
             fontsize=7.5,
             frameon=False,
-            labelcolor=_INK,
+            labelcolor=INK,
             handlelength=1.2,
         )
 
@@ -350,7 +325,7 @@ def _differences(
     return np.asarray(np.linalg.norm(values - values.mean(axis=0), axis=-1))
 
 
-def _add_colour_bar(sheet: _Sheet, norm: Normalize, left: int, top: int, height: int) -> None:
+def _add_colour_bar(sheet: Sheet, norm: Normalize, left: int, top: int, height: int) -> None:
     width = round(0.09 * sheet.dpi)
     bottom = 1 - (top + height) / sheet.height
     place = (left / sheet.width, bottom, width / sheet.width, height / sheet.height)
@@ -360,17 +335,8 @@ def _add_colour_bar(sheet: _Sheet, norm: Normalize, left: int, top: int, height:
         ticks=[norm.vmin, norm.vmax],
     )
     bar.ax.set_yticklabels(["0", f"≥ {norm.vmax:.0f}"])
-    bar.ax.tick_params(labelsize=6.5, color=_INK, length=2, pad=2)
+    bar.ax.tick_params(labelsize=6.5, color=INK, length=2, pad=2)
     bar.ax.spines["outline"].set_visible(False)
-
-
-def _add_frame(
-    sheet: _Sheet, left: int, top: int, scale: float, corner: tuple[int, int], window_px: int
-) -> None:
-    side = window_px * scale
-    place = (left + corner[1] * scale, top + corner[0] * scale)
-    for colour, width in (("white", 2.2), (_MARK, 1.1)):
-        sheet.axes.add_patch(Rectangle(place, side, side, fill=False, ec=colour, lw=width))
 
 
 def _spread(locations: Int64[ndarray, "locations 2"], num_locations: int) -> list[int]:
@@ -384,11 +350,3 @@ def _spread(locations: Int64[ndarray, "locations 2"], num_locations: int) -> lis
         point = low + np.array(share) * (high - low)
         chosen.append(int(np.square(locations - point).sum(axis=1).argmin()))
     return list(dict.fromkeys(chosen))
-
-
-def _two_lines(text: str) -> str:
-    return "\n".join(_cut(line, 20) for line in text.splitlines()[:2])
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,43 +1,14 @@
 """The HTML page of a run: one file that needs nothing else, now or in ten years."""
 
-import base64
 import json
-import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import PurePath
 from typing import Any
-
-import jinja2
 
 from patchcollide.errors import RunError
 from patchcollide.report.tables import Row
+from patchcollide.report.templates import embedded, lacking, render
 
 __all__ = ["render_page"]
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_NOT_MEASURED = "not measured"
-# Keeps a number and its unit on one line.
-_SPACE = "\N{NARROW NO-BREAK SPACE}"
-
-
-# What a run left out when it looked for neighbours, in words.
-_OMISSIONS = {
-    "leaked_images": "images of the store that are the source or the target, or nearly",
-    "excluded_images": "images excluded by name",
-    "overlapping_patches": "patches that overlap a nearer one of the same image",
-}
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A PNG as it stands in the page."""
-
-    uri: str
-    width: int
-    height: int
 
 
 def render_page(
@@ -80,59 +51,27 @@ def render_page(
     """
     missing = {"num_vertices", "vertices", "seconds"} - summary.keys()
     if missing:
-        raise RunError(_lacking(f"no {', '.join(sorted(missing))}"))
+        raise RunError(lacking(f"no {', '.join(sorted(missing))}"))
     vertex_names = [f"vertex-{number}" for number in range(summary["num_vertices"])]
     for name in ("source", "target", "figure", *vertex_names):
         if name not in images:
             raise RunError(f"The page needs the image '{name}', but the run has no such image.")
-    pictures = {name: _picture(name, png) for name, png in images.items()}
-    try:
-        return _template().render(
-            summary=summary,
-            settings=list(_flatten(config)),
-            pictures=pictures,
-            vertices=[
-                {**vertex, "picture": pictures[name]}
-                for name, vertex in zip(vertex_names, summary["vertices"], strict=True)
-            ],
-            # A page cannot know how long its own drawing takes, and must not change when redrawn.
-            stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
-            history_svg=history_svg,
-            comparison=comparison,
-            command=command,
-        )
-    except jinja2.UndefinedError as error:
-        raise RunError(_lacking(str(error))) from error
-
-
-def _lacking(what: str) -> str:
-    return (
-        f"The summary of the run lacks something the page shows ({what}). Evaluate the run again."
+    pictures = {name: embedded(name, png) for name, png in images.items()}
+    return render(
+        "page.html.j2",
+        summary=summary,
+        settings=list(_flatten(config)),
+        pictures=pictures,
+        vertices=[
+            {**vertex, "picture": pictures[name]}
+            for name, vertex in zip(vertex_names, summary["vertices"], strict=True)
+        ],
+        # A page cannot know how long its own drawing takes, and must not change when redrawn.
+        stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
+        history_svg=history_svg,
+        comparison=comparison,
+        command=command,
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "count_name": _as_count_name,
-        "file_name": _as_file_name,
-        "gap": _as_gap,
-        "number": _as_number,
-        "percent": _as_percent,
-        "probability": _as_probability,
-    }
-    text = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text)
-
-
-def _picture(name: str, png: bytes) -> _Picture:
-    # The first chunk of a PNG is its header, which begins with the size.
-    if not png.startswith(_PNG_SIGNATURE) or len(png) < 24:
-        raise RunError(f"The image '{name}' of the run is not a PNG file. Make the run again.")
-    width, height = struct.unpack(">II", png[16:24])
-    return _Picture("data:image/png;base64," + base64.b64encode(png).decode("ascii"), width, height)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -141,42 +80,3 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _as_count_name(key: str) -> str:
-    return _OMISSIONS.get(key, key.removeprefix("num_").replace("_", " "))
-
-
-def _as_file_name(path: str) -> str:
-    return PurePath(path).name or path
-
-
-def _formatted(value: float | None, form: str) -> str:
-    return _NOT_MEASURED if value is None or not math.isfinite(value) else format(value, form)
-
-
-def _as_number(value: float | None, digits: int = 0) -> str:
-    return _formatted(value, f".{digits}f")
-
-
-def _as_gap(value: float | None) -> str:
-    return _formatted(value, "#.3g").rstrip(".")
-
-
-def _as_probability(value: float | None) -> str:
-    return _formatted(value, ".3f")
-
-
-def _as_percent(share: float | None, digits: int = 1) -> str:
-    """Formats a share; one short of all is never shown as 100 %, nor one above none as 0 %."""
-    if share is None or not math.isfinite(share):
-        return _NOT_MEASURED
-    text = f"{100 * share:.{digits}f}"
-    least = 10.0**-digits
-    if share < 1 and float(text) == 100:
-        text = f"> {100 - least:.{digits}f}"
-    elif share > 0 and float(text) == 0:
-        text = f"< {least:.{digits}f}"
-    elif share in (0, 1):
-        text = f"{100 * share:.0f}"
-    return f"{text}{_SPACE}%"

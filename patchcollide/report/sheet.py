@@ -1,0 +1,116 @@
+"""The white sheet that figures of pictures are laid out on, pixel by pixel."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from patchcollide.files import written_beside
+from patchcollide.shapes import Int64, ndarray
+
+__all__ = [
+    "BOX",
+    "FULL_SIZE_IN",
+    "FULL_SIZE_PX",
+    "INK",
+    "MARK",
+    "MUTED",
+    "RULE",
+    "Sheet",
+    "cut",
+    "two_lines",
+]
+
+INK, MUTED, RULE, MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
+BOX = "#8a1fa8"
+"""The purple of the paper's boxes, a little brighter."""
+FULL_SIZE_PX = 224
+FULL_SIZE_IN = 1.12
+"""Width of a picture, in pixels and in inches: 200 dots an inch."""
+
+
+class Sheet:
+    """A white sheet on which things are placed in pixels from its top left corner."""
+
+    def __init__(self, width: int, height: int, dpi: float) -> None:
+        # A hair more than the width: matplotlib cuts the product back to whole pixels.
+        self.figure = Figure(((width + 0.01) / dpi, (height + 0.01) / dpi), dpi, facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.width, self.height, self.dpi = width, height, dpi
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set_axis_off()
+
+    def picture(
+        self, image: np.ndarray, left: int, top: int, width: int, height: int, **options: Any
+    ) -> None:
+        """Places ``image``, resampled only if its size is not a divisor of the one asked for."""
+        extent = (left, left + width, top + height, top)
+        is_whole = width % image.shape[1] == 0 and height % image.shape[0] == 0
+        interpolation = "nearest" if is_whole else "antialiased"
+        self.axes.imshow(
+            image, extent=extent, aspect="auto", interpolation=interpolation, **options
+        )
+
+    def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
+        """Writes ``text`` below and to the right of a point; dollars are not mathematics."""
+        options = {"color": INK, "va": "top", **options}
+        self.axes.text(left, top, text, fontsize=points, parse_math=False, **options)
+
+    def frames(
+        self,
+        corners: Int64[ndarray, "n 2"],
+        left: float,
+        top: float,
+        scale: float,
+        size: int,
+        colour: str,
+    ) -> None:
+        """Outlines squares of a picture around what is in them, white beside the colour.
+
+        So they show on anything, and hide nothing of their content.
+
+        Args:
+            corners: Their top left corners (row, column), in pixels of the picture.
+            left: Where the picture is.
+            top: Where the picture is.
+            scale: How many pixels of the sheet one of the picture takes.
+            size: Side of a square, in pixels of the picture.
+            colour: Of the lines.
+        """
+        # Half a line of 2.2 points lies inside its square.
+        edge = 1.1 * self.dpi / 72
+        side = size * scale + 2 * edge
+        for row, col in corners:
+            place = (left + col * scale - edge, top + row * scale - edge)
+            for line, width in (("white", 2.2), (colour, 1.1)):
+                self.axes.add_patch(Rectangle(place, side, side, fill=False, ec=line, lw=width))
+
+    def numbers(self, places: Sequence[tuple[float, float]], **options: Any) -> None:
+        """Writes 1, 2 ... on white at the places given, as (left, top)."""
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        options = {"points": 5.5, "color": BOX, "weight": "bold", "bbox": ground, **options}
+        for number, (left, top) in enumerate(places, start=1):
+            self.text(f"{number}", left, top, **options)
+
+    def write(self, path: Path) -> None:
+        """Writes the sheet as PNG, whole or not at all."""
+        with written_beside(path) as partial, warnings.catch_warnings():
+            # A class or file may be named in a script that the font lacks; boxes are shown.
+            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+            self.figure.savefig(partial, format="png", dpi=self.dpi, metadata={"Software": None})
+
+
+def two_lines(text: str) -> str:
+    """Returns the first two lines of a caption, short enough for a picture's width."""
+    return "\n".join(cut(line, 20) for line in text.splitlines()[:2])
+
+
+def cut(text: str, length: int) -> str:
+    """Returns ``text``, at most ``length`` characters of it."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,110 @@
+"""The numbers that are compared: of a run, from its files; of the index, by counting."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchcollide.config import Config, builtin_config, load_config
+from patchcollide.errors import RunError
+from patchcollide.evaluation import dataset_distance
+from patchcollide.images import read_png
+from patchcollide.listing import find_images, sample_images
+from patchcollide.runs import Run, load_history
+from patchcollide.store import PatchStore
+from patchcollide.summaries import read_summary
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a number could not be had."""
+
+    why: str
+
+
+Measured = dict[str, float | Missing]
+
+
+def index_statistics(imagenet: Path | None, needed: str) -> Measured:
+    """Counts what the paper's index holds; no picture is read.
+
+    Args:
+        imagenet: The training images, a folder for each class; None if there are none.
+        needed: What to say then.
+
+    Returns:
+        ``positions`` of the paper's text, ``positions_authors`` of the released code, the number of
+        ``images`` that a tenth of each class makes, and of ``patches``.
+
+    Raises:
+        ImageError: If the folder cannot be listed, or holds no images.
+    """
+    config = load_config(builtin_config("section4"))
+    positions = config.grid.num_positions
+    authors = builtin_config("section4_authors")
+    images: float | Missing = Missing(needed)
+    if imagenet is not None:
+        files = find_images(imagenet).files
+        images = len(sample_images(files, config.store.fraction, config.seed))
+    return {
+        "images": images,
+        "positions": positions,
+        "positions_authors": (
+            load_config(authors).grid.num_positions
+            if authors.exists()
+            else Missing(f"{authors.name} is not there")
+        ),
+        "patches": images if isinstance(images, Missing) else images * positions,
+    }
+
+
+def run_statistics(run: Run, store: Path | None) -> Measured:
+    """Reads the numbers of a finished run.
+
+    Args:
+        run: Its summary and history are read.
+        store: Gives the data set's distance for runs that used none; None to leave that out.
+
+    Returns:
+        The measures of a run: shares are of the target's own probability and of the data set's
+        distance, ``loss_fall`` is the lowest loss as a share of the first.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    summary = read_summary(run)
+    try:
+        return _run_statistics(run, summary, store)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"The summary of {run.folder} is damaged ({type(error).__name__}: {error}). Measure "
+            f"the run again with `patchcollide evaluate {run.folder}`."
+        ) from error
+
+
+def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Measured:
+    target = float(summary["target_probability"])
+    sampled = float(summary["sample_probability_mean"])
+    distance = float(summary["vertex_distance_mean"])
+    dataset = summary["dataset_distance_mean"]
+    if dataset is None and store is not None:
+        dataset = _dataset_distance(run.config, run, store)
+    losses = [row["loss"] for row in load_history(run) if math.isfinite(row.get("loss", math.nan))]
+    unknown = Missing("the run has no store to measure its data set's distance")
+    return {
+        "success_rate": float(summary["success_rate"]),
+        "target_probability": target,
+        "sample_probability": sampled,
+        "sample_probability_share": sampled / target if target else Missing("the target has none"),
+        "vertex_distance": distance,
+        "vertex_distance_share": distance / dataset if dataset else unknown,
+        "dataset_distance": float(dataset) if dataset else unknown,
+        "steps": float(summary["steps"]),
+        "loss_fall": min(losses) / losses[0] if losses else Missing("no loss was recorded"),
+    }
+
+
+def _dataset_distance(config: Config, run: Run, store: Path) -> float | None:
+    size = len(read_png(run / "source.png"))
+    pairs = config.evaluation.dataset_pairs
+    return dataset_distance(PatchStore.open(store), pairs, config.seed, size=size)
