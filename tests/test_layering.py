@@ -13,7 +13,7 @@ PACKAGE = Path(patchcollide.__file__).parent
 LAYERS = (
     ("errors", "shapes", "activations", "interrupts", "parallel"),
     ("files", "geometry", "progress", "leak_guard", "polytope", "seals", "locks", "sizes"),
-    ("provenance", "hdf5", "images", "listing", "config", "losses", "mixing", "products"),
+    ("provenance", "hdf5", "npz", "images", "listing", "config", "losses", "mixing", "products"),
     ("sources", "manifest", "plans", "room", "photographs", "parameterisations", "checkpoints"),
     ("store",),
     ("changes", "shard_writer", "store_writer", "descriptors", "export"),

@@ -51,7 +51,7 @@ def collide(
     network: Annotated[str | None, Option(help="efficientnet_lite0 or vgg16.")] = None,
     layer: Annotated[str | None, Option(help="Its activation, by name.")] = None,
     weights: Annotated[
-        str | None, Option(help="pretrained, random, or a .pth or .safetensors file.")
+        str | None, Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file.")
     ] = None,
     engine: Engine = None,
     backend: BackendName = "local",

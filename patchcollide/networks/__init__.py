@@ -18,7 +18,7 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name.
 
     Args:
-        settings: Name, weights and layer; an empty layer is the network's own default.
+        settings: Name, weights, their SHA-256, and layer: the network's own default if empty.
         seed: Of random weights.
 
     Raises:
@@ -27,11 +27,15 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     if settings.name == "efficientnet_lite0":
         from patchcollide.networks.efficientnet_lite0 import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(weights=settings.weights, layer=settings.layer, seed=seed)
+        return load_efficientnet_lite0(
+            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
+        )
     if settings.name == "vgg16":
         from patchcollide.networks.vgg16 import load_vgg16
 
-        return load_vgg16(weights=settings.weights, layer=settings.layer, seed=seed)
+        return load_vgg16(
+            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
+        )
     close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
     raise NetworkError(
         f"network.name = '{settings.name}' is not a known network"

