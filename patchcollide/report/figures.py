@@ -82,6 +82,12 @@ class _Sheet:
             image, extent=extent, aspect="auto", interpolation=interpolation, **options
         )
 
+    def blank(self, words: str, left: int, top: int, width: int, height: int) -> None:
+        """Places words in an empty frame, where there is no picture."""
+        self.axes.add_patch(Rectangle((left, top), width, height, fill=False, ec=_RULE, lw=0.8))
+        x, y = left + width / 2, top + height / 2
+        self.text(words, x, y, color=_MUTED, ha="center", va="center")
+
     def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
         """Writes ``text`` below and to the right of a point; dollars are not mathematics."""
         options = {"color": _INK, "va": "top", **options}
@@ -104,7 +110,7 @@ def write_figure(
     path: Path,
     *,
     source: UInt8[ndarray, "height width 3"],
-    target: UInt8[ndarray, "height width 3"],
+    target: UInt8[ndarray, "height width 3"] | None,
     vertices: UInt8[ndarray, "vertices height width 3"],
     title: str,
     captions: Sequence[str],
@@ -118,7 +124,7 @@ def write_figure(
     Args:
         path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
         source: The source, RGB.
-        target: The target, RGB.
+        target: The target, RGB; None if it was given as features.
         vertices: The vertices, RGB.
         title: One line above all.
         captions: One each for source, target and the vertices, in this order; see
@@ -147,7 +153,10 @@ def write_figure(
         [source, target, *vertices], places, labels, captions, strict=True
     ):
         sheet.text(label, left, top - line, color=_MUTED)
-        sheet.picture(image, left, top, width, height)
+        if image is None:
+            sheet.blank("given as features", left, top, width, height)
+        else:
+            sheet.picture(image, left, top, width, height)
         sheet.text(_two_lines(words), left, top + height + line // 3, linespacing=1.15)
     differences = _differences(vertices)
     norm = Normalize(0, max(float(np.quantile(differences, 0.995)), 1.0))
