@@ -4,11 +4,9 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 
 from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
-from patchcollide.evaluation import as_batch
 from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
@@ -16,6 +14,7 @@ from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
+from patchcollide.targets import Target
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch
 
@@ -25,7 +24,8 @@ logger = logging.getLogger(__name__)
 def optimise_run(
     config: Config,
     network: CollisionNetwork,
-    pictures: dict[str, np.ndarray],
+    source: np.ndarray,
+    target: Target,
     neighbours: Neighbours | None,
     run: Run,
 ) -> None:
@@ -34,7 +34,8 @@ def optimise_run(
     Args:
         config: Sections ``composition``, ``objective`` and ``optimiser``, and the seed.
         network: The network under study.
-        pictures: ``source`` and ``target`` as the network sees them, uint8 (H, W, 3).
+        source: The source as the network sees it, uint8 (H, W, 3).
+        target: What the vertices are to collide with.
         neighbours: What to compose from; None for free pixels.
         run: Where the results go, and the checkpoint while it lasts.
 
@@ -43,23 +44,8 @@ def optimise_run(
         InterruptedWorkError: If the user stopped it; the state is kept.
         DiskFullError: If there is no room left.
     """
-    target_class, _, probability = network.top(pictures["target"])
-    with torch.no_grad():
-        pre_activation = network(as_batch(pictures["target"][None])).pre_activation[0]
-    target = TargetFeatures.of(pre_activation, network.blind)
-    search = VertexSearch(
-        network=network,
-        target=target,
-        target_class=target_class,
-        target_probability=probability,
-        units=choose_units(
-            target, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
-        ),
-        objective=config.objective,
-        optimiser=config.optimiser,
-        seed=config.seed,
-    )
-    parameterisation = _parameterisation(config, network, pictures["source"], neighbours)
+    search = make_search(config, network, target)
+    parameterisation = make_parameterisation(config, network, source, neighbours)
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
     vertices, progress = find_vertices(search, parameterisation, checkpoint)
     save_history(run, progress.history, history_columns(progress.history))
@@ -72,12 +58,42 @@ def optimise_run(
     logger.info("Stopped after %d steps: %s.", progress.step, progress.stopped_because)
 
 
-def _parameterisation(
+def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
+    """Returns the search that the settings describe.
+
+    Raises:
+        TargetError: If there are fewer inactive units than vertices, or a unit that is named in
+            the settings is not inactive.
+    """
+    features = TargetFeatures.of(target.pre_activation, network.blind)
+    return VertexSearch(
+        network=network,
+        target=features,
+        target_class=target.class_index,
+        target_probability=target.probability,
+        units=choose_units(
+            features, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
+        ),
+        objective=config.objective,
+        optimiser=config.optimiser,
+        seed=config.seed,
+    )
+
+
+def make_parameterisation(
     config: Config,
     network: CollisionNetwork,
     source: np.ndarray,
     neighbours: Neighbours | None,
 ) -> Parameterisation:
+    """Returns the parameters that the settings describe, at the start.
+
+    Args:
+        config: Sections ``composition`` and ``optimiser``, and the seed.
+        network: The network under study.
+        source: The source as the network sees it, uint8 (H, W, 3).
+        neighbours: What to compose from; None for free pixels.
+    """
     common: dict[str, Any] = {
         "num_vertices": config.optimiser.num_vertices,
         "output_size": network.input_size,

@@ -81,13 +81,17 @@ class Retrieval(Section):
 
 
 class Network(Section):
-    """The network under study and the layer whose features are to collide."""
+    """The network under study and the layer whose features are to collide.
+
+    The weights file must have the SHA-256 in ``sha256``; empty for any.
+    """
 
     name: str = "efficientnet_lite0"
     layer: str = ""
     weights: str = "pretrained"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 

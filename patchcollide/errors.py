@@ -9,6 +9,7 @@
         * IndexMismatchError -- an index does not belong to the store or the settings
         * MissingLibraryError -- an optional library is not installed
         * NetworkError -- a network, its weights or a layer cannot be used
+        * TargetError -- the features of a target cannot be used
         * RetrievalError -- the store cannot give the neighbours asked for
         * RunError -- a run's folder is missing, incomplete or holds another run
     * WorkError -- work that began could not be finished; exit code 1
@@ -40,6 +41,7 @@ __all__ = [
     "RetrievalError",
     "RunError",
     "StoreError",
+    "TargetError",
     "WorkError",
 ]
 
@@ -82,6 +84,10 @@ class MissingLibraryError(InputError):
 
 class NetworkError(InputError):
     """A network, its weights or a layer cannot be used."""
+
+
+class TargetError(InputError):
+    """The features of a target cannot be used."""
 
 
 class RetrievalError(InputError):

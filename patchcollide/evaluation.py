@@ -20,13 +20,14 @@ from patchcollide.polytope import (
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
+from patchcollide.targets import Target
 
 
 def evaluate_polytope(
     network: CollisionNetwork,
     *,
     source: UInt8[ndarray, "height width 3"],
-    target: UInt8[ndarray, "height width 3"],
+    target: Target,
     vertices: UInt8[ndarray, "vertices height width 3"],
     unrounded: Float[ndarray, "vertices height width 3"],
     settings: Evaluation,
@@ -40,7 +41,7 @@ def evaluate_polytope(
     Args:
         network: The network under study.
         source: As the network saw it.
-        target: As the network saw it; its class is what samples must get.
+        target: What vertices are to collide with; its class is what samples must get.
         vertices: 8-bit images, as in the PNG files.
         unrounded: The same before rounding, 0 to 255.
         settings: How many samples.
@@ -51,18 +52,19 @@ def evaluate_polytope(
         probability of each sample's most probable class, as in the paper;
         ``sample_class_probability_mean`` that of the target's class.
     """
-    target_class, target_name, target_probability = network.top(target)
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
     rounded = as_batch(vertices)
+    target_class = target.class_index
     headline = _sample(network, rounded, target_class, settings, seed, uniform_weights, True)
     sticks = _sample(network, rounded, target_class, settings, seed, stick_breaking_weights, True)
     loose = _sample(network, exact, target_class, settings, seed, uniform_weights, False)
     distances = pairwise_distances(rounded)
     return {
         "target_class": target_class,
-        "target_class_name": target_name,
-        "target_probability": target_probability,
+        "target_class_name": target.class_name,
+        "target_probability": target.probability,
+        "target_given_as": target.given_as,
         "source_class_name": source_name,
         "source_probability": source_probability,
         "num_vertices": len(vertices),
@@ -72,7 +74,7 @@ def evaluate_polytope(
         "vertex_distance_mean": _mean(distances),
         "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
         "unrounded": {**loose, "vertex_distance_mean": _mean(pairwise_distances(exact))},
-        "vertices": _describe_vertices(network, as_batch(target[None]), rounded),
+        "vertices": _describe_vertices(network, target, rounded),
     }
 
 
@@ -131,12 +133,12 @@ def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:
 
 def _describe_vertices(
     network: CollisionNetwork,
-    target: Float[Tensor, "1 3 height width"],
+    target: Target,
     vertices: Float[Tensor, "vertices 3 height width"],
 ) -> list[dict[str, Any]]:
     """Class, probability and gaps of each vertex, in the units of the pre-activation."""
+    features = TargetFeatures.of(target.pre_activation, network.blind)
     with torch.no_grad():
-        features = TargetFeatures.of(network(target).pre_activation[0], network.blind)
         output = network(vertices)
     probabilities = output.logits.softmax(dim=1)
     gaps = (output.pre_activation - features.pre_activation)[:, features.active].abs()
@@ -148,7 +150,7 @@ def _describe_vertices(
         described.append(
             {
                 "class": index,
-                "class_name": network.class_names[index] if network.class_names else str(index),
+                "class_name": network.class_name(index),
                 "probability": float(probabilities[number, index]),
                 "active_gap_mean": _or_zero(gaps[number], Tensor.mean),
                 "active_gap_max": _or_zero(gaps[number], Tensor.amax),

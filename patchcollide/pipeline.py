@@ -7,6 +7,7 @@ from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
 from patchcollide.errors import RunError
 from patchcollide.export import export_patches
+from patchcollide.extraction import extract_features
 from patchcollide.files import output_path
 from patchcollide.indexing import index, repair, verify
 from patchcollide.parallel import LOCAL, Backend
@@ -19,6 +20,7 @@ __all__ = [
     "collide",
     "evaluate",
     "export",
+    "extract_features",
     "index",
     "plan",
     "repair",

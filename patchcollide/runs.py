@@ -75,6 +75,11 @@ class Run:
         """Source, target, network, store: paths and digests."""
         return dict(self.about["inputs"])
 
+    @property
+    def target_file(self) -> str:
+        """The name of the file with the target: a picture, or features where those were given."""
+        return "target.h5" if self.inputs.get("target_given_as") == "features" else "target.png"
+
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 
@@ -181,7 +186,8 @@ def open_run(folder: Path) -> Run:
 
 def require_files(run: Run, num_vertices: int) -> None:
     """Raises :class:`RunError` if a file that every run has is missing."""
-    names = [SUMMARY_FILE, "source.png", "target.png", "vertices.h5", "history.csv", "report.html"]
+    names = [SUMMARY_FILE, "source.png", run.target_file, "vertices.h5", "history.csv"]
+    names += ["report.html"]
     names += [f"vertex-{number}.png" for number in range(num_vertices)]
     missing = [name for name in names if not (run / name).exists()]
     if missing:

@@ -7,6 +7,7 @@ from typing import Any
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation import dataset_distance, evaluate_polytope
+from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
 from patchcollide.images import read_png
 from patchcollide.neighbours import Neighbours
@@ -14,6 +15,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import versions
 from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
 from patchcollide.store import PatchStore
+from patchcollide.targets import Target
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
             costs are kept from the summary that is there.
 
     Raises:
-        RunError: If a file is missing or belongs to another run.
+        InputError: If a file is missing, damaged or belongs to another run.
     """
     config = run.config
     unrounded, state = load_vertices(run)
@@ -36,7 +38,7 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
     measured = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
-        target=read_png(run / "target.png"),
+        target=_read_target(run, network),
         vertices=load_vertex_pngs(run),
         unrounded=unrounded,
         settings=config.evaluation,
@@ -72,6 +74,14 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
 def read_summary(run: Run) -> dict[str, Any]:
     """Reads ``summary.json``; RunError if it is missing or damaged."""
     return read_json(run / SUMMARY_FILE, error=RunError)
+
+
+def _read_target(run: Run, network: CollisionNetwork) -> Target:
+    path = run / run.target_file
+    if holds_features(path):
+        features = read_features(path, network)
+        return Target.of_features(network, features.pre_activation, features.image)
+    return Target.of_picture(network, read_png(path))
 
 
 def _earlier_summary(run: Run) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from patchcollide.errors import NetworkError
+from patchcollide.errors import TargetError
 from patchcollide.losses import TargetFeatures, excess
 from patchcollide.shapes import Int64, Tensor
 
@@ -23,12 +23,12 @@ def choose_units(
         generator: Draws random units.
 
     Raises:
-        NetworkError: If there are fewer blind units, or units given by index, than vertices, or one
+        TargetError: If there are fewer blind units, or units given by index, than vertices, or one
             of those is not blind.
     """
     blind = torch.cat([target.below.nonzero()[:, 0], target.above.nonzero()[:, 0]]).cpu()
     if len(blind) < count:
-        raise NetworkError(
+        raise TargetError(
             f"The target has {len(blind)} inactive units in this layer, but each of "
             f"{count} vertices (optimiser.num_vertices) needs one of its own. Ask for fewer "
             "vertices, or choose another layer."
@@ -45,13 +45,13 @@ def choose_units(
 
 def _given(units: tuple[int, ...], blind: set[int], count: int) -> Int64[Tensor, "count"]:
     if len(units) < count:
-        raise NetworkError(
+        raise TargetError(
             f"objective.units names {len(units)} units, but there are {count} vertices "
             "(optimiser.num_vertices). Name one for each."
         )
     seeing = [unit for unit in units[:count] if unit not in blind]
     if seeing:
-        raise NetworkError(
+        raise TargetError(
             f"objective.units names unit {seeing[0]}, which is not inactive at the target, so it "
             "cannot be driven deeper. Choose inactive units, or objective.units = 'first'."
         )

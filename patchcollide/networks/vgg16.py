@@ -11,8 +11,19 @@ from torchvision.models import VGG, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.caffe_weights import (
+    CAFFE_MEAN,
+    CAFFE_SCALE,
+    CAFFE_SUFFIX,
+    read_caffe_weights,
+)
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.weights import load_weights, read_state_dict
+from patchcollide.networks.weights import (
+    checked_file,
+    load_weights,
+    read_state_dict,
+    require_no_digest,
+)
 from patchcollide.shapes import Tensor
 
 NAME = "vgg16"
@@ -27,13 +38,20 @@ _SCALE = (0.229, 0.224, 0.225)
 
 
 def load_vgg16(
-    *, weights: str = "pretrained", layer: str = "", seed: int = 0, width: int = FULL_WIDTH
+    *,
+    weights: str = "pretrained",
+    sha256: str = "",
+    layer: str = "",
+    seed: int = 0,
+    width: int = FULL_WIDTH,
 ) -> CollisionNetwork:
     """Builds VGG-16, with 1000 ImageNet classes.
 
     Args:
         weights: ``"pretrained"`` for torchvision's, downloaded once (528 MB) to torch.hub's
-            folder; ``"random"``; or the path of a weights file with torchvision's names.
+            folder; ``"random"``; or the path of a weights file, with torchvision's names or, as
+            ``.npz``, with Caffe's. Caffe's weights come with their own normalisation.
+        sha256: The SHA-256 that the weights' file must have; empty for any.
         layer: The name of an activation module, ``fc6`` or ``fc7``; ``fc6`` if empty.
         seed: Of random weights; torch's global generators are left as they are.
         width: Channels of the first convolution; all other layers shrink with it.
@@ -42,12 +60,18 @@ def load_vgg16(
         NetworkError: If the weights or the layer cannot be used.
     """
     module = build_vgg16(width)
+    mean, scale = _MEAN, _SCALE
     if weights == "random":
+        require_no_digest(sha256)
         _randomise(module, seed)
     elif weights == "pretrained":
-        load_weights(module, _pretrained_state_dict(), str(_PRETRAINED.url))
+        load_weights(module, _pretrained_state_dict(sha256), str(_PRETRAINED.url))
+    elif weights.endswith(CAFFE_SUFFIX):
+        mean, scale = CAFFE_MEAN, CAFFE_SCALE
+        path = checked_file(weights, sha256)
+        load_weights(module, read_caffe_weights(path), weights)
     else:
-        load_weights(module, read_state_dict(weights), weights)
+        load_weights(module, read_state_dict(weights, sha256), weights)
     return CollisionNetwork(
         module,
         name=NAME,
@@ -55,8 +79,8 @@ def load_vgg16(
         layer=layer or DEFAULT_LAYER,
         aliases=LAYER_ALIASES,
         input_size=INPUT_SIZE,
-        mean=_MEAN,
-        scale=_SCALE,
+        mean=mean,
+        scale=scale,
         class_names=tuple(_PRETRAINED.meta["categories"]),
     )
 
@@ -99,15 +123,16 @@ def pretrained_path() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / str(_PRETRAINED.url).rpartition("/")[2]
 
 
-def _pretrained_state_dict() -> dict[str, Tensor]:
+def _pretrained_state_dict(sha256: str) -> dict[str, Tensor]:
     """Reads torchvision's weights where torch.hub keeps them, downloading them the first time."""
     url = str(_PRETRAINED.url)
     path = pretrained_path()
     name = path.name
-    if path.is_file():
-        return read_state_dict(path)
     # torchvision names its files NAME-HASH.pth.
     prefix = path.stem.rpartition("-")[2]
+    if path.is_file():
+        # What is given is more than the prefix, and a file of half a gigabyte is read only once.
+        return read_state_dict(path, sha256 or prefix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
@@ -115,8 +140,9 @@ def _pretrained_state_dict() -> dict[str, Tensor]:
         )
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise NetworkError(
-            f"The weights of VGG-16 could not be downloaded from {url} to {path}: {error}. Get "
-            f"{name} on another machine and give its path: --weights {name}, or "
-            f'network.weights = "{name}" in the settings.'
+            f"The weights of VGG-16 could not be downloaded from {url}: {error}. Get {name} on "
+            f"another machine and put it into {path.parent}, or give the path of a .pth, "
+            ".safetensors or Caffe's .npz file: --weights FILE, or network.weights in the "
+            "settings. Without any, network.weights = 'random' is for tries."
         ) from error
-    return read_state_dict(path)
+    return read_state_dict(path, sha256)

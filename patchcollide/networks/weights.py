@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
+from patchcollide.provenance import file_digest
 from patchcollide.shapes import Tensor
 
 PICKLE_SUFFIXES = (".pth", ".pt")
@@ -20,7 +21,7 @@ SAFETENSORS_SUFFIX = ".safetensors"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+def read_state_dict(path: Path | str, sha256: str = "") -> dict[str, Tensor]:
     """Reads named tensors from a ``.pth``, ``.pt`` or ``.safetensors`` file, onto the CPU.
 
     A pickle is read with ``weights_only=True``: whatever is not a tensor or a plain container is
@@ -29,28 +30,61 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     Args:
         path: The file.
+        sha256: The SHA-256 that it must have; empty for any.
 
     Returns:
         Tensors by name, in the file's order.
 
     Raises:
-        NetworkError: If the file is missing, has another suffix, is damaged, or holds anything
-            that is not a tensor.
+        NetworkError: If the file is missing, has another SHA-256 or suffix, is damaged, or holds
+            anything that is not a tensor.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise NetworkError(
-            f"The weights file {path} is missing. network.weights is 'pretrained', 'random' or "
-            "the path of a .pth, .pt or .safetensors file."
-        )
+    path = checked_file(path, sha256)
     if path.suffix in PICKLE_SUFFIXES:
         return _tensors_only(_unpickle(path), path)
     if path.suffix == SAFETENSORS_SUFFIX:
         return _read_safetensors(path)
     raise NetworkError(
         f"The weights file {path} ends in '{path.suffix}', but a file of weights ends in .pth, "
-        ".pt (torch.save) or .safetensors. Save the network's state_dict() as one of them."
+        ".pt (torch.save) or .safetensors, or, for vgg16 alone, in .npz (Caffe's). Save the "
+        "network's state_dict() as one of the first three."
     )
+
+
+def checked_file(path: Path | str, sha256: str = "") -> Path:
+    """Returns the path of a weights file that is there and has this SHA-256.
+
+    Args:
+        path: The file; ``~`` is the user's folder.
+        sha256: 64 hexadecimal digits, or the first few of them; empty for any.
+
+    Raises:
+        NetworkError: If the file is missing, or has another SHA-256.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise NetworkError(
+            f"The weights file {path} is missing. network.weights is 'pretrained', 'random' or "
+            "the path of a .pth, .pt or .safetensors file, or of Caffe's .npz for vgg16."
+        )
+    if sha256:
+        found = file_digest(path)
+        if not found.startswith(sha256.lower()):
+            expected = sha256.lower() + ("" if len(sha256) == len(found) else "...")
+            raise NetworkError(
+                f"The weights file {path} has the SHA-256 {found}, but expected is {expected}. "
+                "Remove it and get it again, or correct network.sha256."
+            )
+    return path
+
+
+def require_no_digest(sha256: str) -> None:
+    """Refuses a SHA-256 for random weights; NetworkError if there is one."""
+    if sha256:
+        raise NetworkError(
+            f"network.sha256 is {sha256}, but network.weights = 'random' reads no file that could "
+            "have it. Leave network.sha256 empty, or give a weights file."
+        )
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str) -> None:

@@ -74,7 +74,7 @@ def write_figure(
     path: Path,
     *,
     source: UInt8[ndarray, "height width 3"],
-    target: UInt8[ndarray, "height width 3"],
+    target: UInt8[ndarray, "height width 3"] | None,
     vertices: UInt8[ndarray, "vertices height width 3"],
     title: str,
     captions: Sequence[str],
@@ -90,7 +90,7 @@ def write_figure(
     Args:
         path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
         source: The source, RGB.
-        target: The target, RGB.
+        target: The target, RGB; None if it was given as features.
         vertices: The vertices, RGB.
         title: One line above all.
         captions: One each for source, target and the vertices, in this order; see
@@ -119,7 +119,10 @@ def write_figure(
         [source, target, *vertices], places, labels, captions, strict=True
     ):
         sheet.text(label, left, top - line, color=MUTED)
-        sheet.picture(image, left, top, width, height)
+        if image is None:
+            sheet.blank("given as features", left, top, width, height)
+        else:
+            sheet.picture(image, left, top, width, height)
         sheet.text(two_lines(words), left, top + height + line // 3, linespacing=1.15)
     corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
     for left in columns[1:]:

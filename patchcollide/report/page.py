@@ -38,7 +38,8 @@ def render_page(
             Groups: ``unrounded``, ``vertices``, ``seconds``, ``versions``, ``neighbours`` (or
             None).
         config: The settings, nested.
-        images: PNG files by name: ``source``, ``target``, ``vertex-0`` and so on, ``figure``, and
+        images: PNG files by name: ``source``, ``target`` (unless the summary's
+            ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
             ``neighbours`` if patches were composed.
         history_svg: What :func:`patchcollide.report.figures.draw_history` returned; inserted as
             it is.
@@ -53,7 +54,8 @@ def render_page(
     if missing:
         raise RunError(lacking(f"no {', '.join(sorted(missing))}"))
     vertex_names = [f"vertex-{number}" for number in range(summary["num_vertices"])]
-    for name in ("source", "target", "figure", *vertex_names):
+    given = ["source"] if summary.get("target_given_as") == "features" else ["source", "target"]
+    for name in (*given, "figure", *vertex_names):
         if name not in images:
             raise RunError(f"The page needs the image '{name}', but the run has no such image.")
     pictures = {name: embedded(name, png) for name, png in images.items()}

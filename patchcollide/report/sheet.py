@@ -57,6 +57,12 @@ class Sheet:
             image, extent=extent, aspect="auto", interpolation=interpolation, **options
         )
 
+    def blank(self, words: str, left: int, top: int, width: int, height: int) -> None:
+        """Places words in an empty frame, where there is no picture."""
+        self.axes.add_patch(Rectangle((left, top), width, height, fill=False, ec=RULE, lw=0.8))
+        x, y = left + width / 2, top + height / 2
+        self.text(words, x, y, color=MUTED, ha="center", va="center")
+
     def text(self, text: str, left: float, top: float, points: float = 7, **options: Any) -> None:
         """Writes ``text`` below and to the right of a point; dollars are not mathematics."""
         options = {"color": INK, "va": "top", **options}

@@ -40,7 +40,7 @@ def _write(run: Run, summary: dict[str, Any]) -> Path:
     write_figure(
         run / "figure.png",
         source=read_png(run / "source.png"),
-        target=read_png(run / "target.png"),
+        target=read_png(run / "target.png") if run.target_file == "target.png" else None,
         vertices=vertices,
         title=f"{summary['network']}, {summary['layer']}: features of the target, not its look",
         captions=[

@@ -1,0 +1,92 @@
+"""Pictures to try a network with, and what can be learned from its answers to them."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from patchcollide.errors import NetworkError
+from patchcollide.shapes import Float, Tensor
+
+# What two ways of computing the same may differ by, of the largest value. Floating-point arithmetic
+# takes a thousandth of it; one unit in a hundred dropped, ten times as much.
+_SAME_SHARE = 0.01
+
+
+def grey_image(size: int) -> Float[Tensor, "1 3 size size"]:
+    """Returns a grey image in ``[0, 1]``."""
+    return torch.full((1, 3, size, size), 0.5)
+
+
+def noise_image(size: int) -> Float[Tensor, "1 3 size size"]:
+    """Returns an image of noise in ``[0, 1]``, always the same."""
+    return torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0))
+
+
+def differ(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> bool:
+    """Says whether values differ by more than arithmetic explains; NaN differs from nothing."""
+    scale = torch.maximum(first.abs().amax(), second.abs().amax())
+    return bool((first - second).abs().amax() > _SAME_SHARE * scale)
+
+
+def require_repeatable(
+    answer: Callable[[Float[Tensor, "batch 3 size size"]], Sequence[Tensor]],
+    alone: Sequence[Tensor],
+    size: int,
+    name: str,
+) -> None:
+    """Refuses a network for which an image is not all that decides its answer.
+
+    Args:
+        answer: Runs the network: what it makes of each image of a batch, a row each.
+        alone: What it made of the image of noise.
+        size: Side of its input, in pixels.
+        name: Its name, for errors.
+
+    Raises:
+        NetworkError: If it answers at random, or otherwise when other images are in the batch.
+    """
+    # Noise, because normalisation may make a grey image zero, in which much could hide.
+    noise = noise_image(size)
+    together = answer(torch.cat([noise, noise, grey_image(size)]))
+    by_chance = any(differ(values[0], values[1]) for values in together)
+    if not by_chance and not _any_differ(alone, [values[:1] for values in together]):
+        return
+    if by_chance or _any_differ(alone, answer(noise)):
+        raise NetworkError(
+            f"{name} answers at random: the same image twice gets two answers, although the "
+            "network is in evaluation mode. Look for dropout that is forced on (F.dropout with "
+            "training=True), and for noise."
+        )
+    raise NetworkError(
+        f"{name} gives an image another answer when other images are in the batch, although the "
+        "network is in evaluation mode. Look for statistics taken of the batch, such as BatchNorm "
+        "with track_running_stats=False."
+    )
+
+
+@contextlib.contextmanager
+def replaced_input(part: nn.Module, values: Float[Tensor, "batch units"]) -> Iterator[None]:
+    """Gives a module other values than what reaches it, as long as the block lasts.
+
+    Args:
+        part: A module with one argument, with as many values for each image.
+        values: In channel, height, width order; gradients flow to them.
+    """
+
+    def replace(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        (found,) = (*args, *kwargs.values())
+        # In the layout of what it replaces, so that the rest computes as it always does.
+        replaced = torch.empty_like(found).copy_(values.reshape(found.shape))
+        return ((replaced,), {}) if args else ((), dict.fromkeys(kwargs, replaced))
+
+    with part.register_forward_pre_hook(replace, with_kwargs=True):
+        yield
+
+
+def _any_differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return any(differ(one, other) for one, other in zip(first, second, strict=True))
