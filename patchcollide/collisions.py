@@ -14,9 +14,15 @@ from patchcollide.files import output_path
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.provenance import array_digest, printable
+from patchcollide.provenance import array_digest, file_digest, printable
 from patchcollide.report.writer import write_report
-from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
+from patchcollide.retrieval import (
+    adopt_neighbours,
+    open_store,
+    read_square,
+    require_neighbours,
+    retrieve_neighbours,
+)
 from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
 from patchcollide.store import PatchStore
 from patchcollide.summaries import record_seconds, write_summary
@@ -31,6 +37,7 @@ def collide(
     out: Path,
     store_path: Path | None = None,
     backend: Backend = LOCAL,
+    neighbours_path: Path | None = None,
 ) -> Path:
     """Finds vertices that collide with a target, measures the polytope between them, and reports.
 
@@ -41,8 +48,10 @@ def collide(
         source: The image whose look is kept.
         target: The image whose features are matched.
         out: The run's folder.
-        store_path: Where patches come from; None to vary pixels freely.
+        store_path: Where patches come from.
         backend: Where the exact and the certified engine pass over the store.
+        neighbours_path: Neighbours found before, in place of a store. The target's own image is
+            not kept out of them. With neither, pixels vary freely.
 
     Returns:
         ``out``.
@@ -54,21 +63,29 @@ def collide(
         DiskFullError: If there is no room left.
     """
     out = output_path(out)
+    if store_path and neighbours_path:
+        raise RunError(
+            f"Patches come from a store or from neighbours found before, but {store_path} and "
+            f"{neighbours_path} were given. Give one of --store and --neighbours."
+        )
     store = open_store(config, store_path) if store_path else None
+    if neighbours_path:
+        require_neighbours(config, source, neighbours_path)
     network = load_network(config.network, config.seed)
     pictures = {
         "source": read_square(config, source, network.input_size),
         "target": read_square(config, target, network.input_size),
     }
     _check_pair(config, pictures, source, target)
-    run = _start(config, network, pictures, {"source": source, "target": target}, store, out)
+    paths = {"source": source, "target": target}
+    run = _start(config, network, pictures, paths, store or neighbours_path, out)
     if run.finished:
         require_files(run, config.optimiser.num_vertices)
         logger.info("%s holds this run already: nothing to do.", out)
         return out
     begun = (run / "checkpoint.h5").exists()
     try:
-        _make_run(config, network, pictures, (source, target), store, run, backend)
+        _make_run(config, network, pictures, paths, store or neighbours_path, run, backend)
     except (InputError, DivergedError):
         # Corrected settings make another run: what the refused one began would be in its way.
         if not begun:
@@ -106,8 +123,8 @@ def _make_run(
     config: Config,
     network: CollisionNetwork,
     pictures: dict[str, np.ndarray],
-    paths: tuple[Path, Path],
-    store: PatchStore | None,
+    paths: dict[str, Path],
+    origin: PatchStore | Path | None,
     run: Run,
     backend: Backend,
 ) -> None:
@@ -115,11 +132,18 @@ def _make_run(
     _announce(config, network, pictures)
     for name, picture in pictures.items():
         write_png(run / f"{name}.png", picture)
+    store = origin if isinstance(origin, PatchStore) else None
     neighbours = None
-    if store is not None:
+    if origin is not None:
         with run.timed("retrieve"):
             path = run / "neighbours.h5"
-            neighbours = retrieve_neighbours(config, paths[0], [paths[1]], store, path, backend)
+            neighbours = (
+                adopt_neighbours(origin, path)
+                if isinstance(origin, Path)
+                else retrieve_neighbours(
+                    config, paths["source"], [paths["target"]], origin, path, backend
+                )
+            )
     if not (run / "vertices.h5").exists():
         with run.timed("optimise"):
             optimise_run(config, network, pictures, neighbours, run)
@@ -149,17 +173,18 @@ def _start(
     network: CollisionNetwork,
     pictures: dict[str, np.ndarray],
     paths: dict[str, Path],
-    store: PatchStore | None,
+    origin: PatchStore | Path | None,
     out: Path,
 ) -> Run:
-    kind = "patches" if store else "pixels"
+    kind = "pixels" if origin is None else "patches"
+    store = origin if isinstance(origin, PatchStore) else None
     inputs = {
         **{name: printable(path) for name, path in paths.items()},
         "network": network.full_name,
         "layer": network.layer,
         "store": printable(store.path) if store else None,
         "parameterisation": kind,
-        "command": _command(config, paths, store, out),
+        "command": _command(config, paths, origin, out),
     }
     identity = {
         **{name: array_digest(picture) for name, picture in pictures.items()},
@@ -168,15 +193,23 @@ def _start(
         "store": store.fingerprint if store else None,
         "parameterisation": kind,
     }
+    if isinstance(origin, Path):
+        inputs["neighbours"] = printable(origin)
+        identity["neighbours"] = file_digest(origin)
     return start_run(out, config, inputs, identity)
 
 
-def _command(config: Config, paths: dict[str, Path], store: PatchStore | None, out: Path) -> str:
+def _command(
+    config: Config, paths: dict[str, Path], origin: PatchStore | Path | None, out: Path
+) -> str:
     """Returns the command line that makes the run again."""
     words = ["patchcollide", "collide"]
     for name, path in paths.items():
         words += [f"--{name}", printable(path)]
-    words += ["--store", printable(store.path)] if store else ["--pixels"]
+    if isinstance(origin, PatchStore):
+        words += ["--store", printable(origin.path)]
+    else:
+        words += ["--neighbours", printable(origin)] if origin else ["--pixels"]
     words += ["--out", printable(out)]
     for override in overrides_of(config):
         words += ["--set", override]

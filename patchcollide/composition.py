@@ -77,9 +77,11 @@ def _parameterisation(
     }
     if neighbours is None:
         return FreePixels(source, **common)
+    composed = config.composition.neighbours or None
     return PatchMixture(
-        neighbours.patches,
+        neighbours.patches[:, :composed],
         neighbours.grid,
+        margin=neighbours.margin,
         coefficient_size=config.composition.coefficient_size,
         **common,
     )

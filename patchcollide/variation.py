@@ -52,7 +52,8 @@ class _Variation(torch.autograd.Function):
         ctx.scale = 1 / max(1, pairs.count * logits.shape[0] * logits.shape[1])
         ctx.tiles, ctx.pairs = tiles, pairs
         ctx.save_for_backward(logits, overlap_add(products, stride))
-        return products.sum() * ctx.scale
+        variation: Tensor = products.sum() * ctx.scale
+        return variation
 
     @staticmethod
     @once_differentiable
