@@ -1,14 +1,13 @@
 """The collision stages: from source and target to a run's folder, and that measured again."""
 
 import logging
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from patchcollide.collision_inputs import CollisionInputs
 from patchcollide.composition import make_search, optimise_run
-from patchcollide.config import Config, overrides_of
+from patchcollide.config import Config
 from patchcollide.errors import DivergedError, ImageError, InputError, RunError
 from patchcollide.extraction import read_target
 from patchcollide.features import write_features
@@ -17,33 +16,21 @@ from patchcollide.images import write_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.provenance import array_digest, printable
+from patchcollide.provenance import printable
 from patchcollide.report.writer import write_report
-from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
+from patchcollide.retrieval import (
+    adopt_neighbours,
+    open_store,
+    read_square,
+    require_neighbours,
+    retrieve_neighbours,
+)
 from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
-from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.summaries import record_seconds, write_summary
-from patchcollide.targets import Target, require_finite
+from patchcollide.targets import require_finite
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What a collision is between.
-
-    Attributes:
-        source_path: The source's file.
-        target_path: The target's file.
-        source: The source as the network sees it.
-        target: What vertices are to collide with.
-    """
-
-    source_path: Path
-    target_path: Path
-    source: UInt8[ndarray, "height width 3"]
-    target: Target
 
 
 def collide(
@@ -53,6 +40,7 @@ def collide(
     out: Path,
     store_path: Path | None = None,
     backend: Backend = LOCAL,
+    neighbours_path: Path | None = None,
 ) -> Path:
     """Finds vertices that collide with a target, measures the polytope between them, and reports.
 
@@ -63,8 +51,10 @@ def collide(
         source: The image whose look is kept.
         target: The image whose features are matched, or a file of features, ``.h5`` or ``.npz``.
         out: The run's folder.
-        store_path: Where patches come from; None to vary pixels freely.
+        store_path: Where patches come from.
         backend: Where the exact and the certified engine pass over the store.
+        neighbours_path: Neighbours found before, in place of a store. The target's own image is
+            not kept out of them. With neither, pixels vary freely.
 
     Returns:
         ``out``.
@@ -76,23 +66,32 @@ def collide(
         DiskFullError: If there is no room left.
     """
     out = output_path(out)
+    if store_path and neighbours_path:
+        raise RunError(
+            f"Patches come from a store or from neighbours found before, but {store_path} and "
+            f"{neighbours_path} were given. Give one of --store and --neighbours."
+        )
     store = open_store(config, store_path) if store_path else None
+    if neighbours_path:
+        require_neighbours(config, source, neighbours_path)
     network = load_network(config.network, config.seed)
-    pair = Pair(
+    inputs = CollisionInputs(
         source_path=source,
         target_path=target,
         source=read_square(config, source, network.input_size),
         target=read_target(config, network, target),
+        origin=store or neighbours_path,
     )
-    _check_pair(config, pair)
-    run = _start(config, network, pair, store, out)
+    _check_pair(config, inputs)
+    described = inputs.described(config, network, out)
+    run = start_run(out, config, described, inputs.identity(network))
     if run.finished:
         require_files(run, config.optimiser.num_vertices)
         logger.info("%s holds this run already: nothing to do.", out)
         return out
     begun = (run / "checkpoint.h5").exists()
     try:
-        _make_run(config, network, pair, store, run, backend)
+        _make_run(config, network, inputs, run, backend)
     except (InputError, DivergedError):
         # Corrected settings make another run: what the refused one began would be in its way.
         if not begun:
@@ -129,25 +128,24 @@ def report(folder: Path) -> Path:
 def _make_run(
     config: Config,
     network: CollisionNetwork,
-    pair: Pair,
-    store: PatchStore | None,
+    inputs: CollisionInputs,
     run: Run,
     backend: Backend,
 ) -> None:
     """Does what is left to do in a run's folder, up to its page."""
-    _announce(config, network, pair)
+    _announce(config, network, inputs)
     # Before anything long begins: it refuses targets without enough inactive units.
-    make_search(config, network, pair.target)
-    _write_pair(run, network, pair)
+    make_search(config, network, inputs.target)
+    _write_pair(run, network, inputs)
     neighbours = None
-    if store is not None:
+    if inputs.origin is not None:
         with run.timed("retrieve"):
-            neighbours = _neighbours(config, pair, store, run, backend)
+            neighbours = _neighbours(config, inputs, inputs.origin, run, backend)
     if not (run / "vertices.h5").exists():
         with run.timed("optimise"):
-            optimise_run(config, network, pair.source, pair.target, neighbours, run)
+            optimise_run(config, network, inputs.source, inputs.target, neighbours, run)
     with run.timed("evaluate"):
-        write_summary(run, network, store)
+        write_summary(run, network, inputs.store)
     record_seconds(run)
     with run.timed("report"):
         write_report(run)
@@ -155,87 +153,52 @@ def _make_run(
 
 
 def _neighbours(
-    config: Config, pair: Pair, store: PatchStore, run: Run, backend: Backend
+    config: Config,
+    inputs: CollisionInputs,
+    origin: PatchStore | Path,
+    run: Run,
+    backend: Backend,
 ) -> Neighbours:
-    others = [pair.target_path]
-    if pair.target.picture is None:
+    path = run / "neighbours.h5"
+    if isinstance(origin, Path):
+        return adopt_neighbours(origin, path)
+    others = [inputs.target_path]
+    if inputs.target.picture is None:
         others = []
         if config.retrieval.leak_guard:
             logger.warning(
                 "the target is given as features, so its own patches are not known and not left "
                 "out. If its image is in the store, name it in retrieval.exclude."
             )
-    path = run / "neighbours.h5"
-    return retrieve_neighbours(config, pair.source_path, others, store, path, backend)
+    return retrieve_neighbours(config, inputs.source_path, others, origin, path, backend)
 
 
-def _write_pair(run: Run, network: CollisionNetwork, pair: Pair) -> None:
-    write_png(run / "source.png", pair.source)
-    target, path = pair.target, run / run.target_file
+def _write_pair(run: Run, network: CollisionNetwork, inputs: CollisionInputs) -> None:
+    write_png(run / "source.png", inputs.source)
+    target, path = inputs.target, run / run.target_file
     if target.picture is not None:
         write_png(path, target.picture)
     else:
-        about = {"fingerprint": run.fingerprint, "origin": printable(pair.target_path)}
+        about = {"fingerprint": run.fingerprint, "origin": printable(inputs.target_path)}
         write_features(path, target.pre_activation, network, image=target.image, about=about)
 
 
-def _check_pair(config: Config, pair: Pair) -> None:
-    if config.allow_same_image or pair.target.picture is None:
+def _check_pair(config: Config, inputs: CollisionInputs) -> None:
+    if config.allow_same_image or inputs.target.picture is None:
         return
-    if np.array_equal(pair.source, pair.target.picture):
+    if np.array_equal(inputs.source, inputs.target.picture):
         raise ImageError(
-            f"Source {pair.source_path} and target {pair.target_path} are the same picture, so "
+            f"Source {inputs.source_path} and target {inputs.target_path} are the same picture, so "
             "they collide already. Choose two pictures, or repeat the paper's 'image with itself' "
             "with --set allow_same_image=true."
         )
 
 
-def _start(
-    config: Config,
-    network: CollisionNetwork,
-    pair: Pair,
-    store: PatchStore | None,
-    out: Path,
-) -> Run:
-    kind = "patches" if store else "pixels"
-    inputs = {
-        "source": printable(pair.source_path),
-        "target": printable(pair.target_path),
-        "target_given_as": pair.target.given_as,
-        "target_image": pair.target.image,
-        "network": network.full_name,
-        "layer": network.layer,
-        "store": printable(store.path) if store else None,
-        "parameterisation": kind,
-        "command": _command(config, pair, store, out),
-    }
-    identity = {
-        "source": array_digest(pair.source),
-        "target": pair.target.digest,
-        "network": network.digest,
-        "layer": network.layer,
-        "store": store.fingerprint if store else None,
-        "parameterisation": kind,
-    }
-    return start_run(out, config, inputs, identity)
-
-
-def _command(config: Config, pair: Pair, store: PatchStore | None, out: Path) -> str:
-    """Returns the command line that makes the run again."""
-    words = ["patchcollide", "collide"]
-    words += ["--source", printable(pair.source_path), "--target", printable(pair.target_path)]
-    words += ["--store", printable(store.path)] if store else ["--pixels"]
-    words += ["--out", printable(out)]
-    for override in overrides_of(config):
-        words += ["--set", override]
-    return shlex.join(words)
-
-
-def _announce(config: Config, network: CollisionNetwork, pair: Pair) -> None:
-    _, class_name, probability = network.top(pair.source)
+def _announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs) -> None:
+    _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
-    target = pair.target
+    target = inputs.target
     logger.info("target: %s, %.3f by %s", target.class_name, target.probability, network.full_name)
     if target.probability < config.network.min_confidence:
         logger.warning(

@@ -102,9 +102,11 @@ def make_parameterisation(
     }
     if neighbours is None:
         return FreePixels(source, **common)
+    composed = config.composition.neighbours or None
     return PatchMixture(
-        neighbours.patches,
+        neighbours.patches[:, :composed],
         neighbours.grid,
+        margin=neighbours.margin,
         coefficient_size=config.composition.coefficient_size,
         **common,
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from patchcollide.canvas import Canvas
 from patchcollide.errors import ConfigError, GeometryError
 from patchcollide.geometry import PatchGrid
 
@@ -96,9 +97,17 @@ class Network(Section):
 
 
 class Composition(Section):
-    """How neighbours are mixed: coefficients along each side of a patch."""
+    """How neighbours are mixed.
+
+    ``coefficient_size`` is the number of coefficients along each side of a patch. A patch reaches
+    over its window by ``margin_px`` pixels of the stored image, taken from the neighbour's own
+    image and mirrored at its border. The nearest ``neighbours`` of each location are composed; 0
+    composes all that were retrieved.
+    """
 
     coefficient_size: Count = 32
+    margin_px: Annotated[int, Field(ge=0)] = 0
+    neighbours: Annotated[int, Field(ge=0)] = 0
 
 
 class Objective(Section):
@@ -189,6 +198,20 @@ class Config(Section):
             # Queries only have another stride.
             text = str(error).replace("patches.stride_px", "retrieval.query_stride_px")
             raise ValueError(text) from error
+        try:
+            Canvas.of(grid, self.composition.margin_px)
+        except GeometryError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_are_retrieved(self) -> "Config":
+        if self.composition.neighbours > self.retrieval.k:
+            raise ValueError(
+                f"composition.neighbours = {self.composition.neighbours}, but only retrieval.k = "
+                f"{self.retrieval.k} are retrieved. Set retrieval.k to at least "
+                f"{self.composition.neighbours}."
+            )
         return self
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,14 @@ def _is_json(text: str) -> bool:
 
 
 class Hdf5Reader:
-    """A file opened for reading, of one encoding; every read checks kind, link and shape."""
+    """A file opened for reading, of one encoding; every read checks kind, link and shape.
 
-    def __init__(self, file: Any, path: Path, error: type[InputError]) -> None:
+    Attributes:
+        version: Its ``encoding-version``.
+    """
+
+    def __init__(self, file: Any, path: Path, error: type[InputError], version: str) -> None:
+        self.version = version
         self._file = file
         self._path = path
         self._error = error
@@ -241,7 +246,12 @@ class Hdf5Reader:
 
 @contextlib.contextmanager
 def open_hdf5(
-    path: Path, *, encoding: str, version: str, error: type[InputError]
+    path: Path,
+    *,
+    encoding: str,
+    version: str,
+    error: type[InputError],
+    older: Collection[str] = (),
 ) -> Iterator[Hdf5Reader]:
     """Opens a file of one encoding for reading.
 
@@ -250,6 +260,7 @@ def open_hdf5(
         encoding: The ``encoding-type`` it must have.
         version: The ``encoding-version`` it must have.
         error: What to raise when it is missing, damaged, or of another kind or version.
+        older: Versions that the caller reads as well.
     """
     if not path.is_file():
         raise error(f"{path} is missing. Check the path, or make it again.")
@@ -260,9 +271,9 @@ def open_hdf5(
     with file:
         # As text: an array, which another program's file may hold there, compares to an array.
         found = tuple(str(file.attrs.get(f"encoding-{key}")) for key in ("type", "version"))
-        if found != (encoding, version):
+        if found[0] != encoding or found[1] not in (version, *older):
             raise error(
                 f"{path} should be '{encoding}' version {version}, but is '{found[0]}' version "
                 f"{found[1]}. Make it again with this version of patchcollide."
             )
-        yield Hdf5Reader(file, path, error)
+        yield Hdf5Reader(file, path, error, found[1])

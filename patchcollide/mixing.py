@@ -5,6 +5,7 @@ separable, so it takes one slice a row and one a column instead of one a locatio
 """
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,65 +44,152 @@ def _onto_canvas(tiles: Tensor, stride: int, empty: float, combine: Any) -> Tens
     strips = tiles.new_full((*batch, cols, stride * (rows - 1) + window, window), empty)
     for row in range(rows):
         combine(strips[..., row * stride : row * stride + window, :], tiles[..., row, :, :, :])
-    side = stride * (cols - 1) + window
-    canvas = tiles.new_full((*batch, strips.shape[-2], side), empty)
+    return _join(strips, stride, empty, combine)
+
+
+def _join(strips: Tensor, stride: int, empty: float, combine: Any) -> Tensor:
+    """Combines strips, one for each column of locations, into a canvas."""
+    *batch, cols, height, window = strips.shape
+    canvas = strips.new_full((*batch, height, stride * (cols - 1) + window), empty)
     for col in range(cols):
         combine(canvas[..., col * stride : col * stride + window], strips[..., col, :, :])
     return canvas
 
 
 class _Mix(torch.autograd.Function):
-    """The mixture and its gradient in the logits, without keeping coefficients for autograd.
+    """The mixture and its gradient in the logits, a row of locations at a time.
 
     With ``e`` the exponentials, ``s`` their sum at a pixel and ``m`` the mixture, the gradient of a
-    logit is ``e / s * <grad, patch - m>``.
+    logit is ``e / s * <grad, patch - m>``. The exponentials are made again for it: nothing as
+    large as the logits is kept, and a row stays in the processor's cache until it is done with.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, patches: Tensor, stride: int) -> Tensor:
-        exponentials, sums = _exponentials(logits, stride)
-        window = logits.shape[-1]
-        channels = []
-        for channel in range(patches.shape[1]):
-            tile = exponentials[:, 0] * patches[0, channel]
-            for rank in range(1, len(patches)):
-                tile.addcmul_(exponentials[:, rank], patches[rank, channel])
-            channels.append(overlap_add(tile, stride))
-        mixture = torch.stack(channels, dim=1) / sums[:, None]
-        ctx.save_for_backward(exponentials, sums, mixture, patches)
-        ctx.geometry = window, stride
+    def forward(ctx: Any, logits: Tensor, patches: Tensor, frame: Tensor, stride: int) -> Tensor:
+        tiles = LogitTiles.of(logits, frame, stride)
+        channels = patches.shape[1]
+        strips = tiles.new_strips(channels + 1)
+        for row in range(tiles.num_rows):
+            exponentials = tiles.exponentials(row)
+            place = tiles.place(strips, row)
+            for rank in range(len(patches)):
+                place[:, :channels].addcmul_(exponentials[:, rank, None], patches[rank, :, row])
+            place[:, channels] += exponentials.sum(dim=1)
+        canvas = _join(strips, stride, 0.0, torch.Tensor.add_)
+        sums = canvas[:, channels:]
+        mixture = canvas[:, :channels] / sums
+        ctx.save_for_backward(logits, sums, mixture, patches)
+        ctx.tiles = tiles
         return mixture
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        exponentials, sums, mixture, patches = ctx.saved_tensors
-        window, stride = ctx.geometry
-        scaled = gradients[0] / sums[:, None]
-        # Copied once: the strided views would be read again for every neighbour.
-        tiles = cut_windows(scaled, window, stride).contiguous()
-        offset = cut_windows((scaled * mixture).sum(dim=1), window, stride).contiguous()
-        result = torch.empty_like(exponentials)
-        for rank in range(len(patches)):
-            inner = torch.addcmul(-offset, tiles[:, 0], patches[rank, 0])
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, sums, mixture, patches = ctx.saved_tensors
+        tiles = ctx.tiles
+        scaled = gradients[0] / sums
+        weights = cut_windows(scaled, tiles.window, tiles.stride)
+        offsets = cut_windows((scaled * mixture).sum(dim=1), tiles.window, tiles.stride).neg()
+        result = torch.empty_like(logits)
+        for row in range(tiles.num_rows):
+            # Copied once: the strided views would be read again for every neighbour.
+            weight = weights[:, :, row, None].contiguous()
+            inner = torch.addcmul(offsets[:, row, None], weight[:, 0], patches[:, 0, row])
             for channel in range(1, patches.shape[1]):
-                inner.addcmul_(tiles[:, channel], patches[rank, channel])
-            torch.mul(inner, exponentials[:, rank], out=result[:, rank])
-        return result, None, None
+                inner.addcmul_(weight[:, channel], patches[:, channel, row])
+            tiles.put_gradient(result, row, inner, tiles.exponentials(row))
+        return result, None, None, None
 
 
-def _exponentials(logits: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Returns exp(logit - largest logit at the pixel) and its sum over all that cover the pixel."""
-    window = logits.shape[-1]
-    largest = overlap_maximum(logits.detach().amax(dim=1), stride)
-    exponentials = (logits - cut_windows(largest, window, stride)[:, None]).exp()
-    return exponentials, overlap_add(exponentials.sum(dim=1), stride)
+@dataclass(frozen=True)
+class LogitTiles:
+    """The exponentials of logits at each pixel, made a row of locations at a time.
+
+    Attributes:
+        logits: As they are optimised: of a field that may be coarser than a window.
+        enlarge: What interpolates a side of the field to that of a window; None if it has it.
+        offsets: What is added before exponentials are taken: the frame, less the largest logit of
+            all that cover the pixel.
+        stride: Step between locations, in pixels.
+    """
+
+    logits: Float[Tensor, "vertices k rows cols size size"]
+    enlarge: Float[Tensor, "window size"] | None
+    offsets: Float[Tensor, "vertices rows cols window window"]
+    stride: int
+
+    @classmethod
+    def of(
+        cls,
+        logits: Float[Tensor, "vertices k rows cols size size"],
+        frame: Float[Tensor, "window window"],
+        stride: int,
+    ) -> "LogitTiles":
+        """Finds the largest logit at each pixel; ``frame`` is added to the logits of each patch."""
+        # Not the graph's tensor, which would keep itself alive.
+        logits, window = logits.detach(), len(frame)
+        enlarge = _enlarging(logits, window)
+        num_vertices, _, rows, cols, _, _ = logits.shape
+        offsets = logits.new_empty((num_vertices, rows, cols, window, window))
+        tiles = cls(logits, enlarge, offsets, stride)
+        for row in range(rows):
+            torch.add(tiles._field(row).amax(dim=1), frame, out=offsets[:, row])
+        largest = overlap_maximum(offsets, stride)
+        torch.sub(frame, cut_windows(largest, window, stride), out=offsets)
+        return tiles
+
+    @property
+    def window(self) -> int:
+        """Side of a tile, in pixels."""
+        return self.offsets.shape[-1]
+
+    @property
+    def num_rows(self) -> int:
+        """Number of locations along a side of the canvas."""
+        return self.offsets.shape[1]
+
+    def exponentials(self, row: int) -> Float[Tensor, "vertices k cols window window"]:
+        """Returns exp(logit - largest logit at the pixel) of a row of locations."""
+        return (self._field(row) + self.offsets[:, row, None]).exp_()
+
+    def _field(self, row: int) -> Tensor:
+        return _enlarged(self.logits[:, :, row], self.enlarge)
+
+    def normalised(self) -> "LogitTiles":
+        """Returns tiles whose exponentials are the coefficients: they sum to 1 at each pixel."""
+        sums = torch.empty_like(self.offsets)
+        for row in range(self.num_rows):
+            torch.sum(self.exponentials(row), dim=1, out=sums[:, row])
+        logarithms = overlap_add(sums, self.stride).log_()
+        offsets = self.offsets - cut_windows(logarithms, self.window, self.stride)
+        return replace(self, offsets=offsets)
+
+    def put_gradient(
+        self, gradient: Tensor, row: int, factors: Tensor, exponentials: Tensor
+    ) -> None:
+        """Writes a row of the gradient in the logits: ``factors * exponentials`` at each pixel."""
+        place = gradient[:, :, row]
+        if self.enlarge is None:
+            torch.mul(factors, exponentials, out=place)
+        else:
+            place.copy_(_enlarged(factors.mul_(exponentials), self.enlarge.T))
+
+    def new_strips(self, channels: int) -> Float[Tensor, "vertices channels cols height window"]:
+        """Returns room in which to add rows up: a strip for each column of locations."""
+        num_vertices, rows, cols, window, _ = self.offsets.shape
+        height = self.stride * (rows - 1) + window
+        return self.offsets.new_zeros((num_vertices, channels, cols, height, window))
+
+    def place(self, strips: Tensor, row: int) -> Tensor:
+        """Returns where a row of locations lies in the strips."""
+        return strips[:, :, :, row * self.stride : row * self.stride + self.window]
 
 
 def mix_patches(
-    logits: Float[Tensor, "vertices k rows cols window window"],
+    logits: Float[Tensor, "vertices k rows cols size size"],
     patches: Float[Tensor, "k channels rows cols window window"],
     stride: int,
+    frame: Float[Tensor, "window window"] | None = None,
 ) -> Float[Tensor, "vertices channels side side"]:
     """Mixes the patches of all locations into images, pixel by pixel.
 
@@ -109,9 +197,11 @@ def mix_patches(
     lies between the smallest and the largest value found there and needs no clipping.
 
     Args:
-        logits: Unnormalised coefficients; finite.
+        logits: Unnormalised coefficients; finite. A field smaller than a window is interpolated
+            as :func:`upsample_logits` does.
         patches: The ``k`` neighbours of each location, RGB in ``[0, 1]``.
         stride: Step between locations, in pixels.
+        frame: What is added to the logits of every patch, such as :func:`tent_logits`.
 
     Returns:
         One mixture for each vertex, differentiable in ``logits``.
@@ -120,16 +210,10 @@ def mix_patches(
         Li, Zhang and Malik 2019, Section 4. The released code gives every vertex a logit for each
         location and *canvas* pixel; only those that cover a pixel matter, and only they are kept.
     """
-    mixture: Tensor = _Mix.apply(logits, patches, stride)
+    if frame is None:
+        frame = patches.new_zeros(patches.shape[-2:])
+    mixture: Tensor = _Mix.apply(logits, patches, frame, stride)
     return mixture
-
-
-def mixing_coefficients(
-    logits: Float[Tensor, "vertices k rows cols window window"], stride: int
-) -> Float[Tensor, "vertices k rows cols window window"]:
-    """Returns the coefficients themselves, which sum to 1 at each pixel; differentiable."""
-    exponentials, sums = _exponentials(logits, stride)
-    return exponentials / cut_windows(sums, logits.shape[-1], stride)[:, None]
 
 
 def upsample_logits(
@@ -139,12 +223,20 @@ def upsample_logits(
 
     Size 1 gives one coefficient a patch, size ``window`` one a pixel.
     """
+    return _enlarged(logits, _enlarging(logits, window))
+
+
+def _enlarging(logits: Tensor, window: int) -> Tensor | None:
+    """Returns the matrix that interpolates a side of the field; None if it has every pixel."""
     size = logits.shape[-1]
     if size == window:
-        return logits
+        return None
     identity = torch.eye(size, dtype=logits.dtype, device=logits.device)[None]
-    rows = nn.functional.interpolate(identity, size=window, mode="linear", align_corners=False)[0].T
-    return rows @ logits @ rows.T
+    return nn.functional.interpolate(identity, size=window, mode="linear", align_corners=False)[0].T
+
+
+def _enlarged(field: Tensor, enlarge: Tensor | None) -> Tensor:
+    return field if enlarge is None else enlarge @ field @ enlarge.T
 
 
 def tent_logits(window: int) -> Float[Tensor, "window window"]:

@@ -26,7 +26,7 @@ def find_neighbours(
     """Finds neighbours for every location of ``source`` under the retrieval policy.
 
     Args:
-        config: Section ``retrieval``.
+        config: Section ``retrieval``, and the margin of section ``composition``.
         source: The image whose look is kept.
         targets: Images that, like the source, must not lend their own patches.
         store: Where patches come from.
@@ -57,33 +57,51 @@ def find_neighbours_of_each(
         leaked.append(_leaked_images(store, [source, *targets]) if settings.leak_guard else set())
         omitted = np.array(sorted(leaked[-1] | excluded), dtype=np.int64)
         _require_candidates(settings.k, omitted, store)
-        questions.append(Question(_cut(source, grid), omitted))
+        questions.append(Question(cut_queries(source, grid), omitted))
     if settings.deduplicate:
         found, overlapping = _search_without_overlap(store, searcher, questions, settings.k)
     else:
         found = searcher.search_all(questions, settings.k)
         overlapping = [0] * len(found)
+    margin = config.composition.margin_px
     return [
-        _neighbours(source, grid, result, store, Omissions(len(own), len(excluded), dropped))
+        collect(source, grid, result, store, margin, Omissions(len(own), len(excluded), dropped))
         for source, result, own, dropped in zip(sources, found, leaked, overlapping, strict=True)
     ]
 
 
-def _cut(source: np.ndarray, grid: PatchGrid) -> UInt8[ndarray, "queries size size 3"]:
+def cut_queries(
+    source: UInt8[ndarray, "side side 3"], grid: PatchGrid
+) -> UInt8[ndarray, "queries size size 3"]:
+    """Returns the patch of each location of an image, in row order."""
     patches = np.ascontiguousarray(grid.patches(source[None])[0])
     return patches.reshape(-1, grid.patch_size, grid.patch_size, 3)
 
 
-def _neighbours(
-    source: np.ndarray,
+def collect(
+    source: UInt8[ndarray, "side side 3"],
     grid: PatchGrid,
     found: SearchResult,
     store: PatchStore,
+    margin: int,
     omissions: Omissions,
 ) -> Neighbours:
+    """Puts what was found together with its pixels and names.
+
+    Args:
+        source: The image the neighbours are of.
+        grid: The geometry of its locations.
+        found: The neighbours of each location.
+        store: Where they come from.
+        margin: How far their pixels reach over the windows on each side.
+        omissions: What was left out.
+
+    Raises:
+        RetrievalError: If a location lacks a neighbour.
+    """
     _require_enough(found, found.ids.shape[1], store)
     flat = found.ids.ravel()
-    window = store.grid.window_size
+    supports = store.supports(flat, margin)
     numbers = np.unique(store.grid.locate(flat)[0])
     return Neighbours(
         source=source,
@@ -91,7 +109,8 @@ def _neighbours(
         ids=found.ids,
         squared_distances=found.squared_distances,
         certified=found.certified,
-        patches=store.windows(flat).reshape(*found.ids.shape, window, window, 3),
+        patches=supports.reshape(*found.ids.shape, *supports.shape[1:]),
+        margin=margin,
         image_names={int(number): store.names[number] for number in numbers},
         omissions=omissions,
     )

@@ -1,19 +1,22 @@
 """Neighbours of every location of a source image, and the file that holds them."""
 
+import operator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from patchcollide.errors import RetrievalError
+from patchcollide.canvas import Canvas
+from patchcollide.errors import GeometryError, RetrievalError
 from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.provenance import versions
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
 ENCODING = "patchcollide-neighbours"
-VERSION = "2"
+VERSION = "3"
+_WITHOUT_MARGIN = "2"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Neighbours:
         ids: Patch identifiers, nearest first.
         squared_distances: Squared L2 between 8-bit patches.
         certified: Of which locations it is proven that no allowed patch is nearer.
-        patches: The neighbours' windows, at the resolution of the source.
+        patches: The neighbours' windows, at the resolution of the source, and what lies around.
+        margin: How far the patches reach over the windows on each side, in pixels.
         image_names: Name of the image of each identifier, by image number.
         omissions: What was left out.
     """
@@ -51,9 +55,16 @@ class Neighbours:
     ids: Int64[ndarray, "locations k"]
     squared_distances: Int64[ndarray, "locations k"]
     certified: Bool[ndarray, "locations"]
-    patches: UInt8[ndarray, "locations k window window 3"]
+    patches: UInt8[ndarray, "locations k support support 3"]
+    margin: int
     image_names: dict[int, str]
     omissions: Omissions
+
+    @property
+    def windows(self) -> UInt8[ndarray, "locations k window window 3"]:
+        """The neighbours' windows without what lies around, as a view."""
+        inside = slice(self.margin, self.margin + self.grid.window_size)
+        return self.patches[:, :, inside, inside]
 
     def save(self, path: Path, *, settings: dict[str, Any], seed: int, store: str) -> None:
         """Writes ``neighbours.h5``, with the settings and the store's fingerprint."""
@@ -73,6 +84,7 @@ class Neighbours:
             },
             attributes={
                 "grid": self.grid.to_dict(),
+                "margin_px": self.margin,
                 "omissions": asdict(self.omissions),
                 "settings": settings,
                 "seed": seed,
@@ -83,23 +95,39 @@ class Neighbours:
 
     @classmethod
     def load(cls, path: Path) -> "Neighbours":
-        """Reads ``neighbours.h5``.
+        """Reads ``neighbours.h5``; files of version 2 have no margin.
 
         Raises:
             RetrievalError: If it is missing, damaged or of another version.
         """
-        with open_hdf5(path, encoding=ENCODING, version=VERSION, error=RetrievalError) as file:
-            grid = PatchGrid(**file.attribute("grid"))
-            window, locations = grid.window_size, grid.num_positions
+        with open_hdf5(
+            path,
+            encoding=ENCODING,
+            version=VERSION,
+            error=RetrievalError,
+            older=[_WITHOUT_MARGIN],
+        ) as file:
+            try:
+                grid = PatchGrid(**file.attribute("grid"))
+                found = 0 if file.version == _WITHOUT_MARGIN else file.attribute("margin_px")
+                margin = operator.index(found)  # A TypeError unless it is a whole number.
+                support = Canvas.of(grid, margin).support
+                omissions = Omissions(**file.attribute("omissions"))
+            except (TypeError, GeometryError) as error:
+                raise RetrievalError(f"{path} is damaged ({error}). Make it again.") from error
+            locations = grid.num_positions
+            ids = file.array("ids", np.int64, (locations, None))
+            k = ids.shape[1]
             numbers = file.array("image_numbers", np.int64, (None,))
-            names = file.strings("image_names")
+            names = file.strings("image_names", len(numbers))
             return cls(
                 source=file.array("source", np.uint8, (grid.image_size, grid.image_size, 3)),
                 grid=grid,
-                ids=file.array("ids", np.int64, (locations, None)),
-                squared_distances=file.array("squared_distances", np.int64, (locations, None)),
+                ids=ids,
+                squared_distances=file.array("squared_distances", np.int64, (locations, k)),
                 certified=file.array("certified", np.bool_, (locations,)),
-                patches=file.array("patches", np.uint8, (locations, None, window, window, 3)),
+                patches=file.array("patches", np.uint8, (locations, k, support, support, 3)),
+                margin=margin,
                 image_names=dict(zip(numbers.tolist(), names, strict=True)),
-                omissions=Omissions(**file.attribute("omissions")),
+                omissions=omissions,
             )

@@ -5,11 +5,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from patchcollide.canvas import Canvas
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.losses import total_variation
-from patchcollide.mixing import mix_patches, mixing_coefficients, tent_logits, upsample_logits
+from patchcollide.mixing import mix_patches, tent_logits
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
+from patchcollide.variation import coefficient_variation
 
 
 @runtime_checkable
@@ -43,20 +45,25 @@ class Parameterisation(Protocol):
 class PatchMixture:
     """Compositions of neighbours: Section 4 of the paper.
 
-    The parameters are logits relative to a tent over each window. They start near zero, so that all
-    neighbours of a location count alike and windows fade into each other.
+    The parameters are logits relative to a tent over each patch. They start near zero, so that all
+    neighbours of a location count alike and patches fade into each other.
+
+    A patch may reach over its window by a margin on each side. Where all sizes stay whole the
+    canvas is first scaled down to the images wanted, and mixed with fewer coefficients; else what
+    was mixed is scaled.
 
     Args:
-        patches: Neighbours of each location, in row order.
+        patches: Neighbours of each location, in row order: their windows and the margin around.
         grid: The geometry of the locations.
+        margin: What a patch has beside its window, on each side, in pixels of the grid's image.
         num_vertices: How many images to compose.
-        coefficient_size: Logits along each side of a patch, 1 to the window's size.
-        output_size: Side of the images, in pixels; the canvas is resized when it differs.
+        coefficient_size: Logits along each side of a patch, 1 to its pixels on the canvas.
+        output_size: Side of the images, in pixels.
         noise: Standard deviation of the first logits, by which vertices differ at the start.
         generator: Draws them.
 
     Raises:
-        GeometryError: If there are more coefficients than pixels along a window.
+        GeometryError: If there are more coefficients than pixels along a patch.
     """
 
     unit = 1.0
@@ -64,46 +71,62 @@ class PatchMixture:
 
     def __init__(
         self,
-        patches: UInt8[ndarray, "locations k window window 3"],
+        patches: UInt8[ndarray, "locations k support support 3"],
         grid: PatchGrid,
         *,
+        margin: int = 0,
         num_vertices: int,
         coefficient_size: int,
         output_size: int,
         noise: float,
         generator: torch.Generator,
     ) -> None:
-        if coefficient_size > grid.window_size:
-            raise GeometryError(
-                f"composition.coefficient_size = {coefficient_size}, but a window has only "
-                f"{grid.window_size} pixels along a side. Set it to at most {grid.window_size}."
-            )
-        side = grid.positions_per_side
-        # Copied, because patches read from a file may be read-only.
-        pixels = torch.from_numpy(patches.copy()).float().div_(255)
-        self._patches = (
-            pixels.reshape(side, side, *pixels.shape[1:]).permute(2, 5, 0, 1, 3, 4).contiguous()
-        )
-        self._grid = grid
+        self._canvas = _mixing_canvas(Canvas.of(grid, margin), coefficient_size, output_size)
+        side = self._canvas.positions_per_side
+        self._patches = _as_tiles(patches, side, self._canvas.support)
         self._output_size = output_size
-        self._tent = tent_logits(grid.window_size)
+        self._tent = tent_logits(self._canvas.support)
         shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
         self.parameter = nn.Parameter(noise * torch.randn(shape, generator=generator))
 
-    def _logits(self) -> Tensor:
-        return upsample_logits(self.parameter, self._grid.window_size) + self._tent
-
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
         """See :meth:`Parameterisation.images`."""
-        mixture = mix_patches(self._logits(), self._patches, self._grid.stride)
+        crop, stride = self._canvas.crop, self._canvas.stride
+        mixture = mix_patches(self.parameter, self._patches, stride, self._tent)[..., crop, crop]
         return resized(mixture, self._output_size)
 
     def roughness(self) -> Float[Tensor, ""]:
         """See :meth:`Parameterisation.roughness`: of the coefficients, as in the released code."""
-        return total_variation(mixing_coefficients(self._logits(), self._grid.stride))
+        return coefficient_variation(
+            self.parameter, self._tent, self._canvas.stride, self._canvas.margin
+        )
 
     def project(self) -> None:
         """Nothing to do: mixtures are always in range."""
+
+
+def _mixing_canvas(canvas: Canvas, coefficient_size: int, output_size: int) -> Canvas:
+    """Returns the canvas in the fewest pixels that hold the coefficients."""
+    if coefficient_size > canvas.support:
+        raise GeometryError(
+            f"composition.coefficient_size = {coefficient_size}, but a patch has only "
+            f"{canvas.support} pixels along a side. Set it to at most {canvas.support}."
+        )
+    small = canvas.shrunk(output_size)
+    return small if small and coefficient_size <= small.support else canvas
+
+
+def _as_tiles(
+    patches: UInt8[ndarray, "locations k side side 3"], per_side: int, support: int
+) -> Float[Tensor, "k 3 rows cols support support"]:
+    """Brings patches into the order and the size in which they are mixed, in ``[0, 1]``."""
+    k = patches.shape[1]
+    tiles = torch.empty(k, 3, per_side, per_side, support, support)
+    for location, neighbours in enumerate(patches):
+        # Copied, because patches read from a file may be read-only.
+        pixels = torch.from_numpy(neighbours.copy()).permute(0, 3, 1, 2).float().div_(255)
+        tiles[:, :, location // per_side, location % per_side] = resized(pixels, support)
+    return tiles
 
 
 class FreePixels:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from patchcollide import retrieval
 from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
 from patchcollide.errors import RunError
@@ -10,6 +11,7 @@ from patchcollide.export import export_patches
 from patchcollide.extraction import extract_features
 from patchcollide.files import output_path
 from patchcollide.indexing import index, repair, verify
+from patchcollide.list_import import ListOptions
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.planner import make_plan
 from patchcollide.plans import Plan
@@ -21,6 +23,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract_features",
+    "import_neighbours",
     "index",
     "plan",
     "repair",
@@ -78,17 +81,52 @@ def retrieve(
     out = output_path(out)
     of_each = {out: sources[0]} if len(sources) == 1 else _named_after(sources, out)
     for path in of_each:
-        for taken in (path, path.with_suffix(".png")):
-            if taken.exists():
-                raise RunError(
-                    f"{taken} is there already, and the neighbours go to {path}, their contact "
-                    f"sheet to {path.with_suffix('.png').name} beside. Choose another --out."
-                )
-        if path.suffix == ".png":
-            name = path.with_suffix(".h5").name
-            raise RunError(f"{path} should be an HDF5 file, such as {name}.")
+        _require_free(path)
     retrieve_neighbours_of_each(config, of_each, [], open_store(config, store_path), backend)
     return out
+
+
+def import_neighbours(
+    config: Config,
+    lists: Path,
+    source: Path,
+    store_path: Path,
+    out: Path,
+    options: ListOptions,
+) -> Path:
+    """Turns the authors' released lists into neighbours that :func:`collide` composes.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
+        lists: An ``.npz`` file with ``finalidx``, ``finalpos`` and ``finaldist``.
+        source: The image that the lists are of.
+        store_path: A store of the images that they name.
+        out: The HDF5 file to write; the contact sheet has the same name and ``.png``.
+        options: How the lists are taken over.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the image, the lists or the store cannot be used, or do not agree.
+    """
+    out = output_path(out)
+    _require_free(out)
+    retrieval.import_neighbours(config, lists, source, open_store(config, store_path), out, options)
+    return out
+
+
+def _require_free(path: Path) -> None:
+    """Raises :class:`RunError` if neighbours and their contact sheet cannot go to ``path``."""
+    for taken in (path, path.with_suffix(".png")):
+        if taken.exists():
+            raise RunError(
+                f"{taken} is there already, and the neighbours go to {path}, their contact "
+                f"sheet to {path.with_suffix('.png').name} beside. Choose another --out."
+            )
+    if path.suffix == ".png":
+        name = path.with_suffix(".h5").name
+        raise RunError(f"{path} should be an HDF5 file, such as {name}.")
 
 
 def _named_after(sources: Sequence[Path], folder: Path) -> dict[Path, Path]:

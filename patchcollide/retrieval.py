@@ -1,11 +1,17 @@
 """The retrieval stage: neighbours of an image in a store, in a file and on a contact sheet."""
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from patchcollide.config import Config
+from patchcollide.errors import RetrievalError
+from patchcollide.files import written_beside
 from patchcollide.images import read_image
+from patchcollide.list_import import ListOptions, neighbours_from_lists
 from patchcollide.neighbour_search import find_neighbours_of_each
 from patchcollide.neighbours import Neighbours
 from patchcollide.parallel import LOCAL, Backend
@@ -89,17 +95,92 @@ def retrieve_neighbours_of_each(
         for out, neighbours in zip(missing, found, strict=True):
             _log(neighbours)
             neighbours.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
-    every = [Neighbours.load(out) for out in sources]
-    for out, neighbours in zip(sources, every, strict=True):
-        write_contact_sheet(
-            out.with_suffix(".png"),
-            source=neighbours.source,
-            patches=neighbours.patches,
-            squared_distances=neighbours.squared_distances,
-            locations=neighbours.grid.corners_px(),
-            window_px=neighbours.grid.window_size,
+    return [_load(out) for out in sources]
+
+
+def import_neighbours(
+    config: Config,
+    lists: Path,
+    source: Path,
+    store: PatchStore,
+    out: Path,
+    options: ListOptions,
+) -> Neighbours:
+    """Writes neighbours that another program found into a file of this one's, with a contact sheet.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
+        lists: What it found; see :mod:`patchcollide.released_lists`.
+        source: The image that it searched for.
+        store: Holds the images it searched in.
+        out: The HDF5 file to write. The contact sheet goes beside.
+        options: How the lists are taken over.
+
+    Raises:
+        InputError: If the image or the lists cannot be used, or do not agree with the store.
+    """
+    picture = read_square(config, source, config.images.size_px)
+    found = neighbours_from_lists(config, lists, picture, store, options)
+    settings = config.model_dump(mode="json")
+    found.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
+    return _load(out)
+
+
+def require_neighbours(config: Config, source: Path, path: Path) -> None:
+    """Checks that a file of neighbours can be composed under the settings.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
+        source: The image they must be of.
+        path: A file that :func:`retrieve_neighbours` or :func:`import_neighbours` wrote.
+
+    Raises:
+        RetrievalError: If it is missing or damaged, or made with another source, geometry or
+            margin, or holds fewer neighbours than are to be composed.
+        ImageError: If the source cannot be read.
+    """
+    found = Neighbours.load(path)
+    grid = config.grid.with_stride(config.retrieval.query_stride_px)
+    expected = (grid, config.composition.margin_px)
+    if (found.grid, found.margin) != expected:
+        raise RetrievalError(
+            f"{path} holds neighbours on {found.grid} with a margin of {found.margin} pixels, but "
+            f"the settings ask for {grid} with {expected[1]}. Change the settings "
+            "(composition.margin_px, retrieval.query_stride_px, patches, images.size_px), or "
+            "retrieve again."
         )
-    return every
+    if not np.array_equal(found.source, read_square(config, source, config.images.size_px)):
+        raise RetrievalError(
+            f"{path} holds the neighbours of another picture than {source}, or of that one made "
+            "square in another way. Give --source as it was then, with the same images.fit."
+        )
+    if found.ids.shape[1] < config.composition.neighbours:
+        raise RetrievalError(
+            f"{path} holds {found.ids.shape[1]} neighbours of each location, but "
+            f"composition.neighbours = {config.composition.neighbours}. Set it to at most that."
+        )
+
+
+def adopt_neighbours(path: Path, out: Path) -> Neighbours:
+    """Copies a file of neighbours to ``out`` unless that is there, and draws the contact sheet."""
+    if not out.exists():
+        with written_beside(out) as partial:
+            shutil.copyfile(path, partial)
+    return _load(out)
+
+
+def _load(path: Path) -> Neighbours:
+    """Reads a file of neighbours and draws its contact sheet beside."""
+    neighbours = Neighbours.load(path)
+    write_contact_sheet(
+        path.with_suffix(".png"),
+        source=neighbours.source,
+        patches=neighbours.windows,
+        squared_distances=neighbours.squared_distances,
+        locations=neighbours.grid.corners_px(),
+        window_px=neighbours.grid.window_size,
+    )
+    return neighbours
 
 
 def _log(found: Neighbours) -> None:

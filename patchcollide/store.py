@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from patchcollide.canvas import Canvas
 from patchcollide.errors import GeometryError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import Hdf5Reader, open_hdf5
@@ -140,12 +141,44 @@ class PatchStore:
         out = np.empty((len(ids), size, size, 3), np.uint8)
         return self._gather(ids, out, PatchGrid.canvas_windows)
 
-    def _gather(self, ids: np.ndarray, out: np.ndarray, view: Any) -> np.ndarray:
+    def supports(
+        self, ids: Int64[ndarray, "n"], margin: int
+    ) -> UInt8[ndarray, "n support support 3"]:
+        """Returns the windows with ``margin`` pixels of their own images on each side.
+
+        Over the border an image is mirrored, its outermost pixels twice, as ``np.pad`` does in
+        mode ``"symmetric"``: unlike ``"reflect"`` that gives the same whether an image is scaled
+        before or after. Which of them the released code has is not known.
+
+        Raises:
+            GeometryError: If the margin is wider than an image.
+            StoreError: If there is no such patch.
+        """
+        support = Canvas.of(self.grid, margin).support
+        if not margin:
+            return self.windows(ids)
+        self._require(ids)
+        images, rows, cols = self.grid.locate(ids)
+        out = np.empty((len(ids), support, support, 3), np.uint8)
+        opened = -1
+        for place in np.argsort(images, kind="stable"):
+            if images[place] != opened:
+                opened = int(images[place])
+                widths = (margin, margin), (margin, margin), (0, 0)
+                padded = np.pad(self.image(opened), widths, "symmetric")
+            top, left = rows[place] * self.grid.stride, cols[place] * self.grid.stride
+            out[place] = padded[top : top + support, left : left + support]
+        return out
+
+    def _require(self, ids: np.ndarray) -> None:
         if len(ids) and (ids.min() < 0 or ids.max() >= self.num_patches):
             raise StoreError(
                 f"{self.path} holds patches 0 to {self.num_patches - 1}, but {ids.min()} to "
                 f"{ids.max()} were asked for."
             )
+
+    def _gather(self, ids: np.ndarray, out: np.ndarray, view: Any) -> np.ndarray:
+        self._require(ids)
         images, rows, cols = self.grid.locate(ids)
         of_shard = np.searchsorted(self._first_images, images, side="right") - 1
         for number in np.unique(of_shard):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchcollide.canvas import Canvas
 from patchcollide.config import (
     Config,
     Section,
@@ -298,3 +299,32 @@ def test_a_config_knows_its_grid():
 def test_a_builtin_config_that_is_not_there_is_missing():
     assert not builtin_config("none").exists()
     assert isinstance(builtin_config("none"), Path)
+
+
+@pytest.mark.parametrize("path", sorted(builtin_config("demo").parent.glob("*.toml")), ids=str)
+def test_every_file_of_settings_has_a_geometry_that_can_be_composed(path):
+    config = load_config(path)
+    queries = config.grid.with_stride(config.retrieval.query_stride_px)
+    canvas = Canvas.of(queries, config.composition.margin_px)
+    assert config.composition.coefficient_size <= canvas.support
+    assert canvas.positions_per_side**2 == queries.num_positions
+
+
+def test_the_authors_settings_are_those_of_the_released_code():
+    config = load_config(builtin_config("section4_authors"))
+    queries = config.grid.with_stride(config.retrieval.query_stride_px)
+    assert (config.grid.num_positions, queries.num_positions, queries.dimension) == (289, 625, 3072)
+    canvas = Canvas.of(queries, config.composition.margin_px).shrunk(224)
+    assert canvas == Canvas(224, 56, 7, 28)
+    assert config.composition.coefficient_size == canvas.support
+    assert config.composition.neighbours == 1
+
+
+def test_a_margin_wider_than_an_image_is_refused():
+    with pytest.raises(ConfigError, match=r"margin of 225 pixels .* composition\.margin_px to 0"):
+        load_config(overrides=["composition.margin_px=225"])
+
+
+def test_composing_more_neighbours_than_are_retrieved_is_refused():
+    with pytest.raises(ConfigError, match=r"composition\.neighbours = 11, but only retrieval\.k"):
+        load_config(overrides=["composition.neighbours=11"])

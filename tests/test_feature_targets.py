@@ -164,9 +164,7 @@ def test_too_few_inactive_units_are_refused_and_leave_nothing(world):
     world.target = world.folder / "active.npz"
     np.savez(world.target, featfc1=np.ones((1, 384), np.float32))
     words = ("--pixels", "--set", "objective.penalty=absolute")
-    assert_refused(
-        world.collide(*words), 2, "TargetError", "has 0 inactive units", "5 vertices"
-    )
+    assert_refused(world.collide(*words), 2, "TargetError", "has 0 inactive units", "5 vertices")
     assert not list(world.folder.glob("run*"))
     outcome = world.collide("--pixels")
     assert outcome.exit_code == 0

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchcollide.mixing import (
+    LogitTiles,
     cut_windows,
     mix_patches,
-    mixing_coefficients,
     overlap_add,
     overlap_maximum,
     tent_logits,
@@ -70,6 +70,15 @@ def slow_mixture(logits, patches, stride):
     return mixture
 
 
+def slow_coefficients(logits, stride):
+    """The coefficients themselves, by automatic differentiation's own operations."""
+    window = logits.shape[-1]
+    largest = overlap_maximum(logits.amax(dim=1), stride)
+    exponentials = (logits - cut_windows(largest, window, stride)[:, None]).exp()
+    sums = overlap_add(exponentials.sum(dim=1), stride)
+    return exponentials / cut_windows(sums, window, stride)[:, None]
+
+
 @pytest.mark.parametrize("spread", [0.0, 30.0])
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_a_mixture_is_a_softmax_over_everything_that_covers_a_pixel(grid, spread, generator):
@@ -119,7 +128,7 @@ def test_the_gradient_of_a_mixture_matches_automatic_differentiation(spread, gen
     logits, patches, stride = random_problem((4, 5, 9, 4), generator, spread=spread)
     logits.requires_grad_()
     weight = torch.randn(2, 3, 25, 25, generator=generator, dtype=torch.float64)
-    coefficients = mixing_coefficients(logits, stride)
+    coefficients = slow_coefficients(logits, stride)
     slow = overlap_add(torch.einsum("vkrcij,kdrcij->vdrcij", coefficients, patches), stride)
     (expected,) = torch.autograd.grad((weight * slow).sum(), logits)
     fast = mix_patches(logits, patches, stride)
@@ -173,18 +182,44 @@ def test_a_constant_added_to_all_logits_changes_nothing(constant, generator):
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 1000.0])
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_coefficients_are_shares_that_sum_to_one_at_each_pixel(grid, spread, generator):
+def test_normalised_tiles_are_shares_that_sum_to_one_at_each_pixel(grid, spread, generator):
     logits, _, stride = random_problem(grid, generator, spread=spread)
-    coefficients = mixing_coefficients(logits, stride)
+    frame = torch.zeros(logits.shape[-2:], dtype=torch.float64)
+    tiles = LogitTiles.of(logits, frame, stride).normalised()
+    coefficients = torch.stack([tiles.exponentials(row) for row in range(tiles.num_rows)], dim=2)
     assert (coefficients >= 0).all()
+    expected = slow_coefficients(logits, stride)
+    torch.testing.assert_close(coefficients, expected, rtol=0, atol=1e-12)
     sums = overlap_add(coefficients.sum(dim=1), stride)
-    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-13)
+    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
 
 
-def test_the_gradient_of_the_coefficients_matches_finite_differences(generator):
-    logits, _, stride = random_problem((2, 2, 3, 2), generator)
+@pytest.mark.parametrize("size", [1, 2, 5, 6])
+def test_coarse_logits_in_a_frame_mix_as_those_they_are_interpolated_to(size, generator):
+    _, patches, stride = random_problem((3, 4, 6, 3), generator)
+    frame = tent_logits(6).double()
+    logits = torch.randn(2, 3, 4, 4, size, size, generator=generator, dtype=torch.float64)
     logits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda logits: mixing_coefficients(logits, stride), logits)
+    weight = torch.randn(2, 3, 15, 15, generator=generator, dtype=torch.float64)
+    fine = slow_coefficients(upsample_logits(logits, 6) + frame, stride)
+    slow = overlap_add(torch.einsum("vkrcij,kdrcij->vdrcij", fine, patches), stride)
+    (expected,) = torch.autograd.grad((weight * slow).sum(), logits)
+    fast = mix_patches(logits, patches, stride, frame)
+    (gradient,) = torch.autograd.grad((weight * fast).sum(), logits)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-13)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-13)
+    assert gradient.abs().max() > 1e-3
+
+
+def test_coarse_logits_far_apart_neither_overflow_nor_vanish(generator):
+    """Between nodes of 1e4 and -1e4, and the other way round, both neighbours are at zero."""
+    patches = torch.rand(2, 3, 1, 1, 9, 9, generator=generator)
+    logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]])[None, :, None, None, None, :]
+    logits = logits.expand(1, 2, 1, 1, 2, 2).clone().requires_grad_()
+    mixture = mix_patches(logits, patches, 9)
+    torch.testing.assert_close(mixture[0, ..., 4], patches[:, :, 0, 0, :, 4].mean(dim=0))
+    (gradient,) = torch.autograd.grad(mixture.sum(), logits)
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3)], ids=str)

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +15,12 @@ from patchcollide.neighbour_search import (
     find_neighbours,
     find_neighbours_of_each,
 )
-from patchcollide.neighbours import Neighbours
+from patchcollide.neighbours import Neighbours, Omissions
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.searcher import NO_DISTANCE, SearchResult
 from tests.conftest import SMALL
 
+GOLDEN = Path(__file__).parent / "golden"
 GRID = PatchGrid(image_size=32, window_size=8, stride=4, patch_size=8)
 
 
@@ -162,5 +166,51 @@ def test_a_file_gives_back_what_was_saved(small_store, source, tmp_path):
 
 def test_a_file_of_another_kind_is_refused(small_store, tmp_path):
     shard = small_store.path / "shard-00000.h5"
-    with pytest.raises(RetrievalError, match="should be 'patchcollide-neighbours' version 2"):
+    with pytest.raises(RetrievalError, match="should be 'patchcollide-neighbours' version 3"):
         Neighbours.load(shard)
+
+
+def test_patches_reach_over_their_windows_by_the_margin(small_store, source, tmp_path):
+    bare = find(small_store, source)
+    found = find(small_store, source, "composition.margin_px=5")
+    np.testing.assert_array_equal(found.ids, bare.ids)
+    np.testing.assert_array_equal(found.windows, bare.patches)
+    assert found.patches.shape == (49, 3, 18, 18, 3)
+    found.save(tmp_path / "n.h5", settings={}, seed=0, store=small_store.fingerprint)
+    loaded = Neighbours.load(tmp_path / "n.h5")
+    assert loaded.margin == 5
+    np.testing.assert_array_equal(loaded.patches, found.patches)
+
+
+def test_a_file_of_version_2_still_reads():
+    found = Neighbours.load(GOLDEN / "neighbours-v2.h5")
+    assert (found.grid, found.margin) == (PatchGrid(8, 4, 4, 2), 0)
+    assert found.ids.tolist() == [[0, 9], [1, 6], [2, 4], [11, 3]]
+    assert found.squared_distances.tolist() == [[0, 5], [1, 2], [3, 4], [4, 4]]
+    assert found.certified.tolist() == [True, False, True, True]
+    rng = np.random.default_rng(2)
+    np.testing.assert_array_equal(found.source, rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    expected = rng.integers(0, 256, (4, 2, 4, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(found.patches, expected)
+    np.testing.assert_array_equal(found.windows, expected)
+    assert found.image_names == {0: "a/0.png", 1: "a/1.png", 2: "b/é.png"}
+    assert found.omissions == Omissions(1, 2, 3)
+
+
+@pytest.mark.parametrize("margin", [-1, 33, 2.5, "two"])
+def test_a_file_with_an_impossible_margin_is_refused(margin, small_store, source, tmp_path):
+    path = tmp_path / "n.h5"
+    find(small_store, source).save(path, settings={}, seed=0, store=small_store.fingerprint)
+    with h5py.File(path, "r+") as file:
+        file.attrs["margin_px"] = margin
+    with pytest.raises(RetrievalError, match=r"n\.h5 is damaged \(.*\)\. Make it again"):
+        Neighbours.load(path)
+
+
+def test_a_file_whose_patches_lack_the_margin_is_refused(small_store, source, tmp_path):
+    path = tmp_path / "n.h5"
+    find(small_store, source).save(path, settings={}, seed=0, store=small_store.fingerprint)
+    with h5py.File(path, "r+") as file:
+        file.attrs["margin_px"] = 2
+    with pytest.raises(RetrievalError, match=r"'patches' should have shape \(49, 3, 12, 12, 3\)"):
+        Neighbours.load(path)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from patchcollide import shard_writer, store_writer
 from patchcollide.config import load_config
-from patchcollide.errors import DiskFullError, ImageError, StoreError
+from patchcollide.errors import DiskFullError, GeometryError, ImageError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.images import read_image, read_png
 from patchcollide.leak_guard import thumbnail
@@ -800,3 +800,32 @@ def test_a_store_reads_pngs_without_changing_a_pixel_when_nothing_is_scaled(
     store = write_store(config_with("store.images_per_shard=1"), folder, tmp_path / "store")
     for number, name in enumerate(store.names):
         assert np.array_equal(store.image(number), read_png(folder / name))
+
+
+def mirrored(place):
+    """Over the border of 32 pixels the outermost comes twice: -1 is 0, -2 is 1, 32 is 31."""
+    return place if 0 <= place < 32 else -1 - place if place < 0 else 63 - place
+
+
+@pytest.mark.parametrize("margin", [0, 1, 5, 32])
+def test_a_support_shows_its_own_image_around_the_window_mirrored_at_the_border(
+    margin, small_store, rng
+):
+    ids = rng.integers(0, small_store.num_patches, 40)
+    supports = small_store.supports(ids, margin)
+    side = 8 + 2 * margin
+    assert supports.shape == (40, side, side, 3)
+    images, rows, cols = small_store.grid.locate(ids)
+    for support, image, row, col in zip(supports, images, rows, cols, strict=True):
+        pixels = small_store.image(int(image))
+        for i in range(side):
+            for j in range(0, side, 3):
+                y, x = mirrored(4 * row - margin + i), mirrored(4 * col - margin + j)
+                assert (support[i, j] == pixels[y, x]).all()
+
+
+def test_supports_that_cannot_be_had_are_refused(small_store):
+    with pytest.raises(GeometryError, match="A margin of 33 pixels cannot be mirrored"):
+        small_store.supports(np.array([0]), 33)
+    with pytest.raises(StoreError, match=r"holds patches 0 to 293, but -1 to -1 were asked for"):
+        small_store.supports(np.array([-1]), 2)

@@ -52,6 +52,33 @@ def retrieve(
 
 
 @command
+def import_neighbours(
+    lists: Annotated[Path, Argument(help="The authors' .npz: finalidx, finalpos, finaldist.")],
+    source: Annotated[Path, Option(help="The image that the lists are of.")],
+    store: StorePath,
+    out: Annotated[Path, Option(help="The HDF5 file to write, for collide --neighbours.")],
+    order: Annotated[
+        Path | None, Option(help="Names of the lists' images in the store, one a line, by number.")
+    ] = None,
+    keep: Annotated[
+        int | None, Option(min=1, help="How many neighbours to keep; by default retrieval.k.")
+    ] = None,
+    unverified: Annotated[
+        bool, Option("--unverified", help="Take lists that do not agree with the store.")
+    ] = False,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+) -> None:
+    """Takes over released lists of neighbours, after comparing their distances with a store."""
+    from patchcollide import pipeline
+    from patchcollide.list_import import ListOptions
+
+    settings = read_settings(config, overrides, {})
+    options = ListOptions(order, keep, unverified)
+    echo(pipeline.import_neighbours(settings, lists, source, store, out, options))
+
+
+@command
 def collide(
     source: Annotated[Path, Option(help="The image whose look is kept.")],
     target: Annotated[
@@ -59,6 +86,9 @@ def collide(
     ],
     out: Annotated[Path, Option(help="The run's folder.")],
     store: Annotated[Path | None, Option(help="A store made by `patchcollide index`.")] = None,
+    neighbours: Annotated[
+        Path | None, Option(help="Neighbours found before, in place of a store.")
+    ] = None,
     pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
     network: NetworkName = None,
     layer: LayerName = None,
@@ -73,8 +103,8 @@ def collide(
     """Finds vertices that collide with a target, measures what lies between, and reports."""
     from patchcollide import pipeline
 
-    if (store is None) != pixels:
-        raise BadParameter("give either --store STORE or --pixels, not both or neither.")
+    if [store is not None, neighbours is not None, pixels].count(True) != 1:
+        raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
     options = {
         "network.name": network,
         "network.layer": layer,
@@ -84,7 +114,7 @@ def collide(
     }
     settings = read_settings(config, overrides, options)
     where = read_backend(backend, scheduler)
-    _show_run(pipeline.collide(settings, source, target, out, store, where))
+    _show_run(pipeline.collide(settings, source, target, out, store, where, neighbours))
 
 
 @command
