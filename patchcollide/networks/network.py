@@ -1,5 +1,6 @@
 """A frozen classifier that shows the pre-activation of one of its layers."""
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ class CollisionNetwork:
 
         # A hook for this call only: nothing outlives it, and others may use the module too.
         with self._activation.register_forward_pre_hook(capture, with_kwargs=True):
-            logits = self.module(self._prepared(images))
+            logits = self.module(self.prepared(images))
         return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
 
     def probabilities(
@@ -131,6 +132,25 @@ class CollisionNetwork:
         name = self.class_names[int(index)] if self.class_names else str(int(index))
         return int(index), name, float(probability)
 
+    def prepared(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Returns images as ``module`` takes them: resized and normalised, which is affine."""
+        images = images.to(self._example())
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            size = (self.input_size, self.input_size)
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        images = (images - self._mean.to(images)) / self._scale.to(images)
+        if self._channels_last:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def in_float64(self) -> "CollisionNetwork":
+        """Returns a copy that computes in float64."""
+        double = copy.deepcopy(self)
+        # Convolutions in float64 are three times slower channels last.
+        double.module.double().to(memory_format=torch.contiguous_format)
+        double._channels_last = False
+        return double
+
     def to(self, device: torch.device | str) -> "CollisionNetwork":
         """Moves the network to a device and returns it."""
         self.module.to(device)
@@ -153,16 +173,6 @@ class CollisionNetwork:
 
     def _example(self) -> Tensor:
         return next(self.module.parameters(), self._mean.float())
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        images = images.to(self._example())
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            size = (self.input_size, self.input_size)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        images = (images - self._mean.to(images)) / self._scale.to(images)
-        if self._channels_last:
-            return images.contiguous(memory_format=torch.channels_last)
-        return images
 
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         if len(captured) != 1:
