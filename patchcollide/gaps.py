@@ -3,7 +3,7 @@
 Pure functions of pre-activations; see :mod:`patchcollide.losses` for active and blind units.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -15,6 +15,8 @@ from patchcollide.losses import TargetFeatures, excess
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
 
 QUANTILES = (0.05, 0.5, 0.95)
+# Early layers have millions of units, and every figure takes copies of them.
+_VALUES_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ def measure_gaps(z: Float[Tensor, "images units"], target: TargetFeatures) -> Ga
     """Measures how nearly each image collides with a target.
 
     Args:
-        z: Pre-activations of the images.
+        z: Pre-activations of the images; at least one.
         target: The features to collide with.
     """
+    together = max(1, _VALUES_AT_ONCE // max(z.shape[1], 1))
+    return Gaps.joined(_measure(part, target) for part in torch.split(z, together))
+
+
+def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
     difference = (z - target.pre_activation).abs() * target.active
     mean = _share(difference.sum(dim=1), target.active.sum())
     largest = _largest(difference)
@@ -140,25 +147,24 @@ def gaps_of_pairs(
     return Gaps.joined(parts)
 
 
-def describe_null(null: Gaps, found: Gaps) -> dict[str, Any]:
+def describe_null(null: Gaps, found: Mapping[str, float]) -> dict[str, Any]:
     """Sets figures beside those of pairs that nobody made collide.
 
     Args:
         null: Of random pairs.
-        found: Of the images to be judged.
+        found: The same figures of the images to be judged.
 
     Returns:
         ``quantiles``: of each figure over the pairs, at :data:`QUANTILES`; ``share_below``: the
-        share of the pairs whose figure is below the mean of those found, 0 when every pair is
-        farther apart.
+        share of the pairs whose figure is below the one found, 0 when every pair is farther apart.
     """
-    columns, means = null.columns(), found.summary()
+    columns = null.columns()
     return {
         "num_pairs": len(null.active_gap_mean),
         "quantiles": {
             name: np.quantile(values, QUANTILES).tolist() for name, values in columns.items()
         },
         "share_below": {
-            name: float((values < means[name]["mean"]).mean()) for name, values in columns.items()
+            name: float((values < found[name]).mean()) for name, values in columns.items()
         },
     }

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchcollide import gaps
 from patchcollide.activations import BlindRegions
 from patchcollide.gaps import Gaps, describe_null, gaps_of_pairs, measure_gaps, random_pairs
 from patchcollide.losses import TargetFeatures
@@ -19,10 +20,10 @@ def slowly(z, target, blind):
     low = -np.inf if blind.low is None else blind.low
     high = np.inf if blind.high is None else blind.high
     origin = 0.0 if blind.low is None else blind.low
-    gaps, levels, shown, num_blind = [], [], [], 0
+    differences, levels, shown, num_blind = [], [], [], 0
     for value, wanted in zip(z.tolist(), target.tolist(), strict=True):
         if low < wanted < high:
-            gaps.append(abs(value - wanted))
+            differences.append(abs(value - wanted))
             levels.append(abs(wanted - origin))
             continue
         num_blind += 1
@@ -30,7 +31,7 @@ def slowly(z, target, blind):
         if depth > 0:
             shown.append(depth)
     level = np.mean(levels) if levels else 1.0
-    mean, worst = (np.mean(gaps), max(gaps)) if gaps else (0.0, 0.0)
+    mean, worst = (np.mean(differences), max(differences)) if differences else (0.0, 0.0)
     return {
         "active_gap_mean": mean,
         "active_gap_max": worst,
@@ -80,6 +81,15 @@ def test_a_unit_in_the_upper_blind_region_shows_when_it_falls_out():
     assert row["inactive_violation_mean"] == row["inactive_violation_max"] == 0.5
 
 
+@pytest.mark.parametrize("together", [1, 20, 10_000])
+def test_units_of_large_layers_are_measured_a_few_images_at_once(together, generator, monkeypatch):
+    z, target = random_z(5, 9, generator), random_z(1, 9, generator)[0]
+    features = TargetFeatures.of(target, RELU6)
+    expected = measure_gaps(z, features).rows()
+    monkeypatch.setattr(gaps, "_VALUES_AT_ONCE", together)
+    assert measure_gaps(z, features).rows() == expected
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 6))
 def test_batches_join_to_the_figures_of_all(seed, cut):
@@ -120,8 +130,8 @@ def test_the_null_says_how_many_pairs_are_nearer(generator, rng):
     z = random_z(6, 40, generator)
     null = gaps_of_pairs(z, RELU, random_pairs(6, None, rng))
     target = TargetFeatures.of(z[0], RELU)
-    near = measure_gaps(z[:1] + 1e-6, target)
-    far = measure_gaps(100 * z[1:2], target)
+    (near,) = measure_gaps(z[:1] + 1e-6, target).rows()
+    (far,) = measure_gaps(100 * z[1:2], target).rows()
     assert describe_null(null, near)["share_below"]["active_gap_mean"] == 0
     described = describe_null(null, far)
     assert described["share_below"]["active_gap_mean"] == 1

@@ -25,6 +25,12 @@ class NetworkOutput(NamedTuple):
     pre_activation: Float[Tensor, "batch units"]
     logits: Float[Tensor, "batch classes"]
 
+    @property
+    def probabilities(self) -> Float[Tensor, "batch classes"]:
+        """The softmax of the logits, at least in float32."""
+        dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        return self.logits.softmax(dim=1, dtype=dtype)
+
 
 class CollisionNetwork:
     """A frozen classifier with the pre-activation of one layer.
@@ -113,8 +119,7 @@ class CollisionNetwork:
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Returns the softmax of the logits, at least in float32; images as in a call."""
-        logits = self(images).logits
-        return logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return self(images).probabilities
 
     def top(
         self, image: UInt8[ndarray, "height width 3"] | UInt8[Tensor, "height width 3"]

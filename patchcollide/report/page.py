@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,19 @@ from typing import Any
 import jinja2
 
 from patchcollide.errors import RunError
+from patchcollide.report.certificates import (
+    EDGE_HEADER,
+    HEADER,
+    edge_row,
+    gap_rows,
+    walk_sentence,
+)
+from patchcollide.report.formats import as_gap, as_number, as_percent, as_probability
 from patchcollide.report.tables import Row
 
 __all__ = ["render_page"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_NOT_MEASURED = "not measured"
-# Keeps a number and its unit on one line.
-_SPACE = "\N{NARROW NO-BREAK SPACE}"
-
 
 # What a run left out when it looked for neighbours, in words.
 _OMISSIONS = {
@@ -65,7 +68,7 @@ def render_page(
             ``dataset_distance_mean``; None where not measured. Counts: ``num_vertices``,
             ``num_samples``, ``steps``, ``seed``, ``target_class``, ``peak_memory_bytes``.
             Groups: ``unrounded``, ``vertices``, ``seconds``, ``versions``, ``neighbours`` (or
-            None).
+            None); ``certificate`` and ``visibility``, which older runs lack.
         config: The settings, nested.
         images: PNG files by name: ``source``, ``target``, ``vertex-0`` and so on, ``figure``, and
             ``neighbours`` if patches were composed.
@@ -99,10 +102,22 @@ def render_page(
             stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
             history_svg=history_svg,
             comparison=comparison,
+            **_certificate(summary),
             command=command,
         )
     except jinja2.UndefinedError as error:
         raise RunError(_lacking(str(error))) from error
+
+
+def _certificate(summary: Mapping[str, Any]) -> dict[str, Any]:
+    walk = (summary.get("certificate") or {}).get("walk") or {"edges": []}
+    return {
+        "gap_header": HEADER,
+        "gap_rows": gap_rows(summary),
+        "edge_header": EDGE_HEADER,
+        "edge_rows": [edge_row(edge) for edge in walk["edges"]],
+        "walk_sentence": walk_sentence(walk) if walk["edges"] else "",
+    }
 
 
 def _lacking(what: str) -> str:
@@ -118,10 +133,10 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "count_name": _as_count_name,
         "file_name": _as_file_name,
-        "gap": _as_gap,
-        "number": _as_number,
-        "percent": _as_percent,
-        "probability": _as_probability,
+        "gap": as_gap,
+        "number": as_number,
+        "percent": as_percent,
+        "probability": as_probability,
     }
     text = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)
@@ -149,34 +164,3 @@ def _as_count_name(key: str) -> str:
 
 def _as_file_name(path: str) -> str:
     return PurePath(path).name or path
-
-
-def _formatted(value: float | None, form: str) -> str:
-    return _NOT_MEASURED if value is None or not math.isfinite(value) else format(value, form)
-
-
-def _as_number(value: float | None, digits: int = 0) -> str:
-    return _formatted(value, f".{digits}f")
-
-
-def _as_gap(value: float | None) -> str:
-    return _formatted(value, "#.3g").rstrip(".")
-
-
-def _as_probability(value: float | None) -> str:
-    return _formatted(value, ".3f")
-
-
-def _as_percent(share: float | None, digits: int = 1) -> str:
-    """Formats a share; one short of all is never shown as 100 %, nor one above none as 0 %."""
-    if share is None or not math.isfinite(share):
-        return _NOT_MEASURED
-    text = f"{100 * share:.{digits}f}"
-    least = 10.0**-digits
-    if share < 1 and float(text) == 100:
-        text = f"> {100 - least:.{digits}f}"
-    elif share > 0 and float(text) == 0:
-        text = f"< {least:.{digits}f}"
-    elif share in (0, 1):
-        text = f"{100 * share:.0f}"
-    return f"{text}{_SPACE}%"
