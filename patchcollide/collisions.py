@@ -109,20 +109,26 @@ def evaluate(folder: Path) -> Path:
         NetworkError: If its network cannot be had, or its weights are others now.
     """
     run = open_run(folder)
-    config = run.config
-    network = load_network(config.network, config.seed)
-    if network.digest != run.about["identity"]["network"]:
-        raise RunError(
-            f"{folder} was made with other weights of {network.name} than the ones here (digest "
-            f"{run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use those."
-        )
-    write_summary(run, network, store=None)
+    write_summary(run, network_of(run), store=None)
     return run / SUMMARY_FILE
 
 
 def report(folder: Path) -> Path:
     """Draws a finished run's figures and page again; returns the page's path."""
     return write_report(open_run(folder))
+
+
+def network_of(run: Run) -> CollisionNetwork:
+    """Builds the network a run was made with; RunError if its weights are others now."""
+    config = run.config
+    network = load_network(config.network, config.seed)
+    if network.digest != run.about["identity"]["network"]:
+        raise RunError(
+            f"{run.folder} was made with other weights of {network.name} than the ones here "
+            f"(digest {run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use "
+            "those."
+        )
+    return network
 
 
 def _make_run(

@@ -152,10 +152,11 @@ class Optimiser(Section):
 
 
 class Evaluation(Section):
-    """How a finished polytope is measured."""
+    """How a finished polytope is measured, and beside how many images of the data set."""
 
     num_samples: Count = 2000
     dataset_pairs: Count = 1000
+    null_images: Count = 32
     batch_size: Count = 32
 
 

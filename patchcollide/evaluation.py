@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
-from patchcollide.losses import TargetFeatures, excess, pairwise_distances
+from patchcollide.gaps import Gaps, measure_gaps
+from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.parameterisations import resized
 from patchcollide.polytope import (
@@ -50,16 +51,32 @@ def evaluate_polytope(
     Returns:
         The entries of ``summary.json`` that this measures. ``sample_probability_mean`` is the mean
         probability of each sample's most probable class, as in the paper;
-        ``sample_class_probability_mean`` that of the target's class.
+        ``sample_class_probability_mean`` that of the target's class. ``certificate`` holds the
+        gaps of the samples, the vertices and the source; see :class:`patchcollide.gaps.Gaps`.
     """
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
     rounded = as_batch(vertices)
     target_class = target.class_index
-    headline = _sample(network, rounded, target_class, settings, seed, uniform_weights, True)
-    sticks = _sample(network, rounded, target_class, settings, seed, stick_breaking_weights, True)
-    loose = _sample(network, exact, target_class, settings, seed, uniform_weights, False)
+    features = TargetFeatures.of(target.pre_activation, network.blind)
+
+    def sample(
+        vertices: Tensor,
+        draw: Callable[[int, int, torch.Generator], Tensor],
+        rounding: bool,
+        num_samples: int = settings.num_samples,
+    ) -> tuple[dict[str, Any], Gaps]:
+        weights = draw(num_samples, len(vertices), seeded(seed, 3))
+        return _sample(network, vertices, weights, target_class, features, settings, rounding)
+
+    headline, hull = sample(rounded, uniform_weights, True)
+    sticks, _ = sample(rounded, stick_breaking_weights, True)
+    # Only what rounding changes: a quarter of the samples shows it.
+    loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
     distances = pairwise_distances(rounded)
+    described, at_vertices = _describe_vertices(network, features, rounded)
+    _, at_exact = _describe_vertices(network, features, exact)
+    _, at_source = _describe_vertices(network, features, as_batch(source[None]))
     return {
         "target_class": target_class,
         "target_class_name": target.class_name,
@@ -74,7 +91,14 @@ def evaluate_polytope(
         "vertex_distance_mean": _mean(distances),
         "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
         "unrounded": {**loose, "vertex_distance_mean": _mean(pairwise_distances(exact))},
-        "vertices": _describe_vertices(network, target, rounded),
+        "vertices": described,
+        "certificate": {
+            "hull": hull.summary(),
+            "hull_unrounded": loose_hull.summary(),
+            "vertices": at_vertices.summary(),
+            "vertices_unrounded": at_exact.summary(),
+            "source": at_source.rows()[0],
+        },
     }
 
 
@@ -92,29 +116,32 @@ def _mean(distances: Tensor) -> float:
 def _sample(
     network: CollisionNetwork,
     vertices: Float[Tensor, "vertices 3 height width"],
+    weights: Float[Tensor, "samples vertices"],
     target_class: int,
+    features: TargetFeatures,
     settings: Evaluation,
-    seed: int,
-    draw: Callable[[int, int, torch.Generator], Tensor],
     rounding: bool,
-) -> dict[str, Any]:
-    weights = draw(settings.num_samples, len(vertices), seeded(seed, 3))
+) -> tuple[dict[str, Any], Gaps]:
     hits, top, of_class = 0, 0.0, 0.0
+    gaps = []
     for part in _batches(weights, settings.batch_size):
         samples = combine(part, vertices)
         samples = round_to_8_bits(samples) if rounding else samples
         with torch.no_grad():
-            probabilities = network.probabilities(samples)
+            output = network(samples)
+        gaps.append(measure_gaps(output.pre_activation, features))
+        probabilities = output.probabilities
         hits += int((probabilities.argmax(dim=1) == target_class).sum())
         top += float(probabilities.amax(dim=1).sum())
         of_class += float(probabilities[:, target_class].sum())
-    return {
+    figures = {
         "num_samples": len(weights),
         "success_rate": hits / len(weights),
         "success_interval": wilson_interval(hits, len(weights)),
         "sample_probability_mean": top / len(weights),
         "sample_class_probability_mean": of_class / len(weights),
     }
+    return figures, Gaps.joined(gaps)
 
 
 def wilson_interval(hits: int, total: int) -> list[float]:
@@ -133,36 +160,20 @@ def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:
 
 def _describe_vertices(
     network: CollisionNetwork,
-    target: Target,
+    features: TargetFeatures,
     vertices: Float[Tensor, "vertices 3 height width"],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], Gaps]:
     """Class, probability and gaps of each vertex, in the units of the pre-activation."""
-    features = TargetFeatures.of(target.pre_activation, network.blind)
     with torch.no_grad():
         output = network(vertices)
-    probabilities = output.logits.softmax(dim=1)
-    gaps = (output.pre_activation - features.pre_activation)[:, features.active].abs()
-    blind = ~features.active
-    shown = excess(output.pre_activation, features)[:, blind].clamp(min=0)
+    gaps = measure_gaps(output.pre_activation, features)
     described = []
-    for number in range(len(vertices)):
-        index = int(probabilities[number].argmax())
-        described.append(
-            {
-                "class": index,
-                "class_name": network.class_name(index),
-                "probability": float(probabilities[number, index]),
-                "active_gap_mean": _or_zero(gaps[number], Tensor.mean),
-                "active_gap_max": _or_zero(gaps[number], Tensor.amax),
-                "inactive_violation_share": _or_zero((shown[number] > 0).float(), Tensor.mean),
-                "inactive_violation_max": _or_zero(shown[number], Tensor.amax),
-            }
-        )
-    return described
-
-
-def _or_zero(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> float:
-    return float(reduce(values)) if len(values) else 0.0
+    for probabilities, figures in zip(output.probabilities, gaps.rows(), strict=True):
+        index = int(probabilities.argmax())
+        chance = float(probabilities[index])
+        name = network.class_name(index)
+        described.append({"class": index, "class_name": name, "probability": chance, **figures})
+    return described, gaps
 
 
 def dataset_distance(store: PatchStore, num_pairs: int, seed: int, *, size: int) -> float | None:

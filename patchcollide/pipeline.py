@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patchcollide import retrieval
+from patchcollide.certification import certify
 from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
 from patchcollide.errors import RunError
@@ -15,11 +16,16 @@ from patchcollide.list_import import ListOptions
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.planner import make_plan
 from patchcollide.plans import Plan
+from patchcollide.report.side_by_side import side_by_side
 from patchcollide.retrieval import open_store, retrieve_neighbours_of_each
+from patchcollide.runs import open_run
 from patchcollide.store import PatchStore
+from patchcollide.summaries import read_summary
 
 __all__ = [
+    "certify",
     "collide",
+    "compare",
     "evaluate",
     "export",
     "extract_features",
@@ -127,6 +133,19 @@ def _require_free(path: Path) -> None:
     if path.suffix == ".png":
         name = path.with_suffix(".h5").name
         raise RunError(f"{path} should be an HDF5 file, such as {name}.")
+
+
+def compare(folders: Sequence[Path]) -> str:
+    """Returns the figures of several finished runs side by side, as tables in Markdown.
+
+    Raises:
+        RunError: If a folder holds no finished run, or its summary lacks a figure.
+    """
+    summaries = {}
+    for folder in folders:
+        name = folder.name if [other.name for other in folders].count(folder.name) == 1 else folder
+        summaries[str(name)] = read_summary(open_run(folder))
+    return side_by_side(summaries)
 
 
 def _named_after(sources: Sequence[Path], folder: Path) -> dict[Path, Path]:

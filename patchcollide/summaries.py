@@ -3,19 +3,27 @@
 import logging
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from patchcollide.certificates import images_of_store, measure_null, walk_edges
+from patchcollide.degeneracy import measure_degeneracy
 from patchcollide.errors import RunError
-from patchcollide.evaluation import dataset_distance, evaluate_polytope
+from patchcollide.evaluation import as_batch, dataset_distance, evaluate_polytope
 from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
 from patchcollide.images import read_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
-from patchcollide.provenance import versions
+from patchcollide.provenance import array_digest, versions
 from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
+from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
+from patchcollide.visibility import measure_visibility
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +34,21 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
     Args:
         run: Its PNG files, ``vertices.h5`` and ``config.json`` are read.
         network: The network it was made with.
-        store: For the mean distance of the data set's images; without one, that distance and the
-            costs are kept from the summary that is there.
+        store: For the distances and the gaps of random pairs of the data set's images; without
+            one, these and the costs are kept from the summary that is there.
 
     Raises:
         InputError: If a file is missing, damaged or belongs to another run.
     """
     config = run.config
     unrounded, state = load_vertices(run)
+    vertices = load_vertex_pngs(run)
     before = _earlier_summary(run)
     measured = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
         target=_read_target(run, network),
-        vertices=load_vertex_pngs(run),
+        vertices=vertices,
         unrounded=unrounded,
         settings=config.evaluation,
         seed=config.seed,
@@ -49,6 +58,10 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
         distance = dataset_distance(
             store, config.evaluation.dataset_pairs, config.seed, size=network.input_size
         )
+    null = None
+    if store is not None:
+        images = images_of_store(store, config.evaluation.null_images, config.seed)
+        null = measure_null(network, images, measured["certificate"], seed=config.seed)
     inputs = run.inputs
     write_json(
         run / SUMMARY_FILE,
@@ -59,6 +72,8 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
             "layer": network.layer,
             "parameterisation": inputs["parameterisation"],
             **measured,
+            "certificate": _certificate(measured["certificate"], vertices, before, null),
+            "visibility": measure_visibility(vertices),
             "dataset_distance_mean": distance,
             **state,
             "neighbours": _omissions(run),
@@ -69,6 +84,72 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
             "versions": versions(),
         },
     )
+
+
+def _certificate(
+    gaps: dict[str, Any],
+    vertices: UInt8[ndarray, "vertices height width 3"],
+    before: dict[str, Any],
+    null: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns what is claimed; what was said of the same vertices before and costs more is kept."""
+    digest = array_digest(vertices)
+    earlier = before.get("certificate", {})
+    kept = earlier if earlier.get("vertices_digest") == digest else {}
+    return {
+        **gaps,
+        "null": null or kept.get("null"),
+        "degeneracy": asdict(measure_degeneracy(vertices.astype(np.float64))),
+        "walk": kept.get("walk"),
+        "vertices_digest": digest,
+    }
+
+
+def add_certificate(
+    run: Run,
+    network: CollisionNetwork,
+    images: Sequence[UInt8[ndarray, "side side 3"]],
+    *,
+    num_pairs: int | None,
+    num_edges: int | None,
+    max_pieces: int,
+) -> dict[str, Any]:
+    """Adds to ``summary.json`` what :func:`write_summary` has no time for.
+
+    Args:
+        run: A finished run.
+        network: The network it was made with.
+        images: Of the data set, for the gaps of random pairs; with fewer than two these are kept.
+        num_pairs: At most how many pairs; None for all.
+        num_edges: How many edges to walk; None for all.
+        max_pieces: How many pieces of an edge to walk at most.
+
+    Returns:
+        The summary.
+
+    Raises:
+        RunError: If the run's vertices are not those measured.
+        NetworkError: If the network is not piecewise linear.
+    """
+    summary = read_summary(run)
+    vertices = load_vertex_pngs(run)
+    certificate = summary.get("certificate", {})
+    if certificate.get("vertices_digest") != array_digest(vertices):
+        raise RunError(
+            f"{run / SUMMARY_FILE} was not measured on the vertices that are there. Measure the "
+            f"run again with `patchcollide evaluate {run.folder}`."
+        )
+    null = measure_null(network, images, certificate, seed=run.config.seed, num_pairs=num_pairs)
+    walk = walk_edges(
+        network,
+        as_batch(vertices),
+        summary["target_class"],
+        num_edges=num_edges,
+        max_pieces=max_pieces,
+    )
+    certificate |= {"null": null or certificate["null"], "walk": walk}
+    write_json(run / SUMMARY_FILE, summary)
+    return summary
 
 
 def read_summary(run: Run) -> dict[str, Any]:

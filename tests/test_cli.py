@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -58,7 +59,8 @@ class World:
             )
 
     def __call__(self, *words: object) -> "Outcome":
-        settings = [] if words[0] in ("evaluate", "report", "--version") else SETTINGS
+        without = ("certify", "compare", "evaluate", "report", "--version")
+        settings = [] if words[0] in without else SETTINGS
         result = CliRunner().invoke(app, [str(words[0]), *settings, *map(str, words[1:])])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -181,6 +183,69 @@ def test_a_run_is_measured_again_from_its_png_files_alone(indexed):
     after = json.loads(path.read_text())
     assert (after["success_rate"], after["vertex_distance_mean"]) == (1.0, pytest.approx(0, abs=1))
     assert after["unrounded"] == before["unrounded"]
+
+
+def certificate_of(world):
+    return json.loads((world.run / "summary.json").read_text())["certificate"]
+
+
+def test_a_certificate_adds_walks_to_a_run_and_its_page(indexed):
+    indexed.collide()
+    before = certificate_of(indexed)
+    assert before["walk"] is None
+    assert (before["null"]["num_images"], before["null"]["num_pairs"]) == (6, 30)
+    outcome = indexed("certify", indexed.run, "--max-breakpoints", 2000, "--edges", 3)
+    assert outcome.exit_code == 0, outcome.said
+    walk = certificate_of(indexed)["walk"]
+    assert (walk["num_edges"], walk["num_walked"], walk["complete"]) == (10, 3, False)
+    assert walk["share_walked"] == pytest.approx(0.3)
+    assert certificate_of(indexed) == before | {"walk": walk}
+    assert "active units, mean gap" in outcome.printed
+    assert "The smallest margin of the target's class" in outcome.printed
+    assert "Walks along the edges" in (indexed.run / "report.html").read_text()
+    # Measured again, the same vertices keep what was found.
+    assert indexed("evaluate", indexed.run).exit_code == 0
+    assert certificate_of(indexed) == before | {"walk": walk}
+
+
+def test_random_pairs_come_from_where_one_says(world, write_images):
+    world.collide("--pixels")
+    assert certificate_of(world)["null"] is None
+    outcome = world("certify", world.run, "--edges", 0)
+    assert outcome.exit_code == 0, outcome.said
+    assert "no store to take random pairs of images from" in outcome.said
+    assert certificate_of(world)["null"] is None
+    images = write_images("others", num=5)
+    (images / "class-0" / "broken.png").write_bytes(b"no picture")
+    world("certify", world.run, "--images", images, "--null-pairs", 11, "--edges", 0)
+    null = certificate_of(world)["null"]
+    assert (null["num_images"], null["num_pairs"]) == (4, 11)
+    world.index(images)
+    world("certify", world.run, "--images", world.store, "--edges", 0)
+    assert certificate_of(world)["null"]["num_images"] == 5
+
+
+def test_a_certificate_of_other_vertices_is_refused(world):
+    world.collide("--pixels")
+    (world.run / "vertex-1.png").write_bytes((world.run / "target.png").read_bytes())
+    outcome = world("certify", world.run)
+    assert_refused(outcome, 2, "not measured on the vertices", "patchcollide evaluate")
+    assert_refused(world("certify", world.folder / "none"), 2, "is not a run")
+    assert world("certify", world.run, "--edges", "some").exit_code == 2
+
+
+def test_runs_are_compared_side_by_side(indexed, tmp_path):
+    indexed.collide()
+    pixels = tmp_path / "free"
+    pair = ["--source", indexed.source, "--target", indexed.target]
+    assert indexed("collide", *pair, "--pixels", "--out", pixels).exit_code == 0
+    out = tmp_path / "table.md"
+    outcome = indexed("compare", pixels, indexed.run, "--out", out)
+    assert outcome.exit_code == 0, outcome.said
+    assert outcome.printed.strip() == out.read_text().strip()
+    kinds = re.findall(r"^\| (run|free) \| (patches|pixels) \|", out.read_text(), re.MULTILINE)
+    assert kinds == 3 * [("run", "patches"), ("free", "pixels")]
+    assert_refused(indexed("compare", indexed.run, tmp_path), 2, "is not a run")
 
 
 def test_a_report_is_drawn_again(indexed):

@@ -6,6 +6,8 @@ import torch
 
 from patchcollide.config import Evaluation
 from patchcollide.evaluation import as_batch, dataset_distance, evaluate_polytope
+from patchcollide.gaps import measure_gaps
+from patchcollide.losses import TargetFeatures
 from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
 from patchcollide.store_writer import write_store
 from patchcollide.targets import Target
@@ -210,6 +212,34 @@ def test_the_target_itself_is_a_perfect_vertex(small_network):
     assert measured["vertices"][0]["active_gap_max"] < 1e-5
     assert measured["vertices"][0]["inactive_violation_share"] == 0
     assert measured["target_class"] == measured["vertices"][0]["class"]
+
+
+def test_gaps_of_the_hull_are_those_of_its_samples(small_network):
+    unrounded = pictures(3, seed=4)
+    measured = evaluate(small_network, unrounded)["certificate"]
+    source, target = np.rint(pictures(2, seed=1))
+    weights = uniform_weights(25, 3, seeded(3, 3)).numpy()
+
+    def gaps(images):
+        with torch.no_grad():
+            z = small_network(as_batch(np.concatenate([images, target[None]]))).pre_activation
+        features = TargetFeatures.of(z[-1], small_network.blind)
+        return measure_gaps(z[:-1], features)
+
+    def samples(images):
+        return np.einsum("sv,vhwc->shwc", weights, images)
+
+    for name, images in (
+        ("hull", np.rint(samples(np.rint(unrounded)))),
+        ("hull_unrounded", samples(unrounded)),
+        ("vertices", np.rint(unrounded)),
+        ("vertices_unrounded", unrounded),
+    ):
+        expected = gaps(images.astype(np.float32)).summary()
+        for figure, values in measured[name].items():
+            assert values == pytest.approx(expected[figure], abs=2e-3), (name, figure)
+    (expected,) = gaps(source[None].astype(np.float32)).rows()
+    assert measured["source"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("every", [1.0, -1.0])

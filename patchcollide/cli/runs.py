@@ -153,6 +153,58 @@ def evaluate(
 
 
 @command
+def certify(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+    edges: Annotated[
+        str, Option(help="How many edges to walk, those that come nearest to failing; or all.")
+    ] = "all",
+    max_breakpoints: Annotated[
+        int, Option(min=1, help="How many linear pieces of an edge to walk at most.")
+    ] = 64,
+    images: Annotated[
+        Path | None,
+        Option(help="A folder or a store to take random pairs from, instead of the run's store."),
+    ] = None,
+    null_pairs: Annotated[
+        int | None, Option(min=1, help="How many random pairs to measure at most.")
+    ] = None,
+) -> None:
+    """Walks the edges between a run's vertices exactly, and sets its gaps beside random pairs'."""
+    from patchcollide import pipeline
+    from patchcollide.report.certificates import certificate_lines
+    from patchcollide.runs import open_run
+    from patchcollide.summaries import read_summary
+
+    if edges != "all" and not edges.isdecimal():
+        raise BadParameter(f"--edges should be a number or all, but is {edges}.")
+    pipeline.certify(
+        run,
+        images=images,
+        num_pairs=null_pairs,
+        num_edges=None if edges == "all" else int(edges),
+        max_pieces=max_breakpoints,
+    )
+    for line in certificate_lines(read_summary(open_run(run))):
+        echo(line)
+    echo(run / "report.html")
+
+
+@command
+def compare(
+    runs: Annotated[list[Path], Argument(help="Folders of finished runs.")],
+    out: Annotated[Path | None, Option(help="A Markdown file to write as well.")] = None,
+) -> None:
+    """Prints the figures of several runs side by side, in Markdown."""
+    from patchcollide import pipeline
+    from patchcollide.files import output_path, write_text
+
+    table = pipeline.compare(runs)
+    if out is not None:
+        write_text(output_path(out), table)
+    echo(table)
+
+
+@command
 def report(
     run: Annotated[Path, Argument(help="A finished run's folder.")],
 ) -> None:

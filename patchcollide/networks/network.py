@@ -30,6 +30,12 @@ class NetworkOutput(NamedTuple):
     pre_activation: Float[Tensor, "batch units"]
     logits: Float[Tensor, "batch classes"]
 
+    @property
+    def probabilities(self) -> Float[Tensor, "batch classes"]:
+        """The softmax of the logits, at least in float32."""
+        dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        return self.logits.softmax(dim=1, dtype=dtype)
+
 
 class _LayerReachedError(Exception):
     """Ends a forward pass that needs to go no further."""
@@ -115,7 +121,7 @@ class CollisionNetwork:
         """
         captured: list[Tensor] = []
         with self._captured(self.module, captured.append):
-            logits = self.module(self._prepared(images))
+            logits = self.module(self.prepared(images))
         return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
 
     def pre_activation(
@@ -134,7 +140,7 @@ class CollisionNetwork:
             raise _LayerReachedError
 
         module = self._low_precision_module if self.low_precision else self.module
-        prepared = self._prepared(images)
+        prepared = self.prepared(images)
         with self._captured(module, stop), contextlib.suppress(_LayerReachedError):
             module(prepared.bfloat16() if self.low_precision else prepared)
         z = self._flattened(captured, len(images))
@@ -162,8 +168,7 @@ class CollisionNetwork:
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Returns the softmax of the logits, at least in float32; images as in a call."""
-        logits = self(images).logits
-        return logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return self(images).probabilities
 
     def classify_features(
         self, pre_activation: Float[Tensor, "batch units"]
@@ -193,7 +198,7 @@ class CollisionNetwork:
         images = pair.repeat_interleave(count, dim=0)
         activation = self.module.get_submodule(self.layer)
         with replaced_input(activation, pre_activation.repeat(2, 1)):
-            logits = self._checked(self.module(self._prepared(images)), images)
+            logits = self._checked(self.module(self.prepared(images)), images)
         if differ(logits[:count], logits[count:]):
             raise NetworkError(
                 f"Features at layer '{self.layer}' of {self.name} do not decide the class on their "
@@ -222,6 +227,25 @@ class CollisionNetwork:
         """Returns the name of a class; its index as text if there are no names."""
         return self.class_names[index] if self.class_names else str(index)
 
+    def prepared(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Returns images as ``module`` takes them: resized and normalised, which is affine."""
+        images = images.to(self._example())
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            size = (self.input_size, self.input_size)
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        images = (images - self._mean.to(images)) / self._scale.to(images)
+        if self._channels_last:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def in_float64(self) -> "CollisionNetwork":
+        """Returns a copy that computes in float64."""
+        double = copy.deepcopy(self)
+        # Convolutions in float64 are three times slower channels last.
+        double.module.double().to(memory_format=torch.contiguous_format)
+        double._channels_last = False
+        return double
+
     def to(self, device: torch.device | str) -> "CollisionNetwork":
         """Moves the network to a device and returns it."""
         self.module.to(device)
@@ -239,16 +263,6 @@ class CollisionNetwork:
 
     def _example(self) -> Tensor:
         return next(self.module.parameters(), self._mean.float())
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        images = images.to(self._example())
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            size = (self.input_size, self.input_size)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        images = (images - self._mean.to(images)) / self._scale.to(images)
-        if self._channels_last:
-            return images.contiguous(memory_format=torch.channels_last)
-        return images
 
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         if len(captured) != 1:

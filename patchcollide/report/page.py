@@ -5,6 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from patchcollide.errors import RunError
+from patchcollide.report.certificates import (
+    EDGE_HEADER,
+    HEADER,
+    edge_row,
+    gap_rows,
+    walk_sentence,
+)
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import embedded, lacking, render
 
@@ -36,7 +43,7 @@ def render_page(
             ``dataset_distance_mean``; None where not measured. Counts: ``num_vertices``,
             ``num_samples``, ``steps``, ``seed``, ``target_class``, ``peak_memory_bytes``.
             Groups: ``unrounded``, ``vertices``, ``seconds``, ``versions``, ``neighbours`` (or
-            None).
+            None); ``certificate`` and ``visibility``, which older runs lack.
         config: The settings, nested.
         images: PNG files by name: ``source``, ``target`` (unless the summary's
             ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
@@ -72,8 +79,20 @@ def render_page(
         stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
         history_svg=history_svg,
         comparison=comparison,
+        **_certificate(summary),
         command=command,
     )
+
+
+def _certificate(summary: Mapping[str, Any]) -> dict[str, Any]:
+    walk = (summary.get("certificate") or {}).get("walk") or {"edges": []}
+    return {
+        "gap_header": HEADER,
+        "gap_rows": gap_rows(summary),
+        "edge_header": EDGE_HEADER,
+        "edge_rows": [edge_row(edge) for edge in walk["edges"]],
+        "walk_sentence": walk_sentence(walk) if walk["edges"] else "",
+    }
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """The templates of the pages: how they are filled, and how numbers and pictures stand in them."""
 
 import base64
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -10,14 +9,11 @@ from typing import Any
 import jinja2
 
 from patchcollide.errors import RunError
+from patchcollide.report.formats import as_gap, as_number, as_percent, as_probability
 
 __all__ = ["Picture", "embedded", "lacking", "render"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_NOT_MEASURED = "not measured"
-# Keeps a number and its unit on one line.
-_SPACE = "\N{NARROW NO-BREAK SPACE}"
-
 
 # What a run left out when it looked for neighbours, in words.
 _OMISSIONS = {
@@ -56,10 +52,10 @@ def render(name: str, **values: Any) -> str:
     environment.filters |= {
         "count_name": _as_count_name,
         "file_name": _as_file_name,
-        "gap": _as_gap,
-        "number": _as_number,
-        "percent": _as_percent,
-        "probability": _as_probability,
+        "gap": as_gap,
+        "number": as_number,
+        "percent": as_percent,
+        "probability": as_probability,
     }
     try:
         return environment.get_template(name).render(**values)
@@ -89,34 +85,3 @@ def _as_count_name(key: str) -> str:
 
 def _as_file_name(path: str) -> str:
     return PurePath(path).name or path
-
-
-def _formatted(value: float | None, form: str) -> str:
-    return _NOT_MEASURED if value is None or not math.isfinite(value) else format(value, form)
-
-
-def _as_number(value: float | None, digits: int = 0) -> str:
-    return _formatted(value, f".{digits}f")
-
-
-def _as_gap(value: float | None) -> str:
-    return _formatted(value, "#.3g").rstrip(".")
-
-
-def _as_probability(value: float | None) -> str:
-    return _formatted(value, ".3f")
-
-
-def _as_percent(share: float | None, digits: int = 1) -> str:
-    """Formats a share; one short of all is never shown as 100 %, nor one above none as 0 %."""
-    if share is None or not math.isfinite(share):
-        return _NOT_MEASURED
-    text = f"{100 * share:.{digits}f}"
-    least = 10.0**-digits
-    if share < 1 and float(text) == 100:
-        text = f"> {100 - least:.{digits}f}"
-    elif share > 0 and float(text) == 0:
-        text = f"< {least:.{digits}f}"
-    elif share in (0, 1):
-        text = f"{100 * share:.0f}"
-    return f"{text}{_SPACE}%"

@@ -1,0 +1,71 @@
+"""The certification stage: a finished run's claims, beyond what is measured when it is made."""
+
+import logging
+from pathlib import Path
+
+from patchcollide.certificates import images_needed, images_of_folder, images_of_store
+from patchcollide.collisions import network_of
+from patchcollide.manifest import MANIFEST
+from patchcollide.report.writer import write_report
+from patchcollide.runs import SUMMARY_FILE, Run, open_run
+from patchcollide.shapes import UInt8, ndarray
+from patchcollide.store import PatchStore
+from patchcollide.summaries import add_certificate
+
+logger = logging.getLogger(__name__)
+
+
+def certify(
+    folder: Path,
+    *,
+    images: Path | None = None,
+    num_pairs: int | None = None,
+    num_edges: int | None = None,
+    max_pieces: int = 64,
+) -> Path:
+    """Adds to a finished run's summary what costs more, and draws its page again.
+
+    These are the gaps of random pairs of images, and walks along the edges between vertices.
+
+    Args:
+        folder: The run's folder.
+        images: A folder of images or a store, for the pairs; None for the run's own store.
+        num_pairs: At most how many pairs; None for those of ``evaluation.null_images`` images.
+        num_edges: How many edges to walk, those with the smallest sampled margins; None for all.
+        max_pieces: How many pieces of an edge to walk at most.
+
+    Raises:
+        RunError: If the folder holds no finished run, or its vertices are not those measured.
+        ImageError: If ``images`` is no folder of images.
+        NetworkError: If the network cannot be had, or is not piecewise linear.
+    """
+    run = open_run(folder)
+    network = network_of(run)
+    count = run.config.evaluation.null_images if num_pairs is None else images_needed(num_pairs)
+    add_certificate(
+        run,
+        network,
+        _null_images(run, images, count, network.input_size),
+        num_pairs=num_pairs,
+        num_edges=num_edges,
+        max_pieces=max_pieces,
+    )
+    write_report(run)
+    return run / SUMMARY_FILE
+
+
+def _null_images(
+    run: Run, place: Path | None, count: int, size: int
+) -> list[UInt8[ndarray, "side side 3"]]:
+    """Returns images from a place, from the run's own store, or none if that is gone."""
+    if place is not None and not (place / MANIFEST).exists():
+        return images_of_folder(place, run.config, count, size)
+    named = run.inputs["store"]
+    place = place or (Path(named) if named else None)
+    if place is None or not (place / MANIFEST).exists():
+        logger.warning(
+            "There is no store to take random pairs of images from, so their gaps are not measured "
+            "again. Name a folder of images or a store with --images."
+        )
+        return []
+    return images_of_store(PatchStore.open(place), count, run.config.seed)

@@ -1,0 +1,144 @@
+"""A run's certificate, in rows for the page and in lines for the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from patchcollide.errors import RunError
+from patchcollide.report.formats import NOT_MEASURED, as_gap, as_number, as_percent
+
+_LABELS = {
+    "active_gap_mean": "active units, mean gap",
+    "active_gap_max": "active units, largest gap",
+    "active_gap_mean_relative": "mean gap, of the target's mean",
+    "active_gap_max_relative": "largest gap, of the target's mean",
+    "inactive_violation_share": "inactive units that respond",
+    "inactive_violation_mean": "their mean response",
+    "inactive_violation_max": "largest response",
+}
+_SHARES = {"active_gap_mean_relative", "active_gap_max_relative", "inactive_violation_share"}
+HEADER = (
+    "gap to the target",
+    "hull, mean",
+    "hull, worst",
+    "hull not rounded, worst",
+    "vertices, worst",
+    "source",
+    "random pairs, 5 / 50 / 95 %",
+    "pairs nearer than the hull's mean",
+)
+
+
+@dataclass(frozen=True)
+class GapRow:
+    """One figure of the gaps, as text.
+
+    Attributes:
+        label: What it is.
+        values: One for each column of :data:`HEADER` but the first.
+    """
+
+    label: str
+    values: tuple[str, ...]
+
+
+def gap_rows(summary: Mapping[str, Any]) -> list[GapRow]:
+    """Returns the figures of the gaps; none for a run without a certificate."""
+    certificate = summary.get("certificate")
+    return [_gap_row(certificate, name) for name in _LABELS] if certificate else []
+
+
+def _gap_row(certificate: Mapping[str, Any], name: str) -> GapRow:
+    def text(value: float) -> str:
+        return as_percent(value, 2) if name in _SHARES else as_gap(value)
+
+    null = certificate["null"]
+    return GapRow(
+        label=_LABELS[name],
+        values=(
+            text(certificate["hull"][name]["mean"]),
+            text(certificate["hull"][name]["max"]),
+            text(certificate["hull_unrounded"][name]["max"]),
+            text(certificate["vertices"][name]["max"]),
+            text(certificate["source"][name]),
+            " / ".join(map(text, null["quantiles"][name])) if null else NOT_MEASURED,
+            as_percent(null["share_below"][name]) if null else NOT_MEASURED,
+        ),
+    )
+
+
+def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a run's certificate as lines of plain text.
+
+    Raises:
+        RunError: If the summary has none.
+    """
+    certificate = summary.get("certificate")
+    if not certificate:
+        raise RunError("The summary of the run has no certificate. Evaluate the run again.")
+    yield from aligned([HEADER, *((row.label, *row.values) for row in gap_rows(summary))])
+    yield ""
+    shape = certificate["degeneracy"]
+    yield (
+        f"The vertices span {shape['affine_rank']} of {shape['full_rank']} dimensions; relative "
+        f"volume {as_gap(shape['relative_volume'])} (1: regular, 0: flat)."
+    )
+    walk = certificate["walk"]
+    if walk is None or not walk["edges"]:
+        yield "No edge was walked."
+        return
+    yield ""
+    yield from aligned([EDGE_HEADER, *map(edge_row, walk["edges"])])
+    yield ""
+    yield walk_sentence(walk)
+
+
+EDGE_HEADER = (
+    "edge",
+    "sampled margin",
+    "worst margin",
+    "at",
+    "exact there",
+    "pieces",
+    "share walked",
+)
+
+
+def edge_row(edge: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns an edge's figures, in the columns of :data:`EDGE_HEADER`."""
+    return (
+        "{} to {}".format(*edge["edge"]),
+        as_number(edge["sampled_margin"], 4),
+        as_number(edge["worst_margin"], 4),
+        as_number(edge["worst_at"], 6),
+        "yes" if edge["is_exact"] else "no",
+        str(edge["num_pieces"]),
+        f"{100 * edge['share_walked']:.3g} %",
+    )
+
+
+def walk_sentence(walk: Mapping[str, Any]) -> str:
+    """Says what the walks prove, and what they do not."""
+    worst = (
+        f"The smallest margin of the target's class found on the {walk['num_edges']} edges is "
+        f"{as_number(walk['worst_margin'], 4)} (logits)"
+    )
+    if walk["complete"]:
+        return f"{worst}. Every piece of every edge was walked: there is none smaller on them."
+    near = "exact: next to it there is none smaller" if walk["is_exact"] else "a sample"
+    return (
+        f"{worst}, which is {near}. {100 * walk['share_walked']:.2g} % of the edges' length was "
+        f"walked ({walk['num_pieces']} linear pieces); the rest is known at {walk['num_samples']} "
+        "samples an edge only."
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yields rows of a table as lines, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = (
+            text.ljust(width) if not place else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *others]).rstrip()

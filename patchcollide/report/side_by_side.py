@@ -1,0 +1,87 @@
+"""Several runs side by side, as tables in Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from patchcollide.errors import RunError
+from patchcollide.report.formats import as_number, as_percent, as_probability
+
+_KINDS = ("patches", "pixels")
+_Rows = Mapping[str, Mapping[str, str]]
+
+
+def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the figures of runs in Markdown: compositions of patches first, then free pixels.
+
+    Three tables: what the paper reports, and how alike the vertices look; the share of their
+    squared difference by size of detail; and the difference left after blurring and halving.
+
+    Args:
+        summaries: What ``summary.json`` holds, by the names of the runs.
+
+    Raises:
+        RunError: If a summary lacks a figure.
+    """
+    tables: tuple[dict[str, Mapping[str, str]], ...] = ({}, {}, {})
+    for name in sorted(summaries, key=lambda name: _kind(summaries[name])):
+        try:
+            figures = [part(summaries[name]) for part in (_headline, _octaves, _halvings)]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"The summary of {name} lacks a figure to compare ({error}). Measure the run again "
+                "with `patchcollide evaluate`."
+            ) from error
+        for table, row in zip(tables, figures, strict=True):
+            table[name] = row
+    headline, octaves, halvings = map(_table, tables)
+    return (
+        f"{headline}\n"
+        "Share of the squared difference between vertices, by the size of the detail it is in:\n\n"
+        f"{octaves}\n"
+        "Root mean squared difference of a value, in 0..255, after blurring and halving so many "
+        f"times:\n\n{halvings}"
+    )
+
+
+def _kind(summary: Mapping[str, Any]) -> int:
+    kind = summary.get("parameterisation")
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+
+
+def _headline(summary: Mapping[str, Any]) -> dict[str, str]:
+    seen, distance = summary["visibility"], summary["vertex_distance_mean"]
+    of_data = summary["dataset_distance_mean"]
+    return {
+        "vary": summary["parameterisation"],
+        "network": summary["network"],
+        "collide": as_percent(summary["success_rate"]),
+        "p target": as_probability(summary["target_probability"]),
+        "p samples": as_probability(summary["sample_probability_mean"]),
+        "vertex L2": as_number(distance),
+        "of data set": as_percent(distance / of_data if of_data else None),
+        "SSIM, mean": as_probability(seen["ssim_mean"]),
+        "SSIM, least": as_probability(seen["ssim_min"]),
+        "pixels visibly different": as_percent(seen["visible_share"]),
+    }
+
+
+def _octaves(summary: Mapping[str, Any]) -> dict[str, str]:
+    kind = {"vary": summary["parameterisation"]}
+    octaves = summary["visibility"]["octaves"]
+    return kind | {f"{part['side_px']} px": as_percent(part["share"]) for part in octaves}
+
+
+def _halvings(summary: Mapping[str, Any]) -> dict[str, str]:
+    kind = {"vary": summary["parameterisation"]}
+    halved = summary["visibility"]["halved"]
+    return kind | {str(part["halvings"]): as_number(part["rms"], 1) for part in halved}
+
+
+def _table(rows: _Rows) -> str:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [["run", *columns], ["---", *["---"] * len(columns)]]
+    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    # A bar would end a cell.
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
