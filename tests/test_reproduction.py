@@ -15,7 +15,7 @@ from patchcollide.images import write_png
 from tests.conftest import SMALL
 from tests.test_report import Page
 
-SETTINGS = " ".join(f"--set {override}" for override in SMALL)
+SETTINGS = " ".join(f"--set {override}" for override in (*SMALL, "optimiser.num_vertices=2"))
 ENCODING = '"encoding-type": "patchcollide-reproduction", "encoding-version": "1"'
 HOSTILE = "<script>alert('no')</script> | `{{ 7 * 7 }}` _x_"
 

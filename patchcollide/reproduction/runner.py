@@ -106,7 +106,7 @@ def _make_run(
     outcome: Outcome, row: Row, inputs: Inputs, execute: Execute, before: Outcome | None
 ) -> Outcome:
     logger.info(
-        "%s: %s, about %g minutes on %s.",
+        "%s: %s, about %g min on %s.",
         *(row.key, row.title, row.variant.minutes, row.variant.hardware),
     )
     if inputs.needs_photographs(row):
