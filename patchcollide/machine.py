@@ -1,6 +1,7 @@
-"""What this machine does in a second, whatever the images: its disk, FAISS, and matrices."""
+"""This machine: what it is, and what its disk, FAISS and matrices do in a second."""
 
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from patchcollide.provenance import array_digest
 from patchcollide.search.faiss_library import import_faiss
@@ -22,6 +24,17 @@ _GRAPH_DEGREE = 32
 _CODEWORDS = 256
 _QUERIES = 32
 _NEIGHBOURS = 10
+
+
+def describe_machine() -> dict[str, str | int | None]:
+    """Returns what decides how fast a machine is."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
 
 
 def disk_rates(folder: Path) -> dict[str, float]:
@@ -89,6 +102,15 @@ def shortest_seconds(function: Callable[[], object]) -> float:
         function()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _nearest_rate(faiss: Any, num_centres: int, num_points: int, length: int) -> float:

@@ -4,7 +4,6 @@ import argparse
 import gc
 import json
 import logging
-import os
 import statistics
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from patchcollide import progress
+from patchcollide import machine, progress
 from patchcollide.errors import PatchCollideError
 from patchcollide.provenance import versions
 
@@ -24,15 +23,7 @@ _SECONDS_BETWEEN_SAMPLES = 0.01
 
 def describe_machine() -> dict[str, Any]:
     """Returns what decides how fast a machine is, and what runs on it."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "processor": _field(Path("/proc/cpuinfo"), "model name") or "unknown",
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "gpu": gpu,
-        "versions": versions(),
-    }
+    return {**machine.describe_machine(), "versions": versions()}
 
 
 def anonymous_bytes() -> int:

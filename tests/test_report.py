@@ -203,6 +203,28 @@ def test_the_heat_map_is_dark_where_vertices_agree_and_bright_where_not(tmp_path
     assert line[124:].min() > 500
 
 
+def test_purple_boxes_mark_on_every_vertex_where_they_differ(tmp_path):
+    vertices = np.full((2, 224, 224, 3), 100, np.uint8)
+    vertices[0, 60:88, 140:168] = 160
+    path = tmp_path / "figure.png"
+    write_figure(
+        path,
+        source=vertices[0],
+        target=vertices[0],
+        vertices=vertices,
+        title="A box",
+        captions=["a"] * 4,
+    )
+    purple = (read(path) == (0x8A, 0x1F, 0xA8)).all(axis=-1)
+    for left in (20 + 242, 20 + 2 * 242):
+        rows, cols = np.nonzero(purple[:, left : left + 224])
+        # Around the square, on a line of three pixels.
+        assert 28 <= np.ptp(cols) <= 36
+        assert abs(cols.mean() - 153.5) < 1
+        assert 28 <= np.ptp(rows) <= 36
+    assert not purple[:, :244].any()
+
+
 def test_captions_must_match_the_vertices(rng, tmp_path):
     vertices = random_images(rng, 2, 28, 28)
     with pytest.raises(ValueError, match="Expected 4 captions, but found 3"):

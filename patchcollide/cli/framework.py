@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 logger = logging.getLogger("patchcollide.cli")
 
+_INTERRUPTED = 130
 # All that typer finds wrong with a command line; it has no name of its own for them.
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
@@ -96,6 +97,7 @@ def run_in_process(words: list[str]) -> None:
 
     Raises:
         ConfigError: If there is no such command, or it knows no such option.
+        KeyboardInterrupt: If the user stopped it.
         PatchCollideError: Whatever the command raises, as it is.
     """
     from patchcollide.errors import ConfigError
@@ -104,7 +106,9 @@ def run_in_process(words: list[str]) -> None:
     loudness = ["--verbose"] if level <= logging.DEBUG else []
     loudness = ["--quiet"] if level > logging.INFO else loudness
     try:
-        app([*words, *loudness, "--debug"], standalone_mode=False)
+        # Of Ctrl-C typer leaves its own exit code, or, in older versions, an exception.
+        if app([*words, *loudness, "--debug"], standalone_mode=False) == _INTERRUPTED:
+            raise KeyboardInterrupt
     except typer.Abort:
         raise KeyboardInterrupt from None
     except _UsageError as error:

@@ -67,7 +67,7 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
 
     Returns:
         The measures of a run: shares are of the target's own probability and of the data set's
-        distance, ``loss_fall`` is the lowest loss as a share of the first.
+        distance, ``loss_drop`` is by how much the lowest loss is below the first.
 
     Raises:
         RunError: If a file is missing or damaged.
@@ -100,7 +100,7 @@ def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Me
         "vertex_distance_share": distance / dataset if dataset else unknown,
         "dataset_distance": float(dataset) if dataset else unknown,
         "steps": float(summary["steps"]),
-        "loss_fall": min(losses) / losses[0] if losses else Missing("no loss was recorded"),
+        "loss_drop": losses[0] - min(losses) if losses else Missing("no loss was recorded"),
     }
 
 

@@ -1,11 +1,7 @@
 """``results.json``: what was reproduced so far, where, and how it compared."""
 
-import os
-import platform
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from patchcollide.config import Section, Texts, parse_section
 from patchcollide.errors import ConfigError, RunError
@@ -88,26 +84,7 @@ def write_results(out: Path, rows: dict[str, Outcome]) -> None:
     )
 
 
-def describe_machine() -> dict[str, str | int | None]:
-    """Returns what decides how fast a machine is."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
 def _items(rows: Any) -> dict[str, Any]:
     if not isinstance(rows, dict):
         raise ConfigError(f"'rows' should be an object, but is a {type(rows).__name__}")
     return rows
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -41,7 +41,7 @@ MEASURES = {
         "vertex_distance_share",
         "dataset_distance",
         "steps",
-        "loss_fall",
+        "loss_drop",
     ),
     "index": ("images", "positions", "positions_authors", "patches"),
 }

@@ -12,6 +12,7 @@ from patchcollide.errors import (
 )
 from patchcollide.files import output_path
 from patchcollide.locks import locked
+from patchcollide.machine import describe_machine
 from patchcollide.photographs import write_photographs
 from patchcollide.provenance import versions
 from patchcollide.reproduction.checks import Check, check_row, unmeasured
@@ -20,7 +21,6 @@ from patchcollide.reproduction.measures import Measured, Missing, index_statisti
 from patchcollide.reproduction.rendering import render_tables
 from patchcollide.reproduction.results import (
     Outcome,
-    describe_machine,
     read_results,
     write_results,
 )
@@ -106,7 +106,7 @@ def _make_run(
     outcome: Outcome, row: Row, inputs: Inputs, execute: Execute, before: Outcome | None
 ) -> Outcome:
     logger.info(
-        "%s: %s, about %g minutes on %s.",
+        "%s: %s, about %g min on %s.",
         *(row.key, row.title, row.variant.minutes, row.variant.hardware),
     )
     if inputs.needs_photographs(row):
