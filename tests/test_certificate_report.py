@@ -1,0 +1,175 @@
+"""A certificate and the visibility of differences, on the page and as plain text."""
+
+import numpy as np
+import pytest
+
+from patchcollide.errors import RunError
+from patchcollide.report.certificates import aligned, certificate_lines, walk_sentence
+from patchcollide.report.page import render_page
+from patchcollide.report.tables import comparison_rows
+from tests.test_report import Page, png_of, random_images, summary_of
+
+FIGURES = (
+    "active_gap_mean",
+    "active_gap_max",
+    "active_gap_mean_relative",
+    "active_gap_max_relative",
+    "inactive_violation_share",
+    "inactive_violation_mean",
+    "inactive_violation_max",
+)
+
+
+def edge_of(**changes):
+    edge = {
+        "edge": [0, 3],
+        "sampled_margin": 1.23456,
+        "worst_margin": 1.11111,
+        "worst_at": 0.4375,
+        "is_exact": True,
+        "complete": False,
+        "share_walked": 1.25e-5,
+        "num_pieces": 64,
+    }
+    return edge | changes
+
+
+def walk_of(*edges, **changes):
+    walk = {
+        "worst_margin": 1.11111,
+        "is_exact": True,
+        "num_edges": len(edges),
+        "num_samples": 33,
+        "num_pieces": 64,
+        "complete": False,
+        "share_walked": 1.25e-5,
+        "edges": list(edges),
+    }
+    return walk | changes
+
+
+def certified(*, null=True, walk=None, num_vertices=2):
+    def figures(mean, largest):
+        return {name: {"mean": mean, "max": largest} for name in FIGURES}
+
+    quantiles = {name: [0.111, 0.222, 0.333] for name in FIGURES}
+    certificate = {
+        "hull": figures(0.0123, 0.0456),
+        "hull_unrounded": figures(0.01, 0.0443),
+        "vertices": figures(0.02, 0.0512),
+        "vertices_unrounded": figures(0.02, 0.05),
+        "source": dict.fromkeys(FIGURES, 0.777),
+        "null": {
+            "num_images": 7,
+            "num_pairs": 42,
+            "quantiles": quantiles,
+            "share_below": dict.fromkeys(FIGURES, 0.0),
+        }
+        if null
+        else None,
+        "degeneracy": {
+            "affine_rank": 1,
+            "full_rank": 1,
+            "rank_tolerance": 0.01,
+            "relative_volume": 0.625,
+        },
+        "walk": walk,
+    }
+    visibility = {
+        "ssim_mean": 0.654,
+        "ssim_min": 0.543,
+        "visible_share": 0.4321,
+        "octaves": [{"side_px": 1, "share": 0.7}, {"side_px": 2, "share": 0.3}],
+        "halved": [{"halvings": 0, "rms": 21.5}],
+    }
+    return summary_of(num_vertices, certificate=certificate, visibility=visibility)
+
+
+def words_of(summary):
+    rng = np.random.default_rng(3)
+    names = ["source", "target", "figure"]
+    names += [f"vertex-{number}" for number in range(summary["num_vertices"])]
+    page = render_page(
+        summary=summary,
+        config={},
+        images={name: png_of(random_images(rng, 12, 14)) for name in names},
+        history_svg="",
+        comparison=comparison_rows(summary),
+        command="patchcollide collide",
+    )
+    return Page(page).words
+
+
+def test_the_page_shows_gaps_beside_random_pairs():
+    words = words_of(certified())
+    assert "42 pairs of 7 images" in words
+    assert "active units, mean gap 0.0123 0.0456 0.0443 0.0512 0.777 0.111 / 0.222 / 0.333" in words
+    assert "inactive units that respond 1.23" in words
+    assert "span 1 of 1 dimensions" in words
+    assert "has 0.625 of the volume of a regular one" in words
+    assert "No edge was walked; patchcollide certify does." in words
+
+
+def test_the_page_says_when_there_were_no_random_pairs():
+    words = words_of(certified(null=False))
+    assert "not measured: there was no store to take images from" in words
+    assert "0.777 not measured not measured" in words
+
+
+def test_the_page_shows_every_walk():
+    walk = walk_of(edge_of(), edge_of(edge=[1, 2], is_exact=False, share_walked=0, num_pieces=0))
+    words = words_of(certified(walk=walk))
+    assert "0 to 3 1.2346 1.1111 0.437500 yes 64 0.00125 %" in words
+    assert "1 to 2 1.2346 1.1111 0.437500 no 0 0 %" in words
+    assert "0.0013 % of the edges' length was walked (64 linear pieces)" in words
+
+
+def test_the_page_shows_what_people_can_see():
+    words = words_of(certified())
+    assert "0.654 on average, 0.543 for the least alike" in words
+    assert "share 70.0" in words
+    assert "left after halving 21.5" in words
+
+
+@pytest.mark.parametrize("num_vertices", [1, 2])
+def test_a_run_without_a_certificate_has_a_page(num_vertices):
+    words = words_of(summary_of(num_vertices))
+    assert "Certificate" not in words
+    assert "What people can see" not in words
+
+
+def test_one_vertex_has_gaps_but_no_shape():
+    words = words_of(certified(num_vertices=1))
+    assert "Certificate" in words
+    assert "dimensions" not in words
+    assert "What people can see" not in words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"complete": True}, "Every piece of every edge was walked: there is none smaller"),
+        ({}, "exact: next to it there is none smaller. 0.0013 % of the edges' length was walked"),
+        ({"is_exact": False}, "which is a sample. 0.0013 %"),
+    ],
+)
+def test_a_walk_claims_no_more_than_it_covered(changes, words):
+    sentence = walk_sentence(walk_of(edge_of(), **changes))
+    assert words in sentence
+    assert ("samples an edge only" in sentence) != bool(changes.get("complete"))
+
+
+def test_the_terminal_gets_the_same_figures():
+    text = "\n".join(certificate_lines(certified(walk=walk_of(edge_of()))))
+    for words in ("active units, mean gap", "0.111 / 0.222 / 0.333", "0 to 3", "33 samples"):
+        assert words in text
+    assert "No edge was walked." in list(certificate_lines(certified()))
+
+
+def test_columns_are_aligned():
+    assert list(aligned([("a", "bb"), ("ccc", "d")])) == ["a    bb", "ccc   d"]
+
+
+def test_a_summary_without_a_certificate_has_no_lines():
+    with pytest.raises(RunError, match=r"no certificate\. Evaluate the run again"):
+        list(certificate_lines(summary_of()))
