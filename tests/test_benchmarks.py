@@ -183,3 +183,17 @@ def test_growth_is_drawn_on_logarithmic_axes(tmp_path):
 def test_little_growth_is_drawn_too(series, tmp_path):
     write_growth_chart(tmp_path / "a.png", series)
     assert read_pixels(tmp_path / "a.png").std() > 1
+
+
+def test_compositions_are_measured_beside_the_network(run):
+    """On few locations, beside the smallest network."""
+    small = ["images.size_px=64", "patches.stride_px=32", "retrieval.query_stride_px=32"]
+    small += ["network.name=efficientnet_lite0", "network.layer=", "optimiser.num_vertices=1"]
+    words = [word for override in small for word in ("--set", override)]
+    found = run("bench_composition", "--repeat", 1, "--threads", 1, *words)
+    assert_knows_its_machine(found)
+    assert found["parameters"] == 4 * 10 * 32 * 32
+    assert found["seconds"].keys() == {"composition", "roughness", "network"}
+    for name in ("composition", "roughness"):
+        share = found["seconds"][name]["best"] / found["seconds"]["network"]["best"]
+        assert found["share_of_network"][name]["best"] == pytest.approx(share)

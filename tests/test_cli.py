@@ -448,7 +448,7 @@ def test_a_store_and_free_pixels_exclude_each_other(both, world):
     words = ["collide", "--source", "a", "--target", "b", "--out", "c", *map(str, space)]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
-    assert "either --store STORE or --pixels" in " ".join(result.stderr.replace("│", "").split())
+    assert "one of --store STORE, --neighbours" in " ".join(result.stderr.replace("│", "").split())
 
 
 def test_a_run_that_is_not_there_is_refused(world):
