@@ -65,7 +65,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
             the settings is not inactive.
     """
-    features = TargetFeatures.of(target.pre_activation, network.blind)
+    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
     return VertexSearch(
         network=network,
         target=features,
@@ -99,6 +99,7 @@ def make_parameterisation(
         "output_size": network.input_size,
         "noise": config.optimiser.start_noise,
         "generator": seeded(config.seed, 0),
+        "device": network.device,
     }
     if neighbours is None:
         return FreePixels(source, **common)

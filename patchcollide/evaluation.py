@@ -58,7 +58,7 @@ def evaluate_polytope(
     exact = as_batch(unrounded)
     rounded = as_batch(vertices)
     target_class = target.class_index
-    features = TargetFeatures.of(target.pre_activation, network.blind)
+    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
 
     def sample(
         vertices: Tensor,

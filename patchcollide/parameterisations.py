@@ -13,6 +13,8 @@ from patchcollide.mixing import mix_patches, tent_logits
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.variation import coefficient_variation
 
+CPU = torch.device("cpu")
+
 
 @runtime_checkable
 class Parameterisation(Protocol):
@@ -61,6 +63,7 @@ class PatchMixture:
         output_size: Side of the images, in pixels.
         noise: Standard deviation of the first logits, by which vertices differ at the start.
         generator: Draws them.
+        device: Where to compute.
 
     Raises:
         GeometryError: If there are more coefficients than pixels along a patch.
@@ -80,14 +83,16 @@ class PatchMixture:
         output_size: int,
         noise: float,
         generator: torch.Generator,
+        device: torch.device = CPU,
     ) -> None:
         self._canvas = _mixing_canvas(Canvas.of(grid, margin), coefficient_size, output_size)
         side = self._canvas.positions_per_side
-        self._patches = _as_tiles(patches, side, self._canvas.support)
+        self._patches = _as_tiles(patches, side, self._canvas.support).to(device)
         self._output_size = output_size
-        self._tent = tent_logits(self._canvas.support)
+        self._tent = tent_logits(self._canvas.support).to(device)
         shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
-        self.parameter = nn.Parameter(noise * torch.randn(shape, generator=generator))
+        start = noise * torch.randn(shape, generator=generator)
+        self.parameter = nn.Parameter(start.to(device))
 
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
         """See :meth:`Parameterisation.images`."""
@@ -139,6 +144,7 @@ class FreePixels:
         noise: Standard deviation of what is added at the start, in units of a hundredth of the
             value range.
         generator: Draws it.
+        device: Where to compute.
     """
 
     unit = 0.01
@@ -153,11 +159,12 @@ class FreePixels:
         output_size: int,
         noise: float,
         generator: torch.Generator,
+        device: torch.device = CPU,
     ) -> None:
         start = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
         start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
-        self.parameter = nn.Parameter(start.clamp_(0, 1))
+        self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
 
     def images(self) -> Float[Tensor, "vertices 3 height width"]:
         """See :meth:`Parameterisation.images`."""

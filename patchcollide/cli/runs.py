@@ -20,6 +20,9 @@ from patchcollide.cli.framework import (
     read_settings,
 )
 
+Device = Annotated[
+    str | None, Option(help="Where the network and the search compute: auto, cpu or cuda.")
+]
 NetworkName = Annotated[
     str | None, Option("--network", help="efficientnet_lite0 or vgg16.", metavar="NAME")
 ]
@@ -93,6 +96,7 @@ def collide(
     network: NetworkName = None,
     layer: LayerName = None,
     weights: Weights = None,
+    device: Device = None,
     engine: Engine = None,
     backend: BackendName = "local",
     scheduler: Scheduler = None,
@@ -109,6 +113,8 @@ def collide(
         "network.name": network,
         "network.layer": layer,
         "network.weights": weights,
+        "network.device": device,
+        "retrieval.device": device,
         "retrieval.engine": engine,
         "seed": seed,
     }
