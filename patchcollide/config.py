@@ -148,7 +148,7 @@ class Optimiser(Section):
     validation_samples: Count = 64
     stop_success: Share = 1.0
     stop_probability: Share = 0.96
-    stop_distance: Weight = 9000.0
+    stop_distance: Weight = 8700.0
 
 
 class Evaluation(Section):
@@ -157,7 +157,8 @@ class Evaluation(Section):
     num_samples: Count = 2000
     dataset_pairs: Count = 1000
     null_images: Count = 32
-    batch_size: Count = 32
+    # Small batches stay in the caches of the processor.
+    batch_size: Count = 8
 
 
 class Config(Section):

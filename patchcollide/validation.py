@@ -10,7 +10,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
 from patchcollide.shapes import Float, Int64, Tensor
 
-_BATCH = 16
+_BATCH = 8
 _ADAPTATION = 1.5
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patchcollide import collisions
 from patchcollide.config import load_config
 from patchcollide.images import read_pixels
 from patchcollide.report.figures import write_growth_chart
@@ -197,3 +198,67 @@ def test_compositions_are_measured_beside_the_network(run):
     for name in ("composition", "roughness"):
         share = found["seconds"][name]["best"] / found["seconds"]["network"]["best"]
         assert found["share_of_network"][name]["best"] == pytest.approx(share)
+
+
+@pytest.fixture
+def small_search(run, small_network, monkeypatch):
+    """Runs a benchmark of the search on a small network instead of a real one."""
+
+    def run_small(name, *words):
+        script = importlib.import_module(name)
+        for module in (script, collisions):
+            if hasattr(module, "load_network"):
+                monkeypatch.setattr(module, "load_network", lambda *_: small_network)
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        return run(name, *words, *settings)
+
+    return run_small
+
+
+@pytest.mark.parametrize("kind", ["patches", "pixels"])
+def test_a_race_has_one_start_and_stops_the_slow_one(kind, small_search, store, write_images):
+    images = write_images("others", num=2, seed=8)
+    words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
+    words += ["--store", store.path] if kind == "patches" else []
+    words += ["--factor", 2, "--trial-steps", 2, "--rates", 1e-9, 1e-5, 1e30]
+    document = small_search("bench_collide", "race", *words)
+    assert_knows_its_machine(document)
+    ours, lbfgs, authors = document["runs"]
+    assert [run["method"] for run in document["runs"]] == ["ours", "lbfgs", "authors"]
+    assert authors["steps"] <= 2 * ours["steps"]
+    assert lbfgs["steps"] >= 1
+    assert document["steps_ratio_at_least"] == authors["steps"] / ours["steps"]
+    tried = document["authors_rates_tried"]
+    assert [trial["rate"] for trial in tried] == [1e-9, 1e-5, 1e30]
+    for run in document["runs"]:
+        assert run["reached"] == (run["success_rate"] == 1 and run["probability_share"] >= 0.95)
+
+
+def test_a_step_of_the_search_is_timed(small_search, store, write_images):
+    images = write_images("others", num=2, seed=8)
+    words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
+    document = small_search("bench_collide", "step", *words, "--repeat", 2)
+    assert len(document["step_s"]["all"]) == 2
+    assert document["images_per_step"] == 10
+    assert document["parameters"] == 5 * 3 * 32 * 32
+    assert document["peak_anonymous_bytes"] > 0
+
+
+def test_pairs_are_the_surest_photographs_of_different_classes(
+    small_search, small_network, write_images, tmp_path
+):
+    images = write_images(num=7)
+    words = [images, "--out", tmp_path / "pairs", "--pairs", 2, "--engines", "ann", "exact"]
+    document = small_search("bench_pairs", *words)
+    results = document["results"]
+    assert list(results) == ["patches, ann", "patches, exact", "pixels"]
+    for result in results.values():
+        assert len(result["runs"]) == 2
+        for run in result["runs"]:
+            source, target = (run[name].split(", ") for name in ("source", "target"))
+            assert source[1] != target[1]
+            expected = run["vertex_distance_mean"] / document["dataset_distance_mean"]
+            assert run["distance_share"] == expected
+        for name in ("success_rate", "probability_share", "distance_share"):
+            assert result["worst"][f"{name}_min"] == min(run[name] for run in result["runs"])
+    assert small_search("bench_pairs", *words)["results"] == results  # nothing is made again
