@@ -12,9 +12,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from patchcollide.errors import InputError
-from patchcollide.shapes import Float32, ndarray
+from patchcollide.shapes import ndarray
 
 _BLOCK_BYTES = 1 << 20
+# What a file may hold of each kind of number, and its name.
+_KINDS = {"f": ("f", "floating-point numbers"), "i": ("iu", "whole numbers")}
 
 
 class NpzReader:
@@ -33,40 +35,47 @@ class NpzReader:
         """The names of the arrays, in the file's order."""
         return list(self._members)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape that an array of floating-point numbers has by its header.
+    def shape(self, name: str, dtype: type[np.generic] = np.float32) -> tuple[int, ...]:
+        """Returns the shape that an array has by its header.
+
+        Args:
+            name: Its name.
+            dtype: Floating-point or whole numbers of any size, as this type is, must be in it.
 
         Raises:
             InputError: Of the kind given to :func:`open_npz`, when the array is missing or
-                damaged, or holds anything but floating-point numbers.
+                damaged, or holds anything else.
         """
         with self._member(name) as file:
-            shape, _, _ = self._header(name, file)
+            shape, _, _ = self._header(name, file, dtype)
         return shape
 
-    def array(self, name: str, shape: tuple[int, ...]) -> Float32[ndarray, "..."]:
-        """Reads an array of floating-point numbers as float32.
+    def array(
+        self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32
+    ) -> ndarray:
+        """Reads an array.
 
         Args:
             name: Its name.
             shape: The shape it must have; no more than that is unpacked.
+            dtype: What to return; see :meth:`shape` for what may be in the file.
 
         Raises:
             InputError: As :meth:`shape`, and if it has another shape, or more or fewer bytes than
                 its header says.
         """
         with self._member(name) as file:
-            found, is_fortran, dtype = self._header(name, file)
+            found, is_fortran, stored = self._header(name, file, dtype)
             if found != shape:
                 raise self._error(
                     f"{self._path}: '{name}' should have shape {shape}, but has {found}."
                 )
-            values = np.empty(math.prod(shape), dtype)
+            values = np.empty(math.prod(shape), stored)
             with self._explained(name):
                 _fill(values, file)
         ordered = values.reshape(shape[::-1]).T if is_fortran else values.reshape(shape)
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(ordered, dtype=np.float32).reshape(shape)
+            return np.ascontiguousarray(ordered, dtype=dtype).reshape(shape)
 
     @contextlib.contextmanager
     def _member(self, name: str) -> Iterator[BufferedIOBase]:
@@ -77,7 +86,9 @@ class NpzReader:
                 file = stack.enter_context(self._archive.open(self._members[name]))
             yield cast(BufferedIOBase, file)
 
-    def _header(self, name: str, file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    def _header(
+        self, name: str, file: BufferedIOBase, wanted: type[np.generic]
+    ) -> tuple[tuple[int, ...], bool, np.dtype]:
         with self._explained(name):
             version = npy.read_magic(file)
             # Later versions announce headers of up to 4 GB, and only structures need those.
@@ -86,15 +97,15 @@ class NpzReader:
             shape, is_fortran, dtype = npy.read_array_header_1_0(file)
             if min(shape, default=0) < 0:
                 raise ValueError(f"shape {shape}")
+        kinds, words = _KINDS[np.dtype(wanted).kind]
         if dtype.hasobject:
             raise self._error(
                 f"{self._path} was refused: '{name}' holds Python objects, which could run code "
-                "when unpickled. Save it as an array of floating-point numbers."
+                f"when unpickled. Save it as an array of {words}."
             )
-        if dtype.kind != "f" or dtype.itemsize > 8:
+        if dtype.kind not in kinds or dtype.itemsize > 8:
             raise self._error(
-                f"{self._path}: '{name}' should hold floating-point numbers of at most 64 bits, "
-                f"but holds {dtype}."
+                f"{self._path}: '{name}' should hold {words} of at most 64 bits, but holds {dtype}."
             )
         return shape, is_fortran, dtype
 

@@ -1,7 +1,6 @@
 """Lists of neighbours as the paper's authors released them: read with care, then checked."""
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,17 @@ import numpy as np
 
 from patchcollide.errors import RetrievalError
 from patchcollide.geometry import PatchGrid
+from patchcollide.npz import open_npz
 from patchcollide.shapes import Float64, Int64, ndarray
 
 # The authors' lists hold 200 neighbours of each location.
 _MOST_NEIGHBOURS = 10_000
 _MOST_NAME_BYTES = 256 << 20
-_KINDS = {"finalidx": "iu", "finalpos": "iu", "finaldist": "f"}
+_DTYPES: dict[str, type[np.int64] | type[np.float64]] = {
+    "finalidx": np.int64,
+    "finalpos": np.int64,
+    "finaldist": np.float64,
+}
 _WIDTHS = {"finalpos": (2,)}
 
 
@@ -61,12 +65,12 @@ def read_released_lists(path: Path, grid: PatchGrid, num_locations: int) -> Rele
         f"{grid.image_size - grid.window_size} (patches.stride_px), but one is at "
         f"{corners[~on_grid.all(axis=-1)][:1].tolist()}",
     )
-    rows, cols = np.moveaxis(corners.astype(np.int64) // grid.stride, -1, 0)
-    numbers, positions = numbers.astype(np.int64), rows * grid.positions_per_side + cols
+    rows, cols = np.moveaxis(corners // grid.stride, -1, 0)
+    positions = rows * grid.positions_per_side + cols
     patches = np.sort(numbers * grid.num_positions + positions, axis=1)
     twice = (patches[:, 1:] == patches[:, :-1]).any(axis=1)
     _require(not twice.any(), path, f"names a patch twice at location {int(twice.argmax())}")
-    squared = _squared(arrays["finaldist"].astype(np.float64), path, grid)
+    squared = _squared(arrays["finaldist"], path, grid)
     return ReleasedLists(numbers, positions, squared)
 
 
@@ -108,39 +112,16 @@ def _squared(
 
 
 def _read_arrays(path: Path, num_locations: int) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise RetrievalError(f"{path} is missing. Check the path of the lists.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            shapes = {name: _shape(archive, path, name, num_locations) for name in _KINDS}
-            lengths = {name: shape[1] for name, shape in shapes.items()}
-            _require(len(set(lengths.values())) == 1, path, f"has lists of lengths {lengths}")
-            return {name: _read_array(archive, name) for name in _KINDS}
-    except RetrievalError:
-        raise
-    except KeyError as error:
-        raise RetrievalError(
-            f"{path} lacks an array ({error}); expected are {', '.join(_KINDS)}. Give the .npz "
-            "file as released."
-        ) from error
-    except Exception as error:  # Damaged archives and headers raise anything.
-        raise RetrievalError(
-            f"{path} is damaged or not an .npz file ({type(error).__name__}: {error}). Get it "
-            "again."
-        ) from error
+    with open_npz(path, error=RetrievalError) as archive:
+        shapes = {name: archive.shape(name, dtype) for name, dtype in _DTYPES.items()}
+        for name, shape in shapes.items():
+            _require_shape(path, name, shape, num_locations)
+        lengths = {name: shape[1] for name, shape in shapes.items()}
+        _require(len(set(lengths.values())) == 1, path, f"has lists of lengths {lengths}")
+        return {name: archive.array(name, shapes[name], _DTYPES[name]) for name in _DTYPES}
 
 
-def _shape(archive: zipfile.ZipFile, path: Path, name: str, locations: int) -> tuple[int, ...]:
-    """Returns the shape that an array's header promises, before anything of that size is made."""
-    with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        readers: dict[Any, Any] = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
-            raise ValueError(f"'{name}' has a header of version {version}")
-        shape, _, dtype = readers[version](member)
+def _require_shape(path: Path, name: str, shape: tuple[int, ...], locations: int) -> None:
     after = _WIDTHS.get(name, ())
     fits = len(shape) == 2 + len(after) and shape[0] == locations and shape[2:] == after
     wanted = ", ".join(map(str, (locations, "n", *after)))
@@ -150,18 +131,6 @@ def _shape(archive: zipfile.ZipFile, path: Path, name: str, locations: int) -> t
         f"has '{name}' of shape {shape}, expected ({wanted}) with n from 1 to {_MOST_NEIGHBOURS}; "
         "locations follow from retrieval.query_stride_px and sections images and patches",
     )
-    _require(
-        dtype.kind in _KINDS[name],
-        path,
-        f"has '{name}' of type {dtype}, expected "
-        f"{'floating point' if _KINDS[name] == 'f' else 'whole'} numbers",
-    )
-    return tuple(shape)
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(f"{name}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _require(right: Any, path: Path, problem: str) -> None:

@@ -76,9 +76,15 @@ def changed(name, place, value):
         ({"finalidx": np.zeros((4, 0), int)}, "n from 1 to 10000"),
         ({"finalpos": np.zeros((4, 3, 3), int)}, "shape (4, 3, 3), expected (4, n, 2)"),
         ({"finaldist": np.zeros((4, 2))}, "lists of lengths {'finalidx': 3"),
-        ({"finalidx": np.zeros((4, 3))}, "'finalidx' of type float64, expected whole"),
-        ({"finalidx": np.full((4, 3), None)}, "'finalidx' of type object, expected whole"),
-        ({"finaldist": np.zeros((4, 3), int)}, "type int64, expected floating point"),
+        (
+            {"finalidx": np.zeros((4, 3))},
+            "'finalidx' should hold whole numbers",
+        ),
+        ({"finalidx": np.full((4, 3), None)}, "'finalidx' holds Python objects"),
+        (
+            {"finaldist": np.zeros((4, 3), int)},
+            "'finaldist' should hold floating-point numbers",
+        ),
         (changed("finalidx", (1, 1), -1), "impossible image numbers"),
         ({"finalidx": np.full((4, 3), 2**63, np.uint64)}, "impossible image numbers"),
         (changed("finalpos", (1, 1, 0), 3), "multiples of 4 from 0 to 16 (patches.stride_px)"),
@@ -97,7 +103,7 @@ def changed(name, place, value):
 )
 def test_lists_that_are_not_as_released_are_refused(change, message, tmp_path):
     path = write(tmp_path / "l.npz", **change)
-    with pytest.raises(RetrievalError, match=rf"l\.npz .*{re.escape(message)}"):
+    with pytest.raises(RetrievalError, match=rf"l\.npz.*{re.escape(message)}"):
         read(path)
 
 
@@ -105,7 +111,7 @@ def test_a_file_without_an_array_is_refused(tmp_path):
     arrays = lists()
     del arrays["finalpos"]
     np.savez(tmp_path / "l.npz", **arrays)
-    with pytest.raises(RetrievalError, match=r"lacks an array .*expected are finalidx, finalpos"):
+    with pytest.raises(RetrievalError, match=r"l\.npz has no array 'finalpos'"):
         read(tmp_path / "l.npz")
 
 
@@ -113,7 +119,7 @@ def test_a_file_that_is_missing_or_no_archive_is_refused(tmp_path):
     with pytest.raises(RetrievalError, match=r"l\.npz is missing\. Check the path"):
         read(tmp_path / "l.npz")
     (tmp_path / "l.npz").write_text("<html>404</html>")
-    with pytest.raises(RetrievalError, match=r"damaged or not an \.npz file \(BadZipFile"):
+    with pytest.raises(RetrievalError, match=r"damaged or not an \.npz file \(File is not a zip"):
         read(tmp_path / "l.npz")
 
 
