@@ -77,7 +77,7 @@ OWNERS = {
     "jaxtyping": {"shapes"},
     "jinja2": {"report.templates"},
     "joblib": {"parallel"},
-    "matplotlib": {"report.figures", "report.sheet"},
+    "matplotlib": {"report.sheet"},
     "pydantic": {"config"},
     "rich": {"progress"},
     "safetensors": {"networks.weights"},

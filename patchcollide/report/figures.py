@@ -11,12 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from patchcollide.files import written_beside
 from patchcollide.report.boxes import NUM_BOXES, box_size, differing_boxes
@@ -28,8 +23,13 @@ from patchcollide.report.sheet import (
     MARK,
     MUTED,
     RULE,
+    Axes,
+    Figure,
+    Normalize,
+    ScalarMappable,
     Sheet,
     cut,
+    rc_context,
     two_lines,
 )
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
@@ -260,7 +260,7 @@ def _chart(
         axes.set_ylim(0, 1.03 if name == "chances" else None)
     _style(figure, axes, title, is_empty=not shown)
     text = StringIO()
-    with mpl.rc_context(_SVG_SETTINGS):
+    with rc_context(_SVG_SETTINGS):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", metadata=metadata)
     return _for_html(text.getvalue(), name, f"{title} over the steps of the optimisation")

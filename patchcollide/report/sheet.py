@@ -1,4 +1,7 @@
-"""The white sheet that figures of pictures are laid out on, pixel by pixel."""
+"""The white sheet that figures of pictures are laid out on, pixel by pixel.
+
+This module owns matplotlib; charts take from here what they need of it.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -6,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -21,8 +28,13 @@ __all__ = [
     "MARK",
     "MUTED",
     "RULE",
+    "Axes",
+    "Figure",
+    "Normalize",
+    "ScalarMappable",
     "Sheet",
     "cut",
+    "rc_context",
     "two_lines",
 ]
 
