@@ -71,6 +71,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         target=features,
         target_class=target.class_index,
         target_probability=target.probability,
+        target_margin=target.margin,
         units=choose_units(
             features, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
         ),

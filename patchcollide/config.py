@@ -133,8 +133,8 @@ class Optimiser(Section):
     of the value range for free pixels; with ``method = "authors"`` the learning rate multiplies a
     gradient, as in the released code. The search stops when, of a batch of points between the
     vertices, ``stop_success`` is classified as the target, with a mean probability of
-    ``stop_probability`` times the target's own, and the vertices are ``stop_distance`` apart (L2 in
-    0..255).
+    ``stop_probability`` times the target's own, the least sure one with ``stop_margin`` times the
+    target's margin over the next class, and the vertices are ``stop_distance`` apart in 0..255.
     """
 
     method: Literal["adam", "authors"] = "adam"
@@ -148,6 +148,7 @@ class Optimiser(Section):
     validation_samples: Count = 64
     stop_success: Share = 1.0
     stop_probability: Share = 0.96
+    stop_margin: Annotated[float, Field(ge=0, le=1)] = 0.4
     stop_distance: Weight = 8700.0
 
 

@@ -22,6 +22,7 @@ class Target:
         class_index: The most probable class.
         class_name: Its name.
         probability: Its probability.
+        margin: By how much that exceeds the next probable class's.
         image: The path of the image that given features are of, where it is known.
     """
 
@@ -30,6 +31,7 @@ class Target:
     class_index: int
     class_name: str
     probability: float
+    margin: float
     image: str | None = None
 
     @classmethod
@@ -84,11 +86,14 @@ class Target:
 
 def _classified(
     network: CollisionNetwork, logits: Float[Tensor, "classes"]
-) -> tuple[int, str, float]:
+) -> tuple[int, str, float, float]:
+    """Returns the most probable class, its name, its probability, and by how much it leads."""
     chances = logits.softmax(dim=0, dtype=torch.promote_types(logits.dtype, torch.float32))
     probability, index = chances.max(dim=0)
     require_finite(network, "target", float(probability))
-    return int(index), network.class_name(int(index)), float(probability)
+    others = torch.cat([chances[:index], chances[index + 1 :], chances.new_zeros(1)])
+    margin = float(probability - others.max())
+    return int(index), network.class_name(int(index)), float(probability), margin
 
 
 def require_finite(network: CollisionNetwork, what: str, probability: float) -> None:

@@ -23,6 +23,7 @@ class VertexSearch:
         target: The features to collide with.
         target_class: What hull samples must be classified as.
         target_probability: Of that class, for the target itself.
+        target_margin: By how much that exceeds the next probable class's.
         units: Which unit each vertex drives deeper into its blind region; empty to drive none.
         objective: Weights of the losses.
         optimiser: Steps, schedule and stop rule.
@@ -33,6 +34,7 @@ class VertexSearch:
     target: TargetFeatures
     target_class: int
     target_probability: float
+    target_margin: float
     units: Int64[Tensor, "chosen"]
     objective: Objective
     optimiser: Optimiser
@@ -49,7 +51,8 @@ def validate(
         images: The vertices, RGB in ``[0, 1]``.
 
     Returns:
-        The share classified as the target, the mean probability of the target's class, the mean
+        The share classified as the target, the mean probability of the target's class, the
+        smallest margin of a sample (by how much that probability exceeds any other), the mean
         distance of the vertices in 0..255, and, where the search computes in bfloat16, the largest
         difference that this makes to a vertex's pre-activation.
     """
@@ -59,15 +62,16 @@ def validate(
         weights = uniform_weights(
             search.optimiser.validation_samples, len(vertices), seeded(search.seed, 2)
         ).to(vertices.device)
-        hits, total = 0, 0.0
+        margins, total = [], 0.0
         for part in torch.split(weights, _BATCH):
             probabilities = network.probabilities(round_to_8_bits(combine(part, vertices)))
-            hits += int((probabilities.argmax(dim=1) == search.target_class).sum())
             total += float(probabilities[:, search.target_class].sum())
+            margins.append(margin_of(probabilities, search.target_class))
         distances = pairwise_distances(vertices)
         row = {
-            "validation_success": hits / len(weights),
+            "validation_success": float((torch.cat(margins) > 0).double().mean()),
             "validation_probability": total / len(weights),
+            "validation_margin": float(torch.cat(margins).min()),
             "validation_distance": float(distances.mean()) if len(distances) else 0.0,
         }
         if network.low_precision:
@@ -76,11 +80,28 @@ def validate(
     return row
 
 
+def margin_of(
+    probabilities: Float[Tensor, "samples classes"], target_class: int
+) -> Float[Tensor, "samples"]:
+    """Returns by how much a class's probability exceeds that of any other."""
+    others = probabilities.clone()
+    others[:, target_class] = 0
+    return probabilities[:, target_class] - others.amax(dim=1)
+
+
 def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:
-    """Whether what a validation found between the vertices is classified as the target."""
+    """Whether what a validation found between the vertices is classified as the target.
+
+    The margin is asked for because a batch is small: where its least sure sample is well inside the
+    target's class, so is what thousands of samples find.
+    """
     settings = search.optimiser
     share = row["validation_probability"] / max(search.target_probability, 1e-9)
-    return row["validation_success"] >= settings.stop_success and share >= settings.stop_probability
+    return (
+        row["validation_success"] >= settings.stop_success
+        and share >= settings.stop_probability
+        and row["validation_margin"] >= settings.stop_margin * search.target_margin
+    )
 
 
 def far_enough(row: dict[str, float], search: VertexSearch) -> bool:

@@ -67,6 +67,7 @@ def search_for(network, *, objective=None, target_class=None, seed=5, **optimise
         target=target,
         target_class=int(output.logits.argmax()) if target_class is None else target_class,
         target_probability=float(output.logits.softmax(dim=1).max()),
+        target_margin=float(output.logits.softmax(dim=1)[0].topk(2).values.diff().abs()),
         units=choose_units(target, "first", 3, seeded(seed)),
         objective=Objective(**(objective or {})),
         optimiser=Optimiser(**(settings | optimiser)),
@@ -178,7 +179,8 @@ def test_a_history_has_a_row_for_each_step(
     expected += ["hull_active", "hull_inactive"] if hull_samples and num_vertices > 1 else []
     expected += ["distance"] if num_vertices > 1 else []
     expected += ["total_variation", "seconds"]
-    checks = ["validation_success", "validation_probability", "validation_distance", "diversity"]
+    checks = ["validation_success", "validation_probability", "validation_margin"]
+    checks += ["validation_distance", "diversity"]
     assert [list(row) for row in progress.history] == [
         expected,
         expected + checks,
@@ -256,6 +258,7 @@ def test_a_target_without_blind_units_is_matched_all_the_same(small_network, pen
         target=TargetFeatures.of(everywhere, small_network.blind),
         target_class=0,
         target_probability=1.0,
+        target_margin=0.5,
         units=torch.empty(0, dtype=torch.int64),
         objective=search.objective,
         optimiser=search.optimiser,
@@ -327,6 +330,7 @@ def test_the_weight_of_distance_follows_what_is_missing(small_network, share, di
     row = {
         "validation_success": 1.0,
         "validation_probability": share * search.target_probability,
+        "validation_margin": search.target_margin,
         "validation_distance": distance,
     }
     assert next_diversity(2.0, row, search) == pytest.approx(2 * factor)
@@ -386,7 +390,7 @@ def test_the_search_stops_as_soon_as_the_validation_batch_collides(small_network
     assert len(progress.history) == progress.step
 
 
-@pytest.mark.parametrize("obstacle", ["none", "success", "probability", "distance"])
+@pytest.mark.parametrize("obstacle", ["none", "success", "probability", "margin", "distance"])
 def test_each_part_of_the_stop_rule_can_hold_the_search_up(small_network, obstacle):
     # Vertices that are the target itself: nothing moves, and everything but the obstacle is met.
     with torch.no_grad():
@@ -398,10 +402,13 @@ def test_each_part_of_the_stop_rule_can_hold_the_search_up(small_network, obstac
         "success": {"target_class": order[1]},
         "probability": {"stop_probability": 0.999},
         "distance": {"stop_distance": 1.0},
+        "margin": {"stop_margin": 1.0},
     }
     search = search_for(small_network, learning_rate=1e-30, **(rule | changes[obstacle]))
     if obstacle == "probability":
         search = replace(search, target_probability=1.0)
+    if obstacle == "margin":
+        search = replace(search, target_margin=search.target_margin + 0.01)
     still = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
     _, progress = find_vertices(search, still)
     assert progress.step == (3 if obstacle == "none" else 6)
@@ -434,7 +441,7 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
     parameterisation = parameterise("patches", num_vertices=num_vertices)
     measured = validate(search, parameterisation.images().detach())
     vertices = round_to_8_bits(parameterisation.images().detach())
-    hits, total = 0, 0.0
+    hits, total, margins = 0, 0.0, []
     for weights in uniform_weights(num_samples, num_vertices, seeded(5, 2)):
         sample = sum(
             weight.float() * vertex for weight, vertex in zip(weights, vertices, strict=True)
@@ -443,7 +450,10 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
             chances = small_network.probabilities(round_to_8_bits(sample)[None])[0]
         hits += int(chances.argmax() == search.target_class)
         total += chances[search.target_class].item()
+        others = [chance for index, chance in enumerate(chances) if index != search.target_class]
+        margins.append(float(chances[search.target_class] - max(others)))
     assert measured["validation_success"] == hits / num_samples
+    assert measured["validation_margin"] == pytest.approx(min(margins), abs=1e-5)
     assert measured["validation_probability"] == pytest.approx(total / num_samples, abs=1e-5)
     pairs = [
         255 * (vertices[a] - vertices[b]).norm().item()
@@ -679,6 +689,7 @@ def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_la
         target=TargetFeatures.of(target, network.blind),
         target_class=0,
         target_probability=1.0,
+        target_margin=0.5,
         units=torch.tensor([0, 1]),
         objective=Objective(),
         optimiser=Optimiser(steps=1, learning_rate=0.5),
