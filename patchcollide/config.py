@@ -105,7 +105,7 @@ class Composition(Section):
     composes all that were retrieved.
     """
 
-    coefficient_size: Count = 32
+    coefficient_size: Count = 8
     margin_px: Annotated[int, Field(ge=0)] = 0
     neighbours: Annotated[int, Field(ge=0)] = 0
 
