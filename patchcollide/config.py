@@ -141,7 +141,7 @@ class Optimiser(Section):
 
     method: Literal["adam", "authors"] = "adam"
     num_vertices: Annotated[int, Field(ge=1, le=64)] = 5
-    steps: Count = 300
+    steps: Count = 600
     learning_rate: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     start_noise: Weight = 0.1
