@@ -37,9 +37,8 @@ def evaluate_polytope(
     """Measures the polytope between vertices.
 
     The headline numbers are of images as a file holds them: 8-bit vertices, and samples between
-    them rounded to 8 bits. ``unrounded`` repeats them without any rounding, and
-    ``..._stick_breaking`` with the weights of the paper's evaluation, each with a quarter of the
-    samples.
+    them rounded to 8 bits. ``..._stick_breaking`` repeats them with the weights of the paper's
+    evaluation, and ``unrounded`` without any rounding, with a quarter of the samples.
 
     Args:
         network: The network under study.
@@ -71,11 +70,10 @@ def evaluate_polytope(
         weights = draw(num_samples, len(vertices), seeded(seed, 3))
         return _sample(network, vertices, weights, target_class, features, settings, rounding)
 
-    # Cross-checks of the headline, for which fewer samples will do.
-    fewer = -(-settings.num_samples // 4)
     headline, hull = sample(rounded, uniform_weights, True, settings.num_samples)
-    sticks, _ = sample(rounded, stick_breaking_weights, True, fewer)
-    loose, loose_hull = sample(exact, uniform_weights, False, fewer)
+    sticks, _ = sample(rounded, stick_breaking_weights, True, settings.num_samples)
+    # Only shows what rounding changes, for which fewer samples will do.
+    loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
     distances = pairwise_distances(rounded)
     described, at_vertices = _describe_vertices(network, features, rounded)
     _, at_exact = _describe_vertices(network, features, exact)

@@ -64,8 +64,7 @@ def test_numbers_match_a_direct_computation(small_network, num_vertices, batch_s
     measured = evaluate(small_network, unrounded, batch_size=batch_size)
     target_class = measured["target_class"]
     weights = uniform_weights(25, num_vertices, seeded(3, 3))
-    # A quarter, rounded up, for what only checks the headline.
-    sticks = stick_breaking_weights(7, num_vertices, seeded(3, 3))
+    sticks = stick_breaking_weights(25, num_vertices, seeded(3, 3))
 
     def direct(images, weights, rounding):
         return direct_numbers(small_network, images, weights, target_class, rounding=rounding)
@@ -79,6 +78,7 @@ def test_numbers_match_a_direct_computation(small_network, num_vertices, batch_s
     share, top, _ = direct(rounded, sticks, True)
     assert measured["success_rate_stick_breaking"] == pytest.approx(share)
     assert measured["sample_probability_mean_stick_breaking"] == pytest.approx(top, abs=1e-4)
+    # A quarter, rounded up, shows what rounding changes.
     fewer = uniform_weights(7, num_vertices, seeded(3, 3))
     share, top, of_class = direct(unrounded, fewer, False)
     loose = measured["unrounded"]
@@ -144,9 +144,9 @@ def test_headline_samples_are_8_bit_images_and_unrounded_ones_are_not(small_netw
     evaluate(small_network, pictures(3, seed=4), num_samples=20, batch_size=5)
     samples = [batch for batch in seen if len(batch) == 5]
     off = [(batch - batch.round()).abs().max().item() for batch in samples]
-    assert len(off) == 6  # 20 samples, then 5 and 5
-    assert max(off[:5]) < 1e-3
-    assert off[5] > 0.1
+    assert len(off) == 9  # 20 samples, 20 more, and 5
+    assert max(off[:8]) < 1e-3
+    assert off[8] > 0.1
 
 
 def test_rounding_can_cost_what_unrounded_vertices_have(small_network):
