@@ -28,6 +28,13 @@ def stick_breaking_weights(
     return shares * torch.cumprod(left, dim=1)
 
 
+def edge_middles(num_vertices: int, most: int) -> Float[Tensor, "edges vertices"]:
+    """Returns the weights of the middles of the edges: of all, or of ``most`` spread over all."""
+    pairs = torch.combinations(torch.arange(num_vertices), 2)
+    pairs = pairs[:: -(-len(pairs) // most)] if len(pairs) else pairs
+    return torch.zeros(len(pairs), num_vertices, dtype=torch.float64).scatter_(1, pairs, 0.5)
+
+
 def combine(
     weights: Float[Tensor, "samples vertices"],
     vertices: Float[Tensor, "vertices channels height width"],

@@ -25,7 +25,7 @@ from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, PatchMixture
-from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
+from patchcollide.polytope import combine, edge_middles, round_to_8_bits, seeded, uniform_weights
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch, next_diversity, validate
 
@@ -420,8 +420,8 @@ def test_every_check_measures_the_same_8_bit_samples_and_every_step_new_ones(sma
     search = search_for(small_network, learning_rate=1e-30)
     find_vertices(search, parameterise("pixels", num_vertices=2))
     steps = [batch for batch in seen if len(batch) == 7]  # 2 vertices, 5 hull samples
-    checks = [batch for batch in seen[1:] if len(batch) != 7]  # 20 samples
-    assert [len(batch) for batch in checks] == [8, 8, 4, 8, 8, 4]
+    checks = [batch for batch in seen[1:] if len(batch) != 7]  # 20 samples, 1 edge
+    assert [len(batch) for batch in checks] == [8, 8, 5, 8, 8, 5]
     assert torch.equal(checks[0], checks[3])
     assert torch.equal(checks[2], checks[5])
     for batch in checks:
@@ -442,17 +442,19 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
     measured = validate(search, parameterisation.images().detach())
     vertices = round_to_8_bits(parameterisation.images().detach())
     hits, total, margins = 0, 0.0, []
-    for weights in uniform_weights(num_samples, num_vertices, seeded(5, 2)):
+    random = uniform_weights(num_samples, num_vertices, seeded(5, 2))
+    every = [*random, *edge_middles(num_vertices, num_samples)]
+    for number, weights in enumerate(every):
         sample = sum(
             weight.float() * vertex for weight, vertex in zip(weights, vertices, strict=True)
         )
         with torch.no_grad():
             chances = small_network.probabilities(round_to_8_bits(sample)[None])[0]
         hits += int(chances.argmax() == search.target_class)
-        total += chances[search.target_class].item()
+        total += chances[search.target_class].item() if number < num_samples else 0.0
         others = [chance for index, chance in enumerate(chances) if index != search.target_class]
         margins.append(float(chances[search.target_class] - max(others)))
-    assert measured["validation_success"] == hits / num_samples
+    assert measured["validation_success"] == pytest.approx(hits / len(every))
     assert measured["validation_margin"] == pytest.approx(min(margins), abs=1e-5)
     assert measured["validation_probability"] == pytest.approx(total / num_samples, abs=1e-5)
     pairs = [
@@ -486,7 +488,7 @@ def test_an_interrupted_search_goes_on_bit_for_bit(
 
 
 def test_a_search_killed_between_checkpoints_repeats_only_what_was_lost(small_network, tmp_path):
-    search = search_for(small_network, checkpoint_every=2, validation_samples=5)
+    search = search_for(small_network, checkpoint_every=2, validation_samples=4)
     expected, uninterrupted = find_vertices(search, parameterise("patches"))
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
 

@@ -5,6 +5,7 @@ from scipy import stats
 
 from patchcollide.polytope import (
     combine,
+    edge_middles,
     round_to_8_bits,
     seeded,
     stick_breaking_weights,
@@ -107,3 +108,13 @@ def test_purposes_of_one_seed_get_generators_of_their_own(seed):
     assert len(draws) == 4
     again = torch.rand(3, generator=seeded(seed, 2)).tolist()
     assert tuple(again) in draws
+
+
+@pytest.mark.parametrize(
+    ("num_vertices", "most", "expected"), [(1, 4, 0), (2, 4, 1), (3, 3, 3), (5, 64, 10), (5, 4, 4)]
+)
+def test_edge_middles_are_halfway_between_two_vertices(num_vertices, most, expected):
+    weights = edge_middles(num_vertices, most)
+    assert weights.shape == (expected, num_vertices)
+    assert len(set(map(tuple, weights.tolist()))) == expected
+    assert all(sorted(row)[-2:] == [0.5, 0.5] and sum(row) == 1 for row in weights.tolist())
