@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchcollide.channels import to_channels
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.evaluation import as_batch
@@ -31,30 +32,33 @@ def images_needed(num_pairs: int) -> int:
     return next(count for count in itertools.count(2) if count * (count - 1) >= num_pairs)
 
 
-def images_of_store(store: PatchStore, count: int, seed: int) -> list[UInt8[ndarray, "s s 3"]]:
+def images_of_store(
+    store: PatchStore, count: int, seed: int, channels: int = 3
+) -> list[UInt8[ndarray, "side side channels"]]:
     """Draws readable images of a store, all of them if there are fewer."""
     readable = np.flatnonzero(store.valid)
     chosen = np.random.default_rng([seed, 5]).permutation(readable)[:count]
-    return [store.image(int(number)) for number in np.sort(chosen)]
+    return [to_channels(store.image(int(number)), channels) for number in np.sort(chosen)]
 
 
 def images_of_folder(
-    folder: Path, config: Config, count: int, size: int
-) -> list[UInt8[ndarray, "size size 3"]]:
+    folder: Path, config: Config, count: int, size: int, channels: int = 3
+) -> list[UInt8[ndarray, "size size channels"]]:
     """Draws readable images of a folder, all of them if there are fewer.
 
     Raises:
         ImageError: If there is no such folder, or it holds no images.
     """
     files = find_images(folder).files
-    found: list[UInt8[ndarray, "size size 3"]] = []
+    found: list[UInt8[ndarray, "size size channels"]] = []
+    fit, max_pixels = config.images.fit, config.images.max_pixels
     for number in np.random.default_rng([config.seed, 5]).permutation(len(files)):
         if len(found) == count:
             break
         try:
-            path, settings = files[number].path, config.images
+            path = files[number].path
             found.append(
-                read_image(path, size=size, fit=settings.fit, max_pixels=settings.max_pixels)
+                read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
             )
         except ImageError:
             continue  # Of a folder that nobody sorted, some may be damaged.
@@ -63,7 +67,7 @@ def images_of_folder(
 
 def measure_null(
     network: CollisionNetwork,
-    images: Sequence[UInt8[ndarray, "side side 3"]],
+    images: Sequence[UInt8[ndarray, "side side channels"]],
     certificate: dict[str, Any],
     *,
     seed: int,
@@ -101,7 +105,7 @@ def measure_null(
 
 def walk_edges(
     network: CollisionNetwork,
-    vertices: Float[Tensor, "vertices 3 height width"],
+    vertices: Float[Tensor, "vertices channels height width"],
     target_class: int,
     *,
     num_edges: int | None,
@@ -166,7 +170,7 @@ def walk_edges(
 
 
 def _sample_edge(
-    network: CollisionNetwork, ends: Float[Tensor, "2 3 height width"], target_class: int
+    network: CollisionNetwork, ends: Float[Tensor, "2 channels height width"], target_class: int
 ) -> list[float]:
     found = []
     for places in torch.split(torch.linspace(0, 1, NUM_SAMPLES), _BATCH_SIZE):

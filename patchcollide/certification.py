@@ -6,6 +6,7 @@ from pathlib import Path
 from patchcollide.certificates import images_needed, images_of_folder, images_of_store
 from patchcollide.collisions import network_of
 from patchcollide.manifest import MANIFEST
+from patchcollide.networks import CollisionNetwork
 from patchcollide.report.writer import write_report
 from patchcollide.runs import SUMMARY_FILE, Run, open_run
 from patchcollide.shapes import UInt8, ndarray
@@ -45,7 +46,7 @@ def certify(
     add_certificate(
         run,
         network,
-        _null_images(run, images, count, network.input_size),
+        _null_images(run, images, count, network),
         num_pairs=num_pairs,
         num_edges=num_edges,
         max_pieces=max_pieces,
@@ -55,11 +56,11 @@ def certify(
 
 
 def _null_images(
-    run: Run, place: Path | None, count: int, size: int
-) -> list[UInt8[ndarray, "side side 3"]]:
+    run: Run, place: Path | None, count: int, network: CollisionNetwork
+) -> list[UInt8[ndarray, "side side channels"]]:
     """Returns images from a place, from the run's own store, or none if that is gone."""
     if place is not None and not (place / MANIFEST).exists():
-        return images_of_folder(place, run.config, count, size)
+        return images_of_folder(place, run.config, count, network.input_size, network.channels)
     named = run.inputs["store"]
     place = place or (Path(named) if named else None)
     if place is None or not (place / MANIFEST).exists():
@@ -68,4 +69,4 @@ def _null_images(
             "again. Name a folder of images or a store with --images."
         )
         return []
-    return images_of_store(PatchStore.open(place), count, run.config.seed)
+    return images_of_store(PatchStore.open(place), count, run.config.seed, network.channels)

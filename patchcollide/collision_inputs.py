@@ -28,7 +28,7 @@ class CollisionInputs:
 
     source_path: Path
     target_path: Path
-    source: UInt8[ndarray, "height width 3"]
+    source: UInt8[ndarray, "height width channels"]
     target: Target
     origin: PatchStore | Path | None
 

@@ -78,7 +78,7 @@ def collide(
     inputs = CollisionInputs(
         source_path=source,
         target_path=target,
-        source=read_square(config, source, network.input_size),
+        source=read_square(config, source, network.input_size, network.channels),
         target=read_target(config, network, target),
         origin=store or neighbours_path,
     )

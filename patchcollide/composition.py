@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from patchcollide.channels import to_channels
 from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
 from patchcollide.losses import TargetFeatures
@@ -34,7 +35,7 @@ def optimise_run(
     Args:
         config: Sections ``composition``, ``objective`` and ``optimiser``, and the seed.
         network: The network under study.
-        source: The source as the network sees it, uint8 (H, W, 3).
+        source: The source as the network sees it, uint8 (H, W, channels).
         target: What the vertices are to collide with.
         neighbours: What to compose from; None for free pixels.
         run: Where the results go, and the checkpoint while it lasts.
@@ -92,7 +93,7 @@ def make_parameterisation(
     Args:
         config: Sections ``composition`` and ``optimiser``, and the seed.
         network: The network under study.
-        source: The source as the network sees it, uint8 (H, W, 3).
+        source: The source as the network sees it, uint8 (H, W, channels).
         neighbours: What to compose from; None for free pixels.
     """
     common: dict[str, Any] = {
@@ -106,7 +107,7 @@ def make_parameterisation(
         return FreePixels(source, **common)
     composed = config.composition.neighbours or None
     return PatchMixture(
-        neighbours.patches[:, :composed],
+        to_channels(neighbours.patches[:, :composed], network.channels),
         neighbours.grid,
         margin=neighbours.margin,
         coefficient_size=config.composition.coefficient_size,

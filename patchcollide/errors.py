@@ -5,6 +5,7 @@
         * ConfigError -- a setting is unknown, mistyped or out of range
         * GeometryError -- window, stride and image size do not fit each other
         * ImageError -- an image or a folder of images cannot be used
+        * DataError -- a data set's files cannot be used
         * StoreError -- a store is missing, damaged or of another kind
         * IndexMismatchError -- an index does not belong to the store or the settings
         * MissingLibraryError -- an optional library is not installed
@@ -26,6 +27,7 @@ Every message says what was expected, what was found, where, and what to do.
 __all__ = [
     "ClusterError",
     "ConfigError",
+    "DataError",
     "DiskFullError",
     "DivergedError",
     "GeometryError",
@@ -68,6 +70,10 @@ class GeometryError(InputError):
 
 class ImageError(InputError):
     """An image or a folder of images cannot be used."""
+
+
+class DataError(InputError):
+    """A data set's files cannot be used."""
 
 
 class StoreError(InputError):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchcollide.channels import to_channels
 from patchcollide.config import Evaluation
 from patchcollide.gaps import Gaps, measure_gaps
 from patchcollide.losses import TargetFeatures, pairwise_distances
@@ -27,10 +28,10 @@ from patchcollide.targets import Target
 def evaluate_polytope(
     network: CollisionNetwork,
     *,
-    source: UInt8[ndarray, "height width 3"],
+    source: UInt8[ndarray, "height width channels"],
     target: Target,
-    vertices: UInt8[ndarray, "vertices height width 3"],
-    unrounded: Float[ndarray, "vertices height width 3"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    unrounded: Float[ndarray, "vertices height width channels"],
     settings: Evaluation,
     seed: int,
 ) -> dict[str, Any]:
@@ -104,8 +105,9 @@ def evaluate_polytope(
 
 
 def as_batch(
-    images: UInt8[ndarray, "batch height width 3"] | Float[ndarray, "batch height width 3"],
-) -> Float[Tensor, "batch 3 height width"]:
+    images: UInt8[ndarray, "batch height width channels"]
+    | Float[ndarray, "batch height width channels"],
+) -> Float[Tensor, "batch channels height width"]:
     """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
 
@@ -116,7 +118,7 @@ def _mean(distances: Tensor) -> float:
 
 def _sample(
     network: CollisionNetwork,
-    vertices: Float[Tensor, "vertices 3 height width"],
+    vertices: Float[Tensor, "vertices channels height width"],
     weights: Float[Tensor, "samples vertices"],
     target_class: int,
     features: TargetFeatures,
@@ -162,7 +164,7 @@ def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:
 def _describe_vertices(
     network: CollisionNetwork,
     features: TargetFeatures,
-    vertices: Float[Tensor, "vertices 3 height width"],
+    vertices: Float[Tensor, "vertices channels height width"],
 ) -> tuple[list[dict[str, Any]], Gaps]:
     """Class, probability and gaps of each vertex, in the units of the pre-activation."""
     with torch.no_grad():
@@ -177,7 +179,9 @@ def _describe_vertices(
     return described, gaps
 
 
-def dataset_distance(store: PatchStore, num_pairs: int, seed: int, *, size: int) -> float | None:
+def dataset_distance(
+    store: PatchStore, num_pairs: int, seed: int, *, size: int, channels: int = 3
+) -> float | None:
     """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
 
     Pairs are of two different readable images, scaled to ``size`` pixels, as vertices are; None if
@@ -190,6 +194,7 @@ def dataset_distance(store: PatchStore, num_pairs: int, seed: int, *, size: int)
     total = 0.0
     for _ in range(num_pairs):
         first, second = rng.choice(readable, size=2, replace=False)
-        pair = as_batch(np.stack([store.image(int(first)), store.image(int(second))]))
+        images = np.stack([store.image(int(first)), store.image(int(second))])
+        pair = as_batch(to_channels(images, channels))
         total += float(pairwise_distances(resized(pair, size)))
     return total / num_pairs

@@ -42,7 +42,8 @@ def extract_features(config: Config, image: Path, out: Path) -> Path:
     if out.suffix.lower() != SUFFIX:
         raise TargetError(f"--out {out} should be an HDF5 file, such as {out.stem}{SUFFIX}.")
     network = load_network(config.network, config.seed)
-    target = Target.of_picture(network, read_square(config, image, network.input_size))
+    picture = read_square(config, image, network.input_size, network.channels)
+    target = Target.of_picture(network, picture)
     logger.info(
         "%s: %s, %.3f by %s", image, target.class_name, target.probability, network.full_name
     )
@@ -81,7 +82,8 @@ def read_target(config: Config, network: CollisionNetwork, path: Path) -> Target
     if holds_features(path):
         features = read_features(path, network)
         return Target.of_features(network, features.pre_activation, features.image)
-    return Target.of_picture(network, read_square(config, path, network.input_size))
+    picture = read_square(config, path, network.input_size, network.channels)
+    return Target.of_picture(network, picture)
 
 
 def _require_same(path: Path, expected: str) -> None:

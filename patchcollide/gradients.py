@@ -78,8 +78,11 @@ class StepLoss:
         return {"loss": loss, **row}
 
     def _through_network(
-        self, batch: Float[Tensor, "batch 3 height width"], num_vertices: int, objective: Objective
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch 3 height width"]]:
+        self,
+        batch: Float[Tensor, "batch channels height width"],
+        num_vertices: int,
+        objective: Objective,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
         while True:
             try:
                 return self._passes(batch, num_vertices, objective)
@@ -98,8 +101,11 @@ class StepLoss:
         torch.cuda.empty_cache()
 
     def _passes(
-        self, batch: Float[Tensor, "batch 3 height width"], num_vertices: int, objective: Objective
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch 3 height width"]]:
+        self,
+        batch: Float[Tensor, "batch channels height width"],
+        num_vertices: int,
+        objective: Objective,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
         """Returns the terms of all images, and the gradient of their weighted sum in the images."""
         gradients = []
         terms: dict[str, list[Tensor]] = defaultdict(list)

@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
+from patchcollide.channels import to_channels
 from patchcollide.errors import ImageError
 from patchcollide.files import written_beside
 from patchcollide.shapes import UInt8, ndarray
@@ -38,9 +39,9 @@ _UPRIGHT = {
 
 
 def read_image(
-    path: Path, *, size: int, fit: Literal["crop", "squash"], max_pixels: int
-) -> UInt8[ndarray, "size size 3"]:
-    """Reads a picture of any common kind as a square RGB image.
+    path: Path, *, size: int, fit: Literal["crop", "squash"], max_pixels: int, channels: int = 3
+) -> UInt8[ndarray, "size size channels"]:
+    """Reads a picture of any common kind as a square image, RGB or grey.
 
     The picture is turned as its EXIF orientation says, transparency is laid over white, and 16
     bits become 8. Resampling is bicubic with antialiasing; a JPEG much larger than ``size`` is
@@ -52,6 +53,7 @@ def read_image(
         fit: ``"crop"`` scales the shorter side to ``size`` and crops the centre, ``"squash"``
             scales both sides to ``size``.
         max_pixels: Pictures whose header announces more are refused before they are decoded.
+        channels: 3 for RGB, 1 for grey.
 
     Raises:
         ImageError: If the file is missing, is no picture, is damaged, or is too large.
@@ -60,7 +62,8 @@ def read_image(
     width, height = image.size
     # Only the box is resampled, so that a banner never becomes `size` high and far longer.
     side_x, side_y = (min(image.size),) * 2 if fit == "crop" else image.size
-    return _resample(image, (width - side_x) // 2, (height - side_y) // 2, side_x, side_y, size)
+    left, top = (width - side_x) // 2, (height - side_y) // 2
+    return to_channels(_resample(image, left, top, side_x, side_y, size), channels)
 
 
 def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[ndarray, "h w 3"]:
@@ -79,16 +82,17 @@ def resize_square(
     return _resample(Image.fromarray(image), left, top, side, side, size)
 
 
-def png_bytes(image: UInt8[ndarray, "h w 3"]) -> bytes:
-    """Encodes ``image`` as PNG; the same pixels give the same bytes."""
+def png_bytes(image: UInt8[ndarray, "h w channels"]) -> bytes:
+    """Encodes ``image``, RGB or grey, as PNG; the same pixels give the same bytes."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(
+    plain = image[:, :, 0] if image.shape[2] == 1 else image
+    Image.fromarray(np.ascontiguousarray(plain)).save(
         buffer, format="PNG", compress_level=_PNG_LEVEL
     )
     return buffer.getvalue()
 
 
-def write_png(path: Path, image: UInt8[ndarray, "h w 3"]) -> None:
+def write_png(path: Path, image: UInt8[ndarray, "h w channels"]) -> None:
     """Writes ``image`` as PNG, whole or not at all.
 
     Raises:
@@ -98,16 +102,17 @@ def write_png(path: Path, image: UInt8[ndarray, "h w 3"]) -> None:
         partial.write_bytes(png_bytes(image))
 
 
-def read_png(path: Path) -> UInt8[ndarray, "h w 3"]:
+def read_png(path: Path) -> UInt8[ndarray, "h w channels"]:
     """Reads the exact pixels that :func:`write_png` wrote.
 
     Raises:
-        ImageError: If the file is missing, damaged, or anything but an 8-bit RGB PNG.
+        ImageError: If the file is missing, damaged, or anything but an 8-bit PNG, RGB or grey.
     """
     with _explained(path), _opened(path, MAX_PIXELS) as image:
-        if (image.format, image.mode) != ("PNG", "RGB"):
-            raise _RefusedError(f"expected an RGB PNG, found a {image.format} of mode {image.mode}")
-        return np.array(image)
+        if image.format != "PNG" or image.mode not in ("RGB", "L"):
+            found = f"found a {image.format} of mode {image.mode}"
+            raise _RefusedError(f"expected an RGB or grey PNG of 8 bits, {found}")
+        return np.atleast_3d(np.array(image))
 
 
 class _RefusedError(Exception):

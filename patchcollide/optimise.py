@@ -42,7 +42,7 @@ class SearchState:
 
 def find_vertices(
     search: VertexSearch, parameterisation: Parameterisation, checkpoint: Checkpoint | None = None
-) -> tuple[Float[Tensor, "vertices 3 height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
     """Moves the vertices until their hull collides with the target.
 
     Args:

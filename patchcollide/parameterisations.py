@@ -31,8 +31,8 @@ class Parameterisation(Protocol):
     unit: float
     gradient_unit: float
 
-    def images(self) -> Float[Tensor, "vertices 3 height width"]:
-        """Returns the images of all vertices, RGB in ``[0, 1]``, differentiable."""
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
+        """Returns the images of all vertices, in ``[0, 1]``, differentiable."""
         ...
 
     def roughness(self) -> Float[Tensor, ""]:
@@ -74,7 +74,7 @@ class PatchMixture:
 
     def __init__(
         self,
-        patches: UInt8[ndarray, "locations k support support 3"],
+        patches: UInt8[ndarray, "locations k support support channels"],
         grid: PatchGrid,
         *,
         margin: int = 0,
@@ -94,7 +94,7 @@ class PatchMixture:
         start = noise * torch.randn(shape, generator=generator)
         self.parameter = nn.Parameter(start.to(device))
 
-    def images(self) -> Float[Tensor, "vertices 3 height width"]:
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
         crop, stride = self._canvas.crop, self._canvas.stride
         mixture = mix_patches(self.parameter, self._patches, stride, self._tent)[..., crop, crop]
@@ -122,11 +122,11 @@ def _mixing_canvas(canvas: Canvas, coefficient_size: int, output_size: int) -> C
 
 
 def _as_tiles(
-    patches: UInt8[ndarray, "locations k side side 3"], per_side: int, support: int
-) -> Float[Tensor, "k 3 rows cols support support"]:
+    patches: UInt8[ndarray, "locations k side side channels"], per_side: int, support: int
+) -> Float[Tensor, "k channels rows cols support support"]:
     """Brings patches into the order and the size in which they are mixed, in ``[0, 1]``."""
     k = patches.shape[1]
-    tiles = torch.empty(k, 3, per_side, per_side, support, support)
+    tiles = torch.empty(k, patches.shape[-1], per_side, per_side, support, support)
     for location, neighbours in enumerate(patches):
         # Copied, because patches read from a file may be read-only.
         pixels = torch.from_numpy(neighbours.copy()).permute(0, 3, 1, 2).float().div_(255)
@@ -153,7 +153,7 @@ class FreePixels:
 
     def __init__(
         self,
-        source: UInt8[ndarray, "height width 3"],
+        source: UInt8[ndarray, "height width channels"],
         *,
         num_vertices: int,
         output_size: int,
@@ -166,7 +166,7 @@ class FreePixels:
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
 
-    def images(self) -> Float[Tensor, "vertices 3 height width"]:
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
         return self.parameter
 
@@ -181,8 +181,8 @@ class FreePixels:
 
 
 def resized(
-    images: Float[Tensor, "batch 3 height width"], size: int
-) -> Float[Tensor, "batch 3 size size"]:
+    images: Float[Tensor, "batch channels height width"], size: int
+) -> Float[Tensor, "batch channels size size"]:
     """Scales square images, bilinearly with antialiasing; as they are when they fit."""
     if images.shape[-2:] == (size, size):
         return images

@@ -36,9 +36,12 @@ def open_store(config: Config, path: Path) -> PatchStore:
     return store
 
 
-def read_square(config: Config, path: Path, size: int) -> UInt8[ndarray, "size size 3"]:
+def read_square(
+    config: Config, path: Path, size: int, channels: int = 3
+) -> UInt8[ndarray, "size size channels"]:
     """Reads a picture as section ``images`` says; ImageError if it cannot be read."""
-    return read_image(path, size=size, fit=config.images.fit, max_pixels=config.images.max_pixels)
+    fit, max_pixels = config.images.fit, config.images.max_pixels
+    return read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
 
 
 def retrieve_neighbours(

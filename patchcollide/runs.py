@@ -212,7 +212,7 @@ def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run
 
 
 def save_vertices(
-    run: Run, vertices: Float32[ndarray, "vertices height width 3"], state: dict[str, Any]
+    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: dict[str, Any]
 ) -> None:
     """Writes ``vertices.h5`` and ``vertex-0.png`` ...
 
@@ -241,7 +241,7 @@ def save_vertices(
 
 def load_vertices(
     run: Run,
-) -> tuple[Float32[ndarray, "vertices height width 3"], dict[str, Any]]:
+) -> tuple[Float32[ndarray, "vertices height width channels"], dict[str, Any]]:
     """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
 
     Raises:
@@ -252,10 +252,10 @@ def load_vertices(
         if file.attribute("fingerprint") != run.fingerprint:
             raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
         state = {name: file.attribute(name) for name in ("steps", "stopped_because")}
-        return file.array("vertices", np.float32, (None, None, None, 3)), state
+        return file.array("vertices", np.float32, (None, None, None, None)), state
 
 
-def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width 3"]:
+def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width channels"]:
     """Reads ``vertex-0.png`` ..., which is all that is needed to check a collision.
 
     Raises:

@@ -56,11 +56,17 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
     distance = before.get("dataset_distance_mean")
     if store is not None:
         distance = dataset_distance(
-            store, config.evaluation.dataset_pairs, config.seed, size=network.input_size
+            store,
+            config.evaluation.dataset_pairs,
+            config.seed,
+            size=network.input_size,
+            channels=network.channels,
         )
     null = None
     if store is not None:
-        images = images_of_store(store, config.evaluation.null_images, config.seed)
+        images = images_of_store(
+            store, config.evaluation.null_images, config.seed, network.channels
+        )
         null = measure_null(network, images, measured["certificate"], seed=config.seed)
     inputs = run.inputs
     write_json(
@@ -88,7 +94,7 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
 
 def _certificate(
     gaps: dict[str, Any],
-    vertices: UInt8[ndarray, "vertices height width 3"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
     before: dict[str, Any],
     null: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def _certificate(
 def add_certificate(
     run: Run,
     network: CollisionNetwork,
-    images: Sequence[UInt8[ndarray, "side side 3"]],
+    images: Sequence[UInt8[ndarray, "side side channels"]],
     *,
     num_pairs: int | None,
     num_edges: int | None,

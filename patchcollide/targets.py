@@ -26,7 +26,7 @@ class Target:
         image: The path of the image that given features are of, where it is known.
     """
 
-    picture: UInt8[ndarray, "height width 3"] | None
+    picture: UInt8[ndarray, "height width channels"] | None
     pre_activation: Float32[Tensor, "units"]
     class_index: int
     class_name: str
@@ -36,7 +36,7 @@ class Target:
 
     @classmethod
     def of_picture(
-        cls, network: CollisionNetwork, picture: UInt8[ndarray, "height width 3"]
+        cls, network: CollisionNetwork, picture: UInt8[ndarray, "height width channels"]
     ) -> "Target":
         """Returns the target that an image makes.
 

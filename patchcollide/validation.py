@@ -48,7 +48,7 @@ class VertexSearch:
 
 
 def validate(
-    search: VertexSearch, images: Float[Tensor, "vertices 3 height width"]
+    search: VertexSearch, images: Float[Tensor, "vertices channels height width"]
 ) -> dict[str, float]:
     """Measures the hull on points of its own, 8-bit, the same at every check.
 

@@ -17,7 +17,9 @@ _SMALLEST_SIDE = 4
 _SSIM_WINDOW = 7
 
 
-def measure_visibility(vertices: UInt8[ndarray, "vertices height width 3"]) -> dict[str, Any]:
+def measure_visibility(
+    vertices: UInt8[ndarray, "vertices height width channels"],
+) -> dict[str, Any]:
     """Measures the differences between vertices as people may see them.
 
     Args:
@@ -85,7 +87,7 @@ def _in_twos(values: Float64[ndarray, "height width channels"]) -> np.ndarray:
     return values
 
 
-def _halvings(differences: Float64[ndarray, "pairs height width 3"]) -> list[np.ndarray]:
+def _halvings(differences: Float64[ndarray, "pairs height width channels"]) -> list[np.ndarray]:
     """Returns differences as they are, blurred and halved, and so on; blurring is linear."""
     # Takes a second to import, which only an evaluation should wait for.
     from skimage.transform import pyramid_reduce
@@ -106,7 +108,7 @@ def _halvings(differences: Float64[ndarray, "pairs height width 3"]) -> list[np.
 
 
 def _similarity(
-    first: UInt8[ndarray, "height width 3"], second: UInt8[ndarray, "height width 3"]
+    first: UInt8[ndarray, "height width channels"], second: UInt8[ndarray, "height width channels"]
 ) -> float:
     from skimage.metrics import structural_similarity
 

@@ -11,7 +11,16 @@ import patchcollide
 PACKAGE = Path(patchcollide.__file__).parent
 
 LAYERS = (
-    ("errors", "shapes", "activations", "interrupts", "parallel", "degeneracy", "visibility"),
+    (
+        "errors",
+        "shapes",
+        "channels",
+        "activations",
+        "interrupts",
+        "parallel",
+        "degeneracy",
+        "visibility",
+    ),
     (
         "files",
         "geometry",
@@ -26,6 +35,9 @@ LAYERS = (
     ("piecewise", "rays", "walk"),
     (
         "provenance",
+        "bundled",
+        "trees",
+        "idx",
         "gaps",
         "hdf5",
         "npz",
@@ -40,6 +52,7 @@ LAYERS = (
     (
         "sources",
         "released_lists",
+        "digits",
         "manifest",
         "plans",
         "room",
@@ -50,7 +63,7 @@ LAYERS = (
     ("store",),
     ("changes", "shard_writer", "store_writer", "descriptors", "export"),
     ("search", "networks"),
-    ("validation", "units", "features"),
+    ("validation", "units", "features", "affine"),
     ("gradients", "schedules", "targets"),
     ("neighbours", "optimise", "evaluation", "integrity", "repair", "costs", "machine"),
     ("neighbour_search", "certificates"),
@@ -82,12 +95,13 @@ OWNERS = {
     "rich": {"progress"},
     "safetensors": {"networks.weights"},
     "scipy": {"evaluation"},
-    "skimage.data": {"photographs"},
+    "skimage.data": {"bundled"},
     "skimage.metrics": {"visibility"},
     "skimage.transform": {"visibility"},
-    "sklearn": {"photographs"},
+    "sklearn": {"bundled"},
     "timm": {"networks.efficientnet_lite0"},
-    "torchvision": {"networks.vgg16"},
+    "torchvision.datasets": {"digits"},
+    "torchvision.models": {"networks.vgg16"},
     "typer": {"cli.framework"},
 }
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import patchcollide.photographs as module
-from patchcollide.errors import ImageError, MissingLibraryError
+from patchcollide import bundled
+from patchcollide.errors import DataError, ImageError, MissingLibraryError
 from patchcollide.images import read_image, read_pixels, read_png
 from patchcollide.listing import find_images
 from patchcollide.photographs import PHOTOGRAPHS, cut_squares, photograph, write_photographs
@@ -36,9 +37,9 @@ def test_an_unknown_photograph_is_refused_with_the_known_ones():
 
 
 def test_a_missing_library_is_named(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(bundled, "find_spec", lambda _: None)
     with pytest.raises(
-        MissingLibraryError, match=r"'chelsea' is part of scikit-image.*pip install"
+        MissingLibraryError, match=r"chelsea\.png is part of scikit-image.*pip install"
     ):
         photograph("chelsea")
 
@@ -46,7 +47,7 @@ def test_a_missing_library_is_named(monkeypatch):
 def test_a_wheel_without_the_file_is_named(monkeypatch):
     monkeypatch.setitem(PHOTOGRAPHS, "chelsea", ("sklearn", "datasets/images/chelsea.png"))
     with pytest.raises(
-        ImageError, match=r"chelsea\.png, but the installed scikit-learn came without"
+        DataError, match=r"chelsea\.png, but the installed scikit-learn came without"
     ):
         photograph("chelsea")
 

@@ -24,7 +24,8 @@ Device = Annotated[
     str | None, Option(help="Where the network and the search compute: auto, cpu or cuda.")
 ]
 NetworkName = Annotated[
-    str | None, Option("--network", help="efficientnet_lite0 or vgg16.", metavar="NAME")
+    str | None,
+    Option("--network", help="efficientnet_lite0, vgg16, mlp or lenet5.", metavar="NAME"),
 ]
 LayerName = Annotated[
     str | None, Option("--layer", help="Its activation, by name.", metavar="NAME")

@@ -13,6 +13,7 @@ from patchcollide.networks.layers import usable_layers
 from patchcollide.networks.network import CollisionNetwork, NetworkOutput
 
 __all__ = [
+    "DIGIT_NETWORKS",
     "NETWORK_NAMES",
     "CollisionNetwork",
     "NetworkOutput",
@@ -22,7 +23,8 @@ __all__ = [
     "usable_layers",
 ]
 
-NETWORK_NAMES = ("efficientnet_lite0", "vgg16")
+DIGIT_NETWORKS = ("mlp", "lenet5")
+NETWORK_NAMES = ("efficientnet_lite0", "vgg16", *DIGIT_NETWORKS)
 
 
 def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
@@ -59,10 +61,24 @@ def _load(settings: Network, seed: int) -> CollisionNetwork:
         return load_vgg16(
             weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
         )
+    if settings.name in DIGIT_NETWORKS:
+        return _load_digit_network(settings, seed)
     close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
     raise NetworkError(
         f"network.name = '{settings.name}' is not a known network"
         f"{f'; did you mean {close[0]}?' if close else '.'} Known are {', '.join(NETWORK_NAMES)}."
+    )
+
+
+def _load_digit_network(settings: Network, seed: int) -> CollisionNetwork:
+    from patchcollide.networks.digit_networks import load_digit_network
+    from patchcollide.networks.digit_weights import default_weights
+
+    weights = settings.weights
+    if weights == "pretrained":
+        weights = str(default_weights(settings.name))
+    return load_digit_network(
+        settings.name, weights=weights, sha256=settings.sha256, layer=settings.layer, seed=seed
     )
 
 

@@ -44,18 +44,18 @@ class _LayerReachedError(Exception):
 class CollisionNetwork:
     """A frozen classifier with the pre-activation of one layer.
 
-    Images are RGB in ``[0, 1]`` everywhere outside; resizing and normalisation happen inside. The
-    pre-activation is a copy of what goes *into* the layer's activation module, because many
-    networks apply it in place. Two forward passes are made here, to learn the layer's size and that
-    an image alone decides the answer.
+    Images are RGB, or grey, in ``[0, 1]`` everywhere outside; resizing and normalisation happen
+    inside. The pre-activation is a copy of what goes *into* the layer's activation module, because
+    many networks apply it in place. Two forward passes are made here, to learn the layer's size and
+    that an image alone decides the answer.
 
     Args:
-        module: Maps ``(batch, 3, input_size, input_size)`` to ``(batch, classes)``. It is put in
-            evaluation mode and frozen, and its convolutions are laid out channels last.
+        module: Maps ``(batch, channels, input_size, input_size)`` to ``(batch, classes)``. It is
+            put in evaluation mode and frozen, and its convolutions are laid out channels last.
         name: Its name in the settings.
         layer: The name of an activation module in ``module``, or one of ``aliases``.
         input_size: Side of its input, in pixels.
-        mean: Subtracted from each channel, in the units of ``[0, 1]``.
+        mean: Subtracted from each channel, in the units of ``[0, 1]``; three for RGB, one for grey.
         scale: What each channel is then divided by.
         class_names: One for each logit; empty if there are none.
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
@@ -69,6 +69,7 @@ class CollisionNetwork:
         blind: Where the layer's activation is constant.
         units: The number of units of the layer.
         num_classes: The number of logits.
+        channels: 3 for RGB, 1 for grey.
 
     Raises:
         NetworkError: If the layer does not exist, has no blind region or does not run exactly once
@@ -98,20 +99,21 @@ class CollisionNetwork:
         self.name = name
         self.full_name = full_name or name
         self.input_size = input_size
+        self.channels = len(mean)
         self.class_names = tuple(class_names)
         self.layer, self.blind = find_layer(module, layer, blind, aliases or {}, name)
-        self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, 3, 1, 1)
-        self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, 3, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1)
+        self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, -1, 1, 1)
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
         if self._channels_last:
             self.module.to(memory_format=torch.channels_last)
         self.units, self.num_classes = self._measure()
 
-    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> NetworkOutput:
+    def __call__(self, images: Float[Tensor, "batch channels height width"]) -> NetworkOutput:
         """Runs the network; gradients flow to the images, whether units are blind or not.
 
         Args:
-            images: RGB in ``[0, 1]``, of any size; resized bilinearly, with antialiasing.
+            images: In ``[0, 1]``, of any size; resized bilinearly, with antialiasing.
 
         Returns:
             The pre-activation, flattened in channel, height, width order, and the logits.
@@ -125,7 +127,7 @@ class CollisionNetwork:
         return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
 
     def pre_activation(
-        self, images: Float[Tensor, "batch 3 height width"]
+        self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch units"]:
         """Returns the pre-activation alone, for a search: the pass ends at the layer.
 
@@ -165,7 +167,7 @@ class CollisionNetwork:
         return copy.deepcopy(self.module).to(torch.bfloat16)
 
     def probabilities(
-        self, images: Float[Tensor, "batch 3 height width"]
+        self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Returns the softmax of the logits, at least in float32; images as in a call."""
         return self(images).probabilities
@@ -194,7 +196,8 @@ class CollisionNetwork:
                 f"Layer '{self.layer}' of {self.name} has {self.units} units, but features have "
                 f"{found} values. Give one for each unit."
             )
-        pair = torch.cat([grey_image(self.input_size), noise_image(self.input_size)])
+        shape = (self.channels, self.input_size)
+        pair = torch.cat([grey_image(*shape), noise_image(*shape)])
         images = pair.repeat_interleave(count, dim=0)
         activation = self.module.get_submodule(self.layer)
         with replaced_input(activation, pre_activation.repeat(2, 1)):
@@ -209,9 +212,10 @@ class CollisionNetwork:
         return logits[:count]
 
     def top(
-        self, image: UInt8[ndarray, "height width 3"] | UInt8[Tensor, "height width 3"]
+        self,
+        image: UInt8[ndarray, "height width channels"] | UInt8[Tensor, "height width channels"],
     ) -> tuple[int, str, float]:
-        """Classifies one RGB image in 0..255.
+        """Classifies one image in 0..255.
 
         Returns:
             The index, the name (the index as text if there are no names) and the probability of
@@ -227,7 +231,7 @@ class CollisionNetwork:
         """Returns the name of a class; its index as text if there are no names."""
         return self.class_names[index] if self.class_names else str(index)
 
-    def prepared(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
+    def prepared(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
         """Returns images as ``module`` takes them: resized and normalised, which is affine."""
         images = images.to(self._example())
         if images.shape[-2:] != (self.input_size, self.input_size):
@@ -290,14 +294,14 @@ class CollisionNetwork:
         return logits
 
     def _measure(self) -> tuple[int, int]:
-        output = self._tried(noise_image(self.input_size))
+        output = self._tried(noise_image(self.channels, self.input_size))
         num_classes = output.logits.shape[1]
         if self.class_names and len(self.class_names) != num_classes:
             raise NetworkError(
                 f"{self.name} has {num_classes} classes, but {len(self.class_names)} class names "
                 "were given. Give one name for each class, or none."
             )
-        require_repeatable(self._tried, output, self.input_size, self.name)
+        require_repeatable(self._tried, output, self.channels, self.input_size, self.name)
         return output.pre_activation.shape[1], num_classes
 
     def _tried(self, images: Tensor) -> NetworkOutput:

@@ -15,14 +15,14 @@ from patchcollide.shapes import Float, Tensor
 _SAME_SHARE = 0.01
 
 
-def grey_image(size: int) -> Float[Tensor, "1 3 size size"]:
-    """Returns a grey image in ``[0, 1]``."""
-    return torch.full((1, 3, size, size), 0.5)
+def grey_image(channels: int, size: int) -> Float[Tensor, "1 channels size size"]:
+    """Returns an image in ``[0, 1]`` that is half grey."""
+    return torch.full((1, channels, size, size), 0.5)
 
 
-def noise_image(size: int) -> Float[Tensor, "1 3 size size"]:
+def noise_image(channels: int, size: int) -> Float[Tensor, "1 channels size size"]:
     """Returns an image of noise in ``[0, 1]``, always the same."""
-    return torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0))
+    return torch.rand((1, channels, size, size), generator=torch.Generator().manual_seed(0))
 
 
 def differ(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> bool:
@@ -32,8 +32,9 @@ def differ(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> b
 
 
 def require_repeatable(
-    answer: Callable[[Float[Tensor, "batch 3 size size"]], Sequence[Tensor]],
+    answer: Callable[[Float[Tensor, "batch channels size size"]], Sequence[Tensor]],
     alone: Sequence[Tensor],
+    channels: int,
     size: int,
     name: str,
 ) -> None:
@@ -42,6 +43,7 @@ def require_repeatable(
     Args:
         answer: Runs the network: what it makes of each image of a batch, a row each.
         alone: What it made of the image of noise.
+        channels: Of its input.
         size: Side of its input, in pixels.
         name: Its name, for errors.
 
@@ -49,8 +51,8 @@ def require_repeatable(
         NetworkError: If it answers at random, or otherwise when other images are in the batch.
     """
     # Noise, because normalisation may make a grey image zero, in which much could hide.
-    noise = noise_image(size)
-    together = answer(torch.cat([noise, noise, grey_image(size)]))
+    noise = noise_image(channels, size)
+    together = answer(torch.cat([noise, noise, grey_image(channels, size)]))
     by_chance = any(differ(values[0], values[1]) for values in together)
     if not by_chance and not _any_differ(alone, [values[:1] for values in together]):
         return

@@ -1,4 +1,4 @@
-"""Reading weight files without ever running what is in them."""
+"""Weight files: reading without ever running what is in them, and writing."""
 
 import pickle
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
+from patchcollide.files import written_beside
 from patchcollide.provenance import file_digest
 from patchcollide.shapes import Tensor
 
@@ -78,6 +79,29 @@ def checked_file(path: Path | str, sha256: str = "") -> Path:
     return path
 
 
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """Returns what a ``.safetensors`` file says of its weights; nothing of other files."""
+    path = checked_file(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> None:
+    """Writes a module's weights, and what is known of them, whole or not at all.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    with written_beside(path) as partial:
+        partial.write_bytes(safetensors.torch.save(tensors, dict(about)))
+
+
 def require_no_digest(sha256: str) -> None:
     """Refuses a SHA-256 for random weights; NetworkError if there is one."""
     if sha256:
@@ -134,10 +158,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(safetensors.torch.load_file(path, device="cpu"))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise NetworkError(
-            f"The weights file {path} is damaged or not a safetensors file ({error}). Download or "
-            "save it again."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> NetworkError:
+    return NetworkError(
+        f"The weights file {path} is damaged or not a safetensors file ({error}). Download or save "
+        "it again."
+    )
 
 
 def _tensors_only(value: Any, path: Path) -> dict[str, Tensor]:

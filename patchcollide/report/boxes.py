@@ -10,14 +10,14 @@ NUM_BOXES = 4
 _SHARE_OF_SIDE = 8
 
 
-def box_size(vertices: UInt8[ndarray, "vertices height width 3"]) -> int:
+def box_size(vertices: UInt8[ndarray, "vertices height width channels"]) -> int:
     """Returns the side of a box that is an eighth of the pictures' shorter one, in pixels."""
     height, width = vertices.shape[1:3]
     return max(1, int(min(height, width)) // _SHARE_OF_SIDE)
 
 
 def differing_boxes(
-    vertices: UInt8[ndarray, "vertices height width 3"], *, count: int, size: int
+    vertices: UInt8[ndarray, "vertices height width channels"], *, count: int, size: int
 ) -> Int64[ndarray, "boxes 2"]:
     """Finds the squares in which images differ most from each other.
 
@@ -58,7 +58,7 @@ def differing_boxes(
 
 
 def _pairwise_squares(
-    vertices: UInt8[ndarray, "vertices height width 3"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
 ) -> Int64[ndarray, "height width"]:
     """Returns at each pixel the squared differences of all pairs, summed: V sum v^2 - (sum v)^2."""
     values = vertices.astype(np.int64)

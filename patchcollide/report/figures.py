@@ -73,9 +73,9 @@ def caption(class_name: str, probability: float) -> str:
 def write_figure(
     path: Path,
     *,
-    source: UInt8[ndarray, "height width 3"],
-    target: UInt8[ndarray, "height width 3"] | None,
-    vertices: UInt8[ndarray, "vertices height width 3"],
+    source: UInt8[ndarray, "height width channels"],
+    target: UInt8[ndarray, "height width channels"] | None,
+    vertices: UInt8[ndarray, "vertices height width channels"],
     title: str,
     captions: Sequence[str],
 ) -> None:
@@ -83,7 +83,7 @@ def write_figure(
 
     Purple boxes mark on each vertex where all of them differ most from each other.
 
-    The difference at a pixel is L2 over the three channels in the 0..255 scale, so at most 441.7;
+    The difference at a pixel is L2 over the channels in the 0..255 scale, so at most 441.7;
     all heat maps share one scale, from zero to what 99.5 % of the pixels stay below, so that a few
     stray pixels do not darken the rest.
 
@@ -131,7 +131,7 @@ def write_figure(
     norm = Normalize(0, max(float(np.quantile(differences, 0.995)), 1.0))
     for left, difference in zip(columns[1:], differences, strict=True):
         sheet.picture(difference, left, tops[1], width, height, cmap="magma", norm=norm)
-    words = "difference from the mean vertex at each pixel, L2 over RGB in 0..255"
+    words = "difference from the mean vertex at each pixel, L2 over channels in 0..255"
     sheet.text(words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=MUTED)
     _add_colour_bar(sheet, norm, right + gap, tops[1], height)
     sheet.write(path)
@@ -141,7 +141,7 @@ def write_contact_sheet(
     path: Path,
     *,
     source: UInt8[ndarray, "side side 3"],
-    patches: UInt8[ndarray, "locations k height width 3"],
+    patches: UInt8[ndarray, "locations k height width channels"],
     squared_distances: Int64[ndarray, "locations k"],
     locations: Int64[ndarray, "locations 2"],
     window_px: int,
@@ -322,7 +322,7 @@ def _number(value: Any) -> float:
 
 
 def _differences(
-    vertices: UInt8[ndarray, "vertices height width 3"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
 ) -> Float[ndarray, "vertices height width"]:
     values = vertices.astype(np.float64)
     return np.asarray(np.linalg.norm(values - values.mean(axis=0), axis=-1))

@@ -26,10 +26,10 @@ _CROPS_PER_ROW = 2
 def write_polytope_figure(
     path: Path,
     *,
-    source: UInt8[ndarray, "height width 3"],
-    target: UInt8[ndarray, "height width 3"],
-    vertices: UInt8[ndarray, "vertices height width 3"],
-    samples: UInt8[ndarray, "samples height width 3"],
+    source: UInt8[ndarray, "height width channels"],
+    target: UInt8[ndarray, "height width channels"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    samples: UInt8[ndarray, "samples height width channels"],
     title: str,
     captions: Sequence[str],
 ) -> None:
@@ -86,7 +86,7 @@ def write_polytope_figure(
 
 def _add_boxes(
     sheet: Sheet,
-    vertex: UInt8[ndarray, "height width 3"],
+    vertex: UInt8[ndarray, "height width channels"],
     corners: Int64[ndarray, "boxes 2"],
     left: int,
     tops: Sequence[int],

@@ -63,6 +63,8 @@ class Sheet:
     ) -> None:
         """Places ``image``, resampled only if its size is not a divisor of the one asked for."""
         extent = (left, left + width, top + height, top)
+        if image.ndim == 3 and image.shape[2] == 1:
+            image = np.repeat(image, 3, axis=2)
         is_whole = width % image.shape[1] == 0 and height % image.shape[0] == 0
         interpolation = "nearest" if is_whole else "antialiased"
         self.axes.imshow(

@@ -105,6 +105,8 @@ def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Me
 
 
 def _dataset_distance(config: Config, run: Run, store: Path) -> float | None:
-    size = len(read_png(run / "source.png"))
+    size, _, channels = read_png(run / "source.png").shape
     pairs = config.evaluation.dataset_pairs
-    return dataset_distance(PatchStore.open(store), pairs, config.seed, size=size)
+    return dataset_distance(
+        PatchStore.open(store), pairs, config.seed, size=size, channels=channels
+    )

@@ -1,0 +1,81 @@
+"""Trains the small networks, in seconds to minutes on a processor."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from patchcollide.digits import Digits
+from patchcollide.networks.digit_networks import build_digit_network
+from patchcollide.progress import track
+from patchcollide.shapes import Float, Int64, Tensor
+
+BATCH_SIZE = 128
+_LARGEST_STEP = 3e-3
+_TEST_BATCH = 1000
+
+
+class Trained(NamedTuple):
+    """A network, and the share of the test's digits that it gets right."""
+
+    module: nn.Module
+    test_accuracy: float
+
+
+def train_digit_network(
+    name: str, activation: str, train: Digits, test: Digits, *, epochs: int, seed: int
+) -> Trained:
+    """Trains a network on digits, by Adam with one cycle of the step size.
+
+    Args:
+        name: ``mlp`` or ``lenet5``.
+        activation: Its activation.
+        train: What it learns from.
+        test: What it is measured on, once, at the end.
+        epochs: Passes over ``train``, at least 1.
+        seed: Of the first weights and the order; the same seed gives the same weights on the same
+            machine with the same number of threads.
+
+    Raises:
+        NetworkError: If there is no such activation.
+    """
+    module = build_digit_network(name, activation, seed)
+    optimiser = torch.optim.Adam(module.parameters())
+    steps_per_epoch = -(-len(train) // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, _LARGEST_STEP, epochs=epochs, steps_per_epoch=steps_per_epoch
+    )
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = _tensors(train)
+    module.train()
+    for _ in track(range(epochs), "Training", epochs):
+        order = torch.randperm(len(train), generator=generator)
+        for chosen in torch.split(order, BATCH_SIZE):
+            loss = F.cross_entropy(module(_pixels(images[chosen])), labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    return Trained(module.eval(), measure_accuracy(module, test))
+
+
+def measure_accuracy(module: nn.Module, digits: Digits) -> float:
+    """Returns the share of digits whose most probable class is their label."""
+    images, labels = _tensors(digits)
+    hits = 0
+    with torch.no_grad():
+        parts = torch.split(images, _TEST_BATCH), torch.split(labels, _TEST_BATCH)
+        for batch, right in zip(*parts, strict=True):
+            hits += int((module(_pixels(batch)).argmax(dim=1) == right).sum())
+    return hits / len(digits)
+
+
+def _tensors(digits: Digits) -> tuple[Tensor, Int64[Tensor, "n"]]:
+    # Copied, because what is read from a file may be read-only.
+    images = torch.from_numpy(digits.images.copy()).permute(0, 3, 1, 2)
+    return images, torch.from_numpy(digits.labels)
+
+
+def _pixels(images: Tensor) -> Float[Tensor, "batch 1 28 28"]:
+    return images.float() / 255
