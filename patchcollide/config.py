@@ -136,7 +136,9 @@ class Optimiser(Section):
     gradient, as in the released code. The search stops when, of a batch of points between the
     vertices, ``stop_success`` is classified as the target, with a mean probability of
     ``stop_probability`` times the target's own, the least sure one with ``stop_margin`` times the
-    target's margin over the next class, and the vertices are ``stop_distance`` apart in 0..255.
+    target's margin over the next class, their mean gap on active units is at most ``stop_gap``
+    times the target's own mean there, and the vertices are ``stop_distance`` apart in 0..255. The
+    default asks for no gap: it is for layers at which classes agree long before features do.
     """
 
     method: Literal["adam", "authors"] = "adam"
@@ -151,6 +153,7 @@ class Optimiser(Section):
     stop_success: Share = 1.0
     stop_probability: Share = 0.96
     stop_margin: Annotated[float, Field(ge=0, le=1)] = 0.4
+    stop_gap: Weight = 1e6
     stop_distance: Weight = 8700.0
 
 

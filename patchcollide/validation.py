@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from patchcollide.config import Objective, Optimiser
+from patchcollide.gaps import measure_gaps
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import (
@@ -62,8 +63,9 @@ def validate(
     Returns:
         The share of all points classified as the target, the mean probability of the target's class
         over the random points, the smallest margin of a point (by how much that probability exceeds
-        any other), the mean distance of the vertices in 0..255, and, where the search computes in
-        bfloat16, the largest difference that this makes to a vertex's pre-activation.
+        any other), the largest gap of a point (its mean over active units, as a share of the
+        target's own mean), the mean distance of the vertices in 0..255, and, where the search
+        computes in bfloat16, the largest difference that this makes to a vertex's pre-activation.
     """
     network = search.network
     with torch.no_grad():
@@ -71,9 +73,11 @@ def validate(
         count = search.optimiser.validation_samples
         random = uniform_weights(count, len(vertices), seeded(search.seed, 2))
         weights = torch.cat([random, edge_middles(len(vertices), count)]).to(vertices.device)
-        margins, chances = [], []
+        margins, chances, gaps = [], [], []
         for part in torch.split(weights, _BATCH):
-            probabilities = network.probabilities(round_to_8_bits(combine(part, vertices)))
+            output = network(round_to_8_bits(combine(part, vertices)))
+            probabilities = output.probabilities
+            gaps.append(measure_gaps(output.pre_activation, search.target).active_gap_mean_relative)
             chances.append(probabilities[:, search.target_class])
             margins.append(margin_of(probabilities, search.target_class))
         distances = pairwise_distances(vertices)
@@ -81,6 +85,7 @@ def validate(
             "validation_success": float((torch.cat(margins) > 0).double().mean()),
             "validation_probability": float(torch.cat(chances)[:count].double().mean()),
             "validation_margin": float(torch.cat(margins).min()),
+            "validation_gap": float(torch.cat(gaps).max()),
             "validation_distance": float(distances.mean()) if len(distances) else 0.0,
         }
         if network.low_precision:
@@ -99,7 +104,7 @@ def margin_of(
 
 
 def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:
-    """Whether what a validation found between the vertices is classified as the target.
+    """Whether what a validation found between the vertices collides with the target.
 
     The margin is asked for because a batch is small: where its least sure sample is well inside the
     target's class, so is what thousands of samples find.
@@ -110,6 +115,7 @@ def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:
         row["validation_success"] >= settings.stop_success
         and share >= settings.stop_probability
         and row["validation_margin"] >= settings.stop_margin * search.target_margin
+        and row["validation_gap"] <= settings.stop_gap
     )
 
 

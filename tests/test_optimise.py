@@ -27,7 +27,7 @@ from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, PatchMixture
 from patchcollide.polytope import combine, edge_middles, round_to_8_bits, seeded, uniform_weights
 from patchcollide.units import choose_units
-from patchcollide.validation import VertexSearch, next_diversity, validate
+from patchcollide.validation import VertexSearch, next_diversity, sure_enough, validate
 
 GRID = PatchGrid(32, 8, 4, 8)
 KINDS = ["pixels", "patches"]
@@ -180,6 +180,7 @@ def test_a_history_has_a_row_for_each_step(
     expected += ["distance"] if num_vertices > 1 else []
     expected += ["total_variation", "seconds"]
     checks = ["validation_success", "validation_probability", "validation_margin"]
+    checks += ["validation_gap"]
     checks += ["validation_distance", "diversity"]
     assert [list(row) for row in progress.history] == [
         expected,
@@ -331,9 +332,17 @@ def test_the_weight_of_distance_follows_what_is_missing(small_network, share, di
         "validation_success": 1.0,
         "validation_probability": share * search.target_probability,
         "validation_margin": search.target_margin,
+        "validation_gap": 0.3,
         "validation_distance": distance,
     }
     assert next_diversity(2.0, row, search) == pytest.approx(2 * factor)
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0.1, True), (0.2, True), (0.21, False)])
+def test_a_hull_whose_features_are_off_is_not_sure(small_network, gap, expected):
+    search = search_for(small_network, stop_gap=0.2)
+    row = {"validation_success": 1.0, "validation_probability": 1.0, "validation_gap": gap}
+    assert sure_enough(row | {"validation_margin": 1.0}, search) is expected
 
 
 def test_the_weight_of_distance_is_kept_with_the_state(small_network):
@@ -441,7 +450,8 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
     parameterisation = parameterise("patches", num_vertices=num_vertices)
     measured = validate(search, parameterisation.images().detach())
     vertices = round_to_8_bits(parameterisation.images().detach())
-    hits, total, margins = 0, 0.0, []
+    hits, total, margins, gaps = 0, 0.0, [], []
+    wanted = search.target.pre_activation[search.target.active]
     random = uniform_weights(num_samples, num_vertices, seeded(5, 2))
     every = [*random, *edge_middles(num_vertices, num_samples)]
     for number, weights in enumerate(every):
@@ -449,13 +459,17 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
             weight.float() * vertex for weight, vertex in zip(weights, vertices, strict=True)
         )
         with torch.no_grad():
-            chances = small_network.probabilities(round_to_8_bits(sample)[None])[0]
+            output = small_network(round_to_8_bits(sample)[None])
+        chances = output.probabilities[0]
+        gap = (output.pre_activation[0, search.target.active] - wanted).abs().mean()
+        gaps.append(float(gap / wanted.mean()))
         hits += int(chances.argmax() == search.target_class)
         total += chances[search.target_class].item() if number < num_samples else 0.0
         others = [chance for index, chance in enumerate(chances) if index != search.target_class]
         margins.append(float(chances[search.target_class] - max(others)))
     assert measured["validation_success"] == pytest.approx(hits / len(every))
     assert measured["validation_margin"] == pytest.approx(min(margins), abs=1e-5)
+    assert measured["validation_gap"] == pytest.approx(max(gaps), rel=1e-4)
     assert measured["validation_probability"] == pytest.approx(total / num_samples, abs=1e-5)
     pairs = [
         255 * (vertices[a] - vertices[b]).norm().item()
