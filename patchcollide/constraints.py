@@ -76,8 +76,7 @@ class Constraints:
 
     def values(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "rows"]:
         """Returns ``matrix @ point + offset``."""
-        result: Float64[ndarray, rows] = self.matrix @ point + self.offset
-        return result
+        return np.asarray(self.matrix @ point + self.offset)
 
     def violations(
         self, point: Float64[ndarray, "variables"]
@@ -96,18 +95,20 @@ class Constraints:
             return 0.0, None
         if row >= bound:
             number = int(rows.argmax())
-            return float(row), self.describe_row(number, self.values(point)[number])
+            at_upper = bool(self.values(point)[number] > self.upper[number])
+            return float(row), self.describe_row(number, at_upper)
         number = int(bounds.argmax())
-        return float(bound), self.describe_bound(number, point[number])
+        at_upper = bool(point[number] > self.variable_upper[number])
+        return float(bound), self.describe_bound(number, at_upper)
 
-    def describe_row(self, row: int, value: float) -> str:
-        """Says which side of a row is nearest to a value, such as ``unit 40 <= 0``."""
-        return _describe(self.name_row(row), self.lower[row], self.upper[row], value)
+    def describe_row(self, row: int, at_upper: bool) -> str:
+        """Says what a row asks on its upper or lower side, such as ``unit 40 <= 0``."""
+        return _describe(self.name_row(row), self.lower[row], self.upper[row], at_upper)
 
-    def describe_bound(self, variable: int, value: float) -> str:
-        """Says which bound of a variable is nearest to a value, such as ``pixel 7 >= 0``."""
+    def describe_bound(self, variable: int, at_upper: bool) -> str:
+        """Says what the upper or lower bound of a variable is, such as ``pixel 7 >= 0``."""
         ends = self.variable_lower[variable], self.variable_upper[variable]
-        return _describe(self.name_variable(variable), *ends, value)
+        return _describe(self.name_variable(variable), *ends, at_upper)
 
     def tight(
         self, point: Float64[ndarray, "variables"], tolerance: float = TIGHT
@@ -148,13 +149,16 @@ class Constraints:
     def _on_tight(self, point: Float64[ndarray, "variables"], tolerance: float) -> ndarray:
         rows, bounds = self.tight(point, tolerance)
         low, high = self.variable_lower, self.variable_upper
-        result = np.where(bounds, np.where(point - low <= high - point, low, high), point)
-        values = self.values(result)
-        goal = np.where(abs(values - self.lower) <= abs(values - self.upper), self.lower, self.upper)
+        result = np.where(bounds, _nearer(point, low, high), point)
+        goal = _nearer(self.values(result), self.lower, self.upper)
         system = block_of(self.matrix, rows, ~bounds)
         for _ in range(3 if system.size else 0):
             result[~bounds] += _solved(system, (goal - self.values(result))[rows])
-        return np.clip(result, low, high)
+        return np.asarray(np.clip(result, low, high))
+
+
+def _nearer(values: ndarray, low: ndarray, high: ndarray) -> ndarray:
+    return np.where(abs(values - low) <= abs(values - high), low, high)
 
 
 def _solved(system: Float64[ndarray, "rows columns"], goal: Float64[ndarray, "rows"]) -> ndarray:
@@ -167,12 +171,10 @@ def _solved(system: Float64[ndarray, "rows columns"], goal: Float64[ndarray, "ro
         else:
             if np.isfinite(found).all():
                 return found
-    return np.linalg.lstsq(system, goal, rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(system, goal, rcond=None)[0])
 
 
-def _describe(name: str, lower: float, upper: float, value: float) -> str:
+def _describe(name: str, lower: float, upper: float, at_upper: bool) -> str:
     if lower == upper:
         return f"{name} = {lower:.6g}"
-    if abs(value - lower) < abs(value - upper):
-        return f"{name} >= {lower:.6g}"
-    return f"{name} <= {upper:.6g}"
+    return f"{name} <= {upper:.6g}" if at_upper else f"{name} >= {lower:.6g}"
