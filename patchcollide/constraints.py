@@ -67,7 +67,7 @@ class Constraints:
     @property
     def equations(self) -> Bool[ndarray, "rows"]:
         """Which rows are equations."""
-        return self.lower == self.upper
+        return np.asarray(self.lower == self.upper)
 
     @property
     def num_entries(self) -> int:
@@ -126,7 +126,7 @@ class Constraints:
 
     def tight_rank(self, point: Float64[ndarray, "variables"]) -> int:
         """Returns how many linearly independent constraints are tight: all of a vertex's."""
-        rows, bounds = self.tight(point)
+        rows, bounds = self.tight(point, TIGHT / 100)
         return int(bounds.sum()) + rank(block_of(self.matrix, rows, ~bounds))
 
     def polished(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "variables"]:
@@ -144,7 +144,7 @@ class Constraints:
                 best, best_violation = found, violation
             if best_violation <= MET:
                 break
-        return best
+        return np.asarray(best)
 
     def _on_tight(self, point: Float64[ndarray, "variables"], tolerance: float) -> ndarray:
         rows, bounds = self.tight(point, tolerance)

@@ -11,8 +11,8 @@ from patchcollide.matrices import blocks, dense, from_entries, row_norms, select
 from patchcollide.shapes import Float64, ndarray
 
 _MAX_ROUNDS = 50
-# Of what a new vertex must gain on the one before; less is rounding.
-_GAIN = 1e-9
+# What a round must gain to be followed by another, as a share of the distance.
+_GAIN = 1e-3
 # Below this share of its length a row does not vary along the equations, but for rounding.
 _PARALLEL = 1e-6
 
@@ -67,8 +67,8 @@ def find_far_pair(
     """Looks for two vertices as far apart as can be, by linear programs in turn.
 
     From a random direction, both ends along it are found; then both ends along the line between
-    these, and so on. The distance only grows, and where it stops growing neither end has a better
-    vertex along the line. The largest distance is not proven: to find it is NP-hard.
+    these, and so on. The distance only grows; where it grows by less than a thousandth this ends.
+    The largest distance is not proven: to find it is NP-hard.
 
     Args:
         polytope: Bounded.
@@ -80,7 +80,8 @@ def find_far_pair(
         UnboundedError: If it has no end in a direction that was tried.
     """
     pairs = [
-        _spread(polytope, rng.standard_normal(polytope.matrix.shape[1])) for _ in range(num_starts)
+        _spread(polytope, direction)
+        for direction in rng.standard_normal((num_starts, polytope.matrix.shape[1]))
     ]
     return max(pairs, key=lambda pair: pair.distance)
 
@@ -110,9 +111,9 @@ def find_most_changed(
     """Looks for the vertex farthest from an image, in L2, by linear programs in turn.
 
     The squared distance is convex, so the vertex farthest along its gradient is farther than the
-    last; that is repeated until nothing is gained. The first start moves every pixel away from the
-    half of the range it is in, which is the largest L1 change of an image of zeros and ones; the
-    others are random. The largest distance is not proven.
+    last; that is repeated until it gains less than a thousandth. The first start moves every pixel
+    away from the half of the range it is in, which is the largest L1 change of an image of zeros
+    and ones; the others are random. The largest distance is not proven.
 
     Args:
         polytope: Bounded.

@@ -76,6 +76,8 @@ def minimise(
     """
     require_memory(constraints, memory_bytes)
     _require_ordered(constraints)
+    if not np.isfinite(direction).all():
+        raise ProgramError("What is minimised has a weight that is NaN or infinite. Correct it.")
     solution, status = _solve(direction, constraints)
     if solution is not None:
         return solution
@@ -134,7 +136,7 @@ def _clash(constraints: Constraints, memory_bytes: int) -> Clash:
         raise
     except ProgramError as error:
         raise InfeasibleError(
-            f"No point meets all constraints; which clash is open: {error}"
+            f"No point meets all constraints. Which of them clash is not known: {error}"
         ) from error
 
 

@@ -20,9 +20,9 @@ def from_entries(
     shape: tuple[int, int],
 ) -> Matrix:
     """Returns a sparse matrix of these entries; those at the same place add up."""
-    from scipy import sparse
+    from scipy.sparse import csr_array
 
-    return sparse.csr_array((values, (rows, columns)), shape=shape)
+    return csr_array((values, (rows, columns)), shape=shape)
 
 
 def selection(columns: Int64[ndarray, "rows"], num_columns: int) -> Matrix:
@@ -35,10 +35,10 @@ def blocks(parts: Sequence[Sequence[Matrix | None]]) -> Matrix:
     """Joins matrices: dense where they are one dense matrix, else sparse; None is a zero block."""
     if len(parts) == 1 and len(parts[0]) == 1 and parts[0][0] is not None:
         return parts[0][0]
-    from scipy import sparse
+    from scipy.sparse import block_array, csr_array
 
-    return sparse.block_array(
-        [[None if part is None else sparse.csr_array(part) for part in row] for row in parts],
+    return block_array(
+        [[None if part is None else csr_array(part) for part in row] for row in parts],
         format="csr",
     )
 

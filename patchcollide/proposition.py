@@ -1,7 +1,8 @@
 """Proposition 1 of the paper as numbers: how large the set of colliding inputs of a layer is.
 
-The inputs ``x`` of a layer ``z = W x + b`` that collide with a target form a polyhedron: equations
-on the units that must be matched, ``W+ x + b+ = z+``, inequalities on the others, ``W- x + b- <= 0``.
+The inputs ``x`` of a layer ``z = W x + b`` that collide with a target form a polyhedron:
+equations on the units that must be matched, ``W+ x + b+ = z+``, inequalities on the others,
+``W- x + b- <= 0``.
 
 Source:
     Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019,
@@ -82,8 +83,8 @@ def examine(
         lower: The least value of each unit; ``-inf`` for anything.
         upper: The largest.
         target: An input that lies within all bounds.
-        input_range: Of every input: infinite as in the paper, ``(0, inf)`` behind a ReLU, ``(0, 1)``
-            for pixels.
+        input_range: Of every input: infinite as in the paper, ``(0, inf)`` behind a ReLU,
+            ``(0, 1)`` for pixels.
         rank_tolerance: See :class:`Proposition1`.
         memory_bytes: Above this, ranks and what follows from them are not computed.
 
@@ -229,7 +230,7 @@ def _is_bounded(constraints: Constraints, rank_tolerance: float, memory_bytes: i
     )
     parts = [part for part in (matrix[equal], outwards) if part.shape[0]]
     if not parts:
-        return matrix.shape[1] == 0
+        return not matrix.shape[1]
     stacked = blocks([[part] for part in parts])
     if rank(stacked, rank_tolerance) < matrix.shape[1]:
         return False
@@ -247,4 +248,4 @@ def _is_bounded(constraints: Constraints, rank_tolerance: float, memory_bytes: i
         hard=np.zeros(num_rows, dtype=bool),
     )
     fall = minimise(outwards.T @ np.ones(outwards.shape[0]), cone, memory_bytes)
-    return fall.value > -0.5
+    return bool(fall.value > -0.5)

@@ -137,11 +137,13 @@ class PatchSimplex:
         matrix: Sparse ``(pixels, coefficients)``: what each coefficient adds to the image.
         groups: The group of each coefficient; every group from 0 on has one.
         shape: Of all coefficients, in C order, for their names.
+        kept: Which of those there are; None for all.
     """
 
     matrix: Matrix
     groups: Int64[ndarray, "coefficients"]
     shape: tuple[int, ...]
+    kept: Int64[ndarray, "coefficients"] | None = None
 
     @classmethod
     def of(
@@ -247,9 +249,31 @@ class PatchSimplex:
         """Finds coefficients of an image, and by how much the worst pixel is missed at least."""
         return least_violation(_mixing(self, image))
 
+    def reduced(self) -> "PatchSimplex":
+        """Returns a space of the same images with fewer coefficients, if it is easily had.
+
+        Where each group mixes one value, that of a pixel with one channel, the smallest and the
+        largest candidate reach all that lies between.
+        """
+        entries = self.matrix.tocoo()
+        own = (
+            len(entries.col) == self.num_variables
+            and (entries.row == self.groups[entries.col]).all()
+        )
+        if not own:
+            return self
+        values = self.matrix.sum(axis=0)
+        order = np.lexsort((values, self.groups))
+        first = np.r_[True, np.diff(self.groups[order]) > 0]
+        last = np.r_[first[1:], True]
+        kept = np.sort(order[first | last])
+        names = kept if self.kept is None else self.kept[kept]
+        return PatchSimplex(self.matrix[:, kept], self.groups[kept], self.shape, names)
+
     def name_variable(self, variable: int) -> str:
         """Says which coefficient it is: neighbour, row, column, and pixel of the patch."""
-        places = [int(place) for place in np.unravel_index(variable, self.shape)]
+        number = variable if self.kept is None else int(self.kept[variable])
+        places = [int(place) for place in np.unravel_index(number, self.shape)]
         where = f"neighbour {places[0]} at location ({places[1]}, {places[2]})"
         pixel = f", pixel ({places[3]}, {places[4]})" if len(places) > 3 else ""
         return f"coefficient of {where}{pixel}"

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Everything a module imports, by statement or by name."""
     found = set()
