@@ -12,6 +12,9 @@
         * NetworkError -- a network, its weights or a layer cannot be used
         * TargetError -- the features of a target cannot be used
         * RetrievalError -- the store cannot give the neighbours asked for
+        * ProgramError -- a linear program is too large, or cannot be solved
+            * InfeasibleError -- no point meets all constraints
+            * UnboundedError -- a linear function has no smallest value
         * RunError -- a run's folder is missing, incomplete or holds another run
     * WorkError -- work that began could not be finished; exit code 1
         * DivergedError -- a loss became infinite or not a number
@@ -24,6 +27,8 @@
 Every message says what was expected, what was found, where, and what to do.
 """
 
+from typing import Any
+
 __all__ = [
     "ClusterError",
     "ConfigError",
@@ -33,17 +38,20 @@ __all__ = [
     "GeometryError",
     "ImageError",
     "IndexMismatchError",
+    "InfeasibleError",
     "InputError",
     "InterruptedWorkError",
     "MissingLibraryError",
     "NetworkError",
     "OutOfMemoryError",
     "PatchCollideError",
+    "ProgramError",
     "ReproductionError",
     "RetrievalError",
     "RunError",
     "StoreError",
     "TargetError",
+    "UnboundedError",
     "WorkError",
 ]
 
@@ -98,6 +106,37 @@ class TargetError(InputError):
 
 class RetrievalError(InputError):
     """The store cannot give the neighbours asked for."""
+
+
+class ProgramError(InputError):
+    """A linear program is too large, or cannot be solved."""
+
+
+class InfeasibleError(ProgramError):
+    """No point meets all constraints.
+
+    Attributes:
+        clash: Constraints that cannot be met together.
+        violation: The least by which units would have to miss their bounds, if known.
+    """
+
+    def __init__(
+        self, message: str, clash: tuple[str, ...] = (), violation: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.clash, self.violation = clash, violation
+
+
+class UnboundedError(ProgramError):
+    """A linear function has no smallest value.
+
+    Attributes:
+        ray: A direction without end in which it falls, an array of the variables, if known.
+    """
+
+    def __init__(self, message: str, ray: Any = None) -> None:
+        super().__init__(message)
+        self.ray = ray
 
 
 class RunError(InputError):

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,13 @@ LAYERS = (
         "seals",
         "locks",
         "sizes",
+        "matrices",
     ),
+    ("constraints",),
+    ("linear_programs",),
+    ("spaces", "proposition"),
+    ("linear",),
+    ("extents",),
     ("piecewise", "rays", "walk"),
     (
         "provenance",
@@ -94,7 +101,9 @@ OWNERS = {
     "pydantic": {"config"},
     "rich": {"progress"},
     "safetensors": {"networks.weights"},
-    "scipy": {"evaluation"},
+    "scipy.optimize": {"linear_programs"},
+    "scipy.sparse": {"matrices"},
+    "scipy.stats": {"evaluation"},
     "skimage.data": {"bundled"},
     "skimage.metrics": {"visibility"},
     "skimage.transform": {"visibility"},
@@ -115,6 +124,7 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Everything a module imports, by statement or by name."""
     found = set()

@@ -1,0 +1,227 @@
+"""How large an exact polytope is: its far corners, and the largest ball that it holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchcollide.constraints import Constraints
+from patchcollide.linear import ExactPolytope, Vertex
+from patchcollide.linear_programs import minimise, require_memory
+from patchcollide.matrices import blocks, dense, from_entries, row_norms, selection
+from patchcollide.shapes import Float64, ndarray
+
+_MAX_ROUNDS = 50
+# What a round must gain to be followed by another, as a share of the distance.
+_GAIN = 1e-3
+# Below this share of its length a row does not vary along the equations, but for rounding.
+_PARALLEL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class FarPair:
+    """Two vertices far apart: the farthest found, which need not be the farthest there are.
+
+    Attributes:
+        first: One end.
+        second: The other.
+        distance: L2 between their images, in the unit of a pixel.
+    """
+
+    first: Vertex
+    second: Vertex
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class FarVertex:
+    """A vertex far from an image: the farthest found, which need not be the farthest there is.
+
+    Attributes:
+        vertex: The vertex.
+        distance: L2 between its image and the one given, in the unit of a pixel.
+    """
+
+    vertex: Vertex
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The largest ball around a point of a polytope, within its equations.
+
+    Attributes:
+        centre: A point of the space.
+        image: Its image.
+        radius: In the unit of the space's variables; 0 if the polytope is flatter than its
+            equations say.
+    """
+
+    centre: Float64[ndarray, "variables"]
+    image: Float64[ndarray, "pixels"]
+    radius: float
+
+
+def find_far_pair(
+    polytope: ExactPolytope, rng: np.random.Generator, num_starts: int = 3
+) -> FarPair:
+    """Looks for two vertices as far apart as can be, by linear programs in turn.
+
+    From a random direction, both ends along it are found; then both ends along the line between
+    these, and so on. The distance only grows; where it grows by less than a thousandth this ends.
+    The largest distance is not proven: to find it is NP-hard.
+
+    Args:
+        polytope: Bounded.
+        rng: Draws the first directions.
+        num_starts: How often to begin.
+
+    Raises:
+        InfeasibleError: If the polytope is empty.
+        UnboundedError: If it has no end in a direction that was tried.
+    """
+    pairs = [
+        _spread(polytope, direction)
+        for direction in rng.standard_normal((num_starts, polytope.matrix.shape[1]))
+    ]
+    return max(pairs, key=lambda pair: pair.distance)
+
+
+def _spread(polytope: ExactPolytope, direction: Float64[ndarray, "pixels"]) -> FarPair:
+    best: FarPair | None = None
+    for _ in range(_MAX_ROUNDS):
+        first, second = polytope.minimise(direction), polytope.minimise(-direction)
+        direction = first.image - second.image
+        pair = FarPair(first, second, float(np.linalg.norm(direction)))
+        # The smallest along this line is where the second end was.
+        direction = -direction
+        if best is not None and pair.distance <= best.distance * (1 + _GAIN):
+            break
+        best = pair
+        if not pair.distance:
+            break
+    return best or pair
+
+
+def find_most_changed(
+    polytope: ExactPolytope,
+    image: Float64[ndarray, "pixels"],
+    rng: np.random.Generator,
+    num_starts: int = 3,
+) -> FarVertex:
+    """Looks for the vertex farthest from an image, in L2, by linear programs in turn.
+
+    The squared distance is convex, so the vertex farthest along its gradient is farther than the
+    last; that is repeated until it gains less than a thousandth. The first start moves every pixel
+    away from the half of the range it is in, which is the largest L1 change of an image of zeros
+    and ones; the others are random. The largest distance is not proven.
+
+    Args:
+        polytope: Bounded.
+        image: Any image, such as the target.
+        rng: Draws the other starts.
+        num_starts: How often to begin.
+
+    Raises:
+        InfeasibleError: If the polytope is empty.
+        UnboundedError: If it has no end in a direction that was tried.
+    """
+    starts = [0.5 - image, *rng.standard_normal((max(num_starts - 1, 0), len(image)))]
+    found = [_away(polytope, image, start) for start in starts]
+    return max(found, key=lambda far: far.distance)
+
+
+def _away(polytope: ExactPolytope, image: ndarray, direction: ndarray) -> FarVertex:
+    best: FarVertex | None = None
+    for _ in range(_MAX_ROUNDS):
+        vertex = polytope.minimise(-direction)
+        direction = vertex.image - image
+        far = FarVertex(vertex, float(np.linalg.norm(direction)))
+        if best is not None and far.distance <= best.distance * (1 + _GAIN):
+            break
+        best = far
+        if not far.distance:
+            break
+    return best or far
+
+
+def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
+    """Finds the largest ball that a polytope holds, in the affine subspace of its equations.
+
+    A row keeps its distance from the centre as far as it varies within that subspace: with ``Q``
+    the projection onto it, ``a @ centre + radius * |Q a| <= upper``. The radius is maximised by
+    one linear program. For :class:`patchcollide.spaces.PatchSimplex` it is one of coefficients.
+
+    Raises:
+        InfeasibleError: If the polytope is empty.
+        UnboundedError: If it holds balls of any size.
+        ProgramError: If the program does not fit into memory, or cannot be solved.
+    """
+    constraints = polytope.constraints
+    require_memory(constraints, polytope.memory_bytes)
+    equal = constraints.equations
+    basis = _row_space(dense(constraints.matrix[equal]))
+    within = _reach_of_rows(dense(constraints.matrix), basis)
+    bounds = np.sqrt(np.maximum(1 - np.square(basis).sum(axis=0), 0.0))
+    program = _inset(constraints, within, np.where(bounds > _PARALLEL, bounds, 0.0))
+    direction = np.zeros(len(program.variable_lower))
+    direction[-1] = -1.0
+    solution = minimise(direction, program, polytope.memory_bytes)
+    point = program.polished(solution.point)
+    return Ball(point[:-1], polytope.space.image(point[:-1]), float(point[-1]))
+
+
+def _row_space(
+    rows: Float64[ndarray, "equations variables"],
+) -> Float64[ndarray, "rank variables"]:
+    """Returns an orthonormal basis of what rows span."""
+    if not len(rows):
+        return rows
+    scaled = rows / row_norms(rows)[:, None]
+    _, values, basis = np.linalg.svd(scaled, full_matrices=False)
+    return np.asarray(basis[values > _PARALLEL * values[0]])
+
+
+def _reach_of_rows(rows: ndarray, basis: ndarray) -> Float64[ndarray, "rows"]:
+    lengths = np.linalg.norm(rows - (rows @ basis.T) @ basis, axis=1)
+    return np.where(lengths > _PARALLEL * row_norms(rows), lengths, 0.0)
+
+
+def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray) -> Constraints:
+    """Adds the radius as the last variable, and makes rows of the bounds it keeps away from."""
+    low, high = constraints.variable_lower, constraints.variable_upper
+    equal = constraints.equations
+    sides = []
+    for matrix, lower, upper, reach in (
+        (constraints.matrix[~equal], *_within(constraints, ~equal), rows[~equal]),
+        (selection(np.arange(len(low)), len(low)), low, high, bounds),
+    ):
+        for sign, end in ((1.0, upper), (-1.0, -lower)):
+            which = np.flatnonzero(np.isfinite(end))
+            if len(which):
+                sides.append((sign * matrix[which], end[which], reach[which]))
+    fixed = _within(constraints, equal)[0]
+    parts = [[constraints.matrix[equal], None]] if equal.any() else []
+    parts += [[matrix, _column(reach)] for matrix, _, reach in sides]
+    parts += [[None, _column(np.ones(1))]]
+    upper = np.concatenate([fixed, *(end for _, end, _ in sides), [np.inf]])
+    lower = np.concatenate([fixed, np.full(len(upper) - len(fixed), -np.inf)])
+    return Constraints(
+        matrix=blocks(parts),
+        offset=np.zeros(len(upper)),
+        lower=lower,
+        upper=upper,
+        variable_lower=np.append(np.full(len(low), -np.inf), 0.0),
+        variable_upper=np.full(len(low) + 1, np.inf),
+        hard=np.zeros(len(upper), dtype=bool),
+        name_variable=lambda i: constraints.name_variable(i) if i < len(low) else "the radius",
+    )
+
+
+def _within(constraints: Constraints, rows: ndarray) -> tuple[ndarray, ndarray]:
+    offset = constraints.offset[rows]
+    return constraints.lower[rows] - offset, constraints.upper[rows] - offset
+
+
+def _column(values: ndarray) -> object:
+    places = np.arange(len(values))
+    return from_entries(values, places, np.zeros_like(places), (len(values), 1))

@@ -1,0 +1,251 @@
+"""Proposition 1 of the paper as numbers: how large the set of colliding inputs of a layer is.
+
+The inputs ``x`` of a layer ``z = W x + b`` that collide with a target form a polyhedron:
+equations on the units that must be matched, ``W+ x + b+ = z+``, inequalities on the others,
+``W- x + b- <= 0``.
+
+Source:
+    Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019,
+    Proposition 1. The paper bounds the dimension by ``d - |P|``; here it is computed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from patchcollide.constraints import Constraints
+from patchcollide.errors import TargetError
+from patchcollide.linear_programs import BYTES_AN_ENTRY, MEMORY_BYTES, minimise
+from patchcollide.matrices import RANK_TOLERANCE, Matrix, blocks, rank, row_norms, selection
+from patchcollide.shapes import Bool, Float64, ndarray
+from patchcollide.sizes import format_size
+
+_ON_BOUNDARY = 1e-9
+"""Nearer than this to its boundary a target lies on it."""
+_LARGEST_STEP = 1e6
+"""Of a direction that leaves a boundary at speed 1; slower ones count as never leaving."""
+
+
+@dataclass(frozen=True)
+class Proposition1:
+    """What is known of the polyhedron of inputs that collide with a target.
+
+    Attributes:
+        dimension_of_inputs: ``d``.
+        num_units: Of the layer.
+        num_matched: ``|P|``: units with an equation.
+        bound: ``d - |P|``, the paper's lower bound of the dimension; it says nothing unless
+            positive, and holds for targets that meet all inequalities strictly.
+        target_is_strict: Whether the target does.
+        rank_tolerance: Singular values of rows scaled to length 1 that count as zero, as a share
+            of the largest.
+        rank_matched: Of ``W+``: the equations that count.
+        num_implicit: Inequalities and bounds that are equations, because no point of the
+            polyhedron leaves them.
+        dimension: Of the polyhedron's affine hull.
+        kernel_within: Whether ``ker(W+)`` lies within ``ker(W-)``: the inequalities then say
+            nothing, and without bounds the polyhedron is a whole affine subspace.
+        bounded: Whether no ray stays inside, so that the polyhedron is a polytope.
+        not_computed: Why the five before are None; None if they are not.
+    """
+
+    dimension_of_inputs: int
+    num_units: int
+    num_matched: int
+    bound: int
+    target_is_strict: bool
+    rank_tolerance: float
+    rank_matched: int | None = None
+    num_implicit: int | None = None
+    dimension: int | None = None
+    kernel_within: bool | None = None
+    bounded: bool | None = None
+    not_computed: str | None = None
+
+
+def examine(
+    matrix: Float64[ndarray, "units inputs"],
+    offset: Float64[ndarray, "units"],
+    lower: Float64[ndarray, "units"],
+    upper: Float64[ndarray, "units"],
+    target: Float64[ndarray, "inputs"],
+    *,
+    input_range: tuple[float, float] = (-np.inf, np.inf),
+    rank_tolerance: float = RANK_TOLERANCE,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Proposition1:
+    """Examines the inputs of a layer that collide with a target.
+
+    Args:
+        matrix: ``W``; rows of units with ``lower == upper`` are ``W+``.
+        offset: ``b``.
+        lower: The least value of each unit; ``-inf`` for anything.
+        upper: The largest.
+        target: An input that lies within all bounds.
+        input_range: Of every input: infinite as in the paper, ``(0, inf)`` behind a ReLU,
+            ``(0, 1)`` for pixels.
+        rank_tolerance: See :class:`Proposition1`.
+        memory_bytes: Above this, ranks and what follows from them are not computed.
+
+    Raises:
+        TargetError: If the target does not lie within the bounds.
+    """
+    inputs = np.ones(len(target))
+    constraints = Constraints(
+        matrix=matrix,
+        offset=offset,
+        lower=lower,
+        upper=upper,
+        variable_lower=input_range[0] * inputs,
+        variable_upper=input_range[1] * inputs,
+        hard=np.zeros(len(offset), dtype=bool),
+        name_row="unit {}".format,
+        name_variable="input {}".format,
+    )
+    _require_inside(constraints, target)
+    equal = constraints.equations
+    rows, bounds = constraints.tight(target, _ON_BOUNDARY)
+    counts: dict[str, Any] = {
+        "dimension_of_inputs": len(target),
+        "num_units": len(offset),
+        "num_matched": int(equal.sum()),
+        "bound": len(target) - int(equal.sum()),
+        "target_is_strict": not ((rows & ~equal).any() or bounds.any()),
+        "rank_tolerance": rank_tolerance,
+    }
+    needed = BYTES_AN_ENTRY * (2 * matrix.size + 4 * (len(offset) + len(target)))
+    if needed > memory_bytes:
+        return Proposition1(
+            **counts,
+            not_computed=f"needs about {format_size(needed)}, may take {format_size(memory_bytes)}",
+        )
+    rank_matched = rank(matrix[equal], rank_tolerance)
+    asked = np.isfinite(lower) | np.isfinite(upper)
+    implicit_rows, implicit_bounds = _implicit(
+        constraints, target, rows & ~equal, bounds, memory_bytes
+    )
+    fixed = matrix[equal | implicit_rows][:, ~implicit_bounds]
+    return Proposition1(
+        **counts,
+        rank_matched=rank_matched,
+        num_implicit=int(implicit_rows.sum() + implicit_bounds.sum()),
+        dimension=int((~implicit_bounds).sum()) - rank(fixed, rank_tolerance),
+        kernel_within=rank(matrix[asked], rank_tolerance) == rank_matched,
+        bounded=_is_bounded(constraints, rank_tolerance, memory_bytes),
+    )
+
+
+def _require_inside(constraints: Constraints, target: ndarray) -> None:
+    violation, constraint = constraints.worst(target)
+    size = max(1.0, float(abs(constraints.values(target)).max(initial=0.0)))
+    if violation > _ON_BOUNDARY * size:
+        raise TargetError(
+            f"The target should lie within the bounds of its own features, but misses {constraint} "
+            f"by {violation:.3g}. Compute its features in float64 with the same weights."
+        )
+
+
+def _implicit(
+    constraints: Constraints,
+    target: Float64[ndarray, "variables"],
+    rows: Bool[ndarray, "rows"],
+    bounds: Bool[ndarray, "variables"],
+    memory_bytes: int,
+) -> tuple[Bool[ndarray, "rows"], Bool[ndarray, "variables"]]:
+    """Finds which of the tight inequalities no point of the polyhedron leaves.
+
+    Source:
+        Freund, Roundy and Todd, "Identifying the Set of Always-Active Constraints in a System of
+        Linear Inequalities by a Single Linear Program", 1985: the sum of slacks, each at most 1,
+        is maximised. Their scaling variable is not needed here: the directions from a point of the
+        polyhedron into it form a cone, which has every multiple already.
+    """
+    matrix, equal = constraints.matrix, constraints.equations
+    # Nothing else is near: a constraint that is not tight is left by staying.
+    values = constraints.values(target)
+    near_upper = abs(values - constraints.upper) <= abs(values - constraints.lower)
+    at_upper = abs(target - constraints.variable_upper) <= abs(target - constraints.variable_lower)
+    outwards = _outwards(
+        matrix, rows & near_upper, rows & ~near_upper, bounds & at_upper, bounds & ~at_upper
+    )
+    num_inputs, num_slacks = len(target), outwards.shape[0]
+    if not num_slacks:
+        return rows, bounds
+    identity = selection(np.arange(num_slacks), num_slacks)
+    parts = [[matrix[equal], None]] if equal.any() else []
+    num_rows = int(equal.sum()) + num_slacks
+    cone = Constraints(
+        matrix=blocks([*parts, [outwards, identity]]),
+        offset=np.zeros(num_rows),
+        lower=np.where(np.arange(num_rows) < equal.sum(), 0.0, -np.inf),
+        upper=np.zeros(num_rows),
+        variable_lower=np.repeat([-_LARGEST_STEP, 0.0], [num_inputs, num_slacks]),
+        variable_upper=np.repeat([_LARGEST_STEP, 1.0], [num_inputs, num_slacks]),
+        hard=np.zeros(num_rows, dtype=bool),
+    )
+    goal = np.repeat([0.0, -1.0], [num_inputs, num_slacks])
+    slacks = minimise(goal, cone, memory_bytes).point[num_inputs:]
+    # In the order in which the sides were stacked.
+    sides = np.split(
+        slacks < 0.5,
+        np.cumsum(
+            [(rows & near_upper).sum(), (rows & ~near_upper).sum(), (bounds & at_upper).sum()]
+        ),
+    )
+    found_rows, found_bounds = np.zeros_like(rows), np.zeros_like(bounds)
+    found_rows[rows & near_upper], found_rows[rows & ~near_upper] = sides[:2]
+    found_bounds[bounds & at_upper], found_bounds[bounds & ~at_upper] = sides[2:]
+    return found_rows, found_bounds
+
+
+def _outwards(
+    matrix: ndarray, upper: ndarray, lower: ndarray, bounds_upper: ndarray, bounds_lower: ndarray
+) -> Matrix:
+    """Stacks the directions, of length 1, in which some sides of rows and bounds are crossed."""
+    scaled = matrix / row_norms(matrix)[:, None]
+    every = selection(np.arange(matrix.shape[1]), matrix.shape[1])
+    parts = (scaled[upper], -scaled[lower], every[bounds_upper], -every[bounds_lower])
+    filled = [[part] for part in parts if part.shape[0]]
+    return blocks(filled) if filled else scaled[:0]
+
+
+def _is_bounded(constraints: Constraints, rank_tolerance: float, memory_bytes: int) -> bool:
+    """Returns whether the recession cone, of directions without end, is the origin alone.
+
+    It is if no line fits between the constraints, which is a matter of rank, and no direction in
+    the cone falls away from any of them: among those that fall by at most 1, which are enough
+    because it is a cone, the sum of what they fall is largest at 0.
+    """
+    low, high = np.isfinite(constraints.variable_lower), np.isfinite(constraints.variable_upper)
+    if (low & high).all():
+        return True
+    matrix, equal = constraints.matrix, constraints.equations
+    outwards = _outwards(
+        matrix,
+        np.isfinite(constraints.upper) & ~equal,
+        np.isfinite(constraints.lower) & ~equal,
+        high,
+        low,
+    )
+    parts = [part for part in (matrix[equal], outwards) if part.shape[0]]
+    if not parts:
+        return not matrix.shape[1]
+    stacked = blocks([[part] for part in parts])
+    if rank(stacked, rank_tolerance) < matrix.shape[1]:
+        return False
+    if not outwards.shape[0]:
+        return True
+    num_equal, num_rows = int(equal.sum()), stacked.shape[0]
+    free = np.full(matrix.shape[1], np.inf)
+    cone = Constraints(
+        matrix=stacked,
+        offset=np.zeros(num_rows),
+        lower=np.where(np.arange(num_rows) < num_equal, 0.0, -1.0),
+        upper=np.zeros(num_rows),
+        variable_lower=-free,
+        variable_upper=free,
+        hard=np.zeros(num_rows, dtype=bool),
+    )
+    fall = minimise(outwards.T @ np.ones(outwards.shape[0]), cone, memory_bytes)
+    return bool(fall.value > -0.5)
