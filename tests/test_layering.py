@@ -11,7 +11,17 @@ import patchcollide
 PACKAGE = Path(patchcollide.__file__).parent
 
 LAYERS = (
-    ("errors", "shapes", "activations", "interrupts", "parallel", "degeneracy", "visibility"),
+    (
+        "errors",
+        "shapes",
+        "activations",
+        "curves",
+        "known_curves",
+        "interrupts",
+        "parallel",
+        "degeneracy",
+        "visibility",
+    ),
     (
         "files",
         "geometry",
