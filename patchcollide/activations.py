@@ -48,7 +48,8 @@ class BlindRegions:
             blind, NaN is active.
         """
         if self.curve is not None:
-            return _sorted_by_ends(*self.intervals(pre_activation))
+            bottomless, topless = self.curve.endless(pre_activation, self.tolerance)
+            return ~(bottomless | topless), bottomless & ~topless, topless & ~bottomless
         nowhere = torch.zeros_like(pre_activation, dtype=torch.bool)
         low = nowhere if self.low is None else pre_activation <= self.low
         high = nowhere if self.high is None else pre_activation >= self.high
@@ -79,11 +80,6 @@ class BlindRegions:
         if self.high is not None:
             lower, upper = lower.masked_fill(high, self.high), upper.masked_fill(high, math.inf)
         return lower, upper
-
-
-def _sorted_by_ends(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    bottomless, topless = lower.isneginf(), upper.isposinf()
-    return ~(bottomless | topless), bottomless & ~topless, topless & ~bottomless
 
 
 def blind_regions(module: nn.Module, tolerance: float = 0.0) -> BlindRegions | None:

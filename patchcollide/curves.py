@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from patchcollide.shapes import Float, Float64, Tensor
+from patchcollide.shapes import Bool, Float, Float64, Tensor
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "celu": lambda z, alpha: F.celu(z, alpha),
@@ -32,9 +32,6 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": lambda z: z.tanh(),
     "tanhshrink": lambda z: F.tanhshrink(z),
 }
-
-# A bracket is no wider than what it is away, so its end is found to the last bit or two.
-_HALVINGS = 64
 
 
 @dataclass(frozen=True)
@@ -75,16 +72,23 @@ class Curve:
         Returns:
             The lower and the upper ends, infinite where the value stays for good. NaN around NaN.
         """
-        # Infinite inputs behave as huge ones; infinite values could not be compared.
-        most = torch.finfo(torch.float64).max
-        start = z.double().flatten().clamp(-most, most)
+        start = _finite(z)
         level = self(start)
-        ends = (
-            _end(self, start, level, tolerance, sign).to(z).reshape(z.shape) for sign in (-1, 1)
-        )
-        lower, upper = ends
+        # A bracket is no wider than what it is away: so many halvings leave no bit to find.
+        halvings = 11 - round(math.log2(torch.finfo(z.dtype).eps))
+        ends = (_end(self, start, level, tolerance, sign, halvings) for sign in (-1, 1))
+        lower, upper = (end.to(z).reshape(z.shape) for end in ends)
         # Rounding to the inputs' precision keeps order; only infinite inputs have to be let in.
         return torch.minimum(lower, z), torch.maximum(upper, z)
+
+    def endless(
+        self, z: Float[Tensor, "*shape"], tolerance: float
+    ) -> tuple[Bool[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
+        """Says which of the :meth:`intervals` have no lower end, and which no upper one."""
+        start = _finite(z)
+        level = self(start)
+        lower, upper = (_piece(self, start, level, tolerance, sign)[3] for sign in (-1, 1))
+        return lower.reshape(z.shape), upper.reshape(z.shape)
 
     def half_line(self, tolerance: float, sign: int) -> float | None:
         """Returns where the half-line begins on which the value stays near its limit.
@@ -106,7 +110,13 @@ class Curve:
         while not bool((self(start) - level).abs() <= tolerance):
             # Beyond its last turning point the curve only comes nearer.
             start, step = start + sign * step, 2 * step
-        return float(_end(self, start, level, tolerance, -sign))
+        return float(_end(self, start, level, tolerance, -sign, halvings=64))
+
+
+def _finite(z: Float[Tensor, "*shape"]) -> Float64[Tensor, "inputs"]:
+    """Infinite inputs behave as huge ones; infinite values could not be compared."""
+    most = torch.finfo(torch.float64).max
+    return z.double().flatten().clamp(-most, most)
 
 
 def _end(
@@ -115,39 +125,61 @@ def _end(
     level: Float64[Tensor, "inputs"],
     tolerance: float,
     sign: int,
+    halvings: int,
 ) -> Float64[Tensor, "inputs"]:
     """Returns how far in one direction a curve stays near a level that it has, or nears, at start.
 
-    From turning point to turning point: a monotone piece whose two ends are near stays near.
+    What is returned is near itself: the near end of the last bracket.
     """
+    inside, outside, going, endless = _piece(curve, start, level, tolerance, sign)
+    begin, step = inside, 1.0
+    while bool(going.any()):
+        place = begin + sign * step
+        reached = _near(curve, place, level, tolerance)
+        inside = torch.where(going & reached, place, inside)
+        outside = torch.where(going & ~reached, place, outside)
+        going &= reached
+        step *= 2
+    for _ in range(halvings):
+        middle = (inside + outside) / 2
+        reached = _near(curve, middle, level, tolerance)
+        inside = torch.where(reached, middle, inside)
+        outside = torch.where(reached, outside, middle)
+    return torch.where(endless, sign * math.inf, inside)
 
-    def near(z: Tensor) -> Tensor:
-        return (curve(z) - level).abs() <= tolerance
 
+def _piece(
+    curve: Curve,
+    start: Float64[Tensor, "inputs"],
+    level: Float64[Tensor, "inputs"],
+    tolerance: float,
+    sign: int,
+) -> tuple[
+    Float64[Tensor, "inputs"],
+    Float64[Tensor, "inputs"],
+    Bool[Tensor, "inputs"],
+    Bool[Tensor, "inputs"],
+]:
+    """Finds the monotone piece in which a curve leaves a level, going from start to one side.
+
+    A piece whose two ends are near the level stays near it.
+
+    Returns:
+        The begin of the piece, its end, whether it is the last one, which has no end (its begin
+        stands for it), and whether the level is not left there either.
+    """
     inside, outside = start.clone(), start.clone()
     going = torch.ones_like(start, dtype=torch.bool)
     for turn in sorted(curve.turns, reverse=sign < 0):
         place = torch.full_like(start, turn)
         ahead = going & (sign * (place - start) > 0)
-        reached = near(place)
+        reached = _near(curve, place, level, tolerance)
         inside = torch.where(ahead & reached, place, inside)
-        outside = torch.where(ahead & ~reached, place, outside)
+        outside = torch.where(ahead, place, outside)
         going &= ~ahead | reached
     endless = going & ((curve.limits[max(sign, 0)] - level).abs() <= tolerance)
-    going &= ~endless
-    begin, step = inside, 1.0
-    while bool(going.any()):
-        place = begin + sign * step
-        reached = near(place)
-        inside = torch.where(going & reached, place, inside)
-        outside = torch.where(going & ~reached, place, outside)
-        going &= reached
-        step *= 2
-    for _ in range(_HALVINGS):
-        middle = (inside + outside) / 2
-        reached = near(middle)
-        inside, outside = (
-            torch.where(reached, middle, inside),
-            torch.where(reached, outside, middle),
-        )
-    return torch.where(endless, sign * math.inf, inside)
+    return inside, outside, going & ~endless, endless
+
+
+def _near(curve: Curve, place: Tensor, level: Tensor, tolerance: float) -> Tensor:
+    return (curve(place) - level).abs() <= tolerance
