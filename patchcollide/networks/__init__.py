@@ -4,6 +4,7 @@ Each network's module owns the library it comes from and is imported only when a
 """
 
 import difflib
+from typing import Any
 
 import torch
 
@@ -29,9 +30,9 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name, on the device they name.
 
     Args:
-        settings: Name, weights, their SHA-256, layer, device and precision; an empty layer is the
-            network's own default. Precision ``"auto"`` searches in bfloat16 where the device has
-            matrix units for it.
+        settings: Name, weights, their SHA-256, layer, tolerance, device and precision; an empty
+            layer is the network's own default. Precision ``"auto"`` searches in bfloat16 where the
+            device has matrix units for it.
         seed: Of random weights.
 
     Raises:
@@ -47,18 +48,21 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
 
 
 def _load(settings: Network, seed: int) -> CollisionNetwork:
+    common: dict[str, Any] = {
+        "weights": settings.weights,
+        "sha256": settings.sha256,
+        "layer": settings.layer,
+        "seed": seed,
+        "tolerance": settings.tolerance,
+    }
     if settings.name == "efficientnet_lite0":
         from patchcollide.networks.efficientnet_lite0 import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(
-            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
-        )
+        return load_efficientnet_lite0(**common)
     if settings.name == "vgg16":
         from patchcollide.networks.vgg16 import load_vgg16
 
-        return load_vgg16(
-            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
-        )
+        return load_vgg16(**common)
     close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
     raise NetworkError(
         f"network.name = '{settings.name}' is not a known network"
