@@ -1,10 +1,14 @@
-"""Where an activation function is blind: the inputs it maps to one constant."""
+"""Where an activation function is blind: the inputs it maps to one constant, or nearly so."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from patchcollide.curves import Curve
+from patchcollide.errors import NetworkError
+from patchcollide.known_curves import curve_of
 from patchcollide.shapes import Bool, Float, Tensor
 
 
@@ -12,13 +16,21 @@ from patchcollide.shapes import Bool, Float, Tensor
 class BlindRegions:
     """Where an activation is constant: at and below ``low``, and at and above ``high``.
 
+    With a tolerance, where it stays that near to what it tends to; the regions alone then do not
+    say which inputs are as good as another, but :meth:`intervals` does.
+
     Attributes:
         low: The upper end of the lower blind region; None if there is none.
         high: The lower end of the upper blind region; None if there is none.
+        tolerance: How far values may differ and still count as equal, in units of the activation's
+            output.
+        curve: The activation; None for a tolerance of 0, which needs no more than the regions.
     """
 
     low: float | None
     high: float | None
+    tolerance: float = 0.0
+    curve: Curve | None = None
 
     def masks(
         self, pre_activation: Float[Tensor, "*shape"]
@@ -29,9 +41,15 @@ class BlindRegions:
             pre_activation: Inputs of the activation, of any shape.
 
         Returns:
-            Active units, units in the lower blind region and units in the upper one. The three
-            cover every unit once; a value on a boundary is blind, NaN is active.
+            Active units, and those whose interval has no lower end, and no upper one. The three
+            cover every unit once, but for those with neither end, which are in none: a tolerance
+            above the whole range of an activation leaves them free. Without a tolerance the latter
+            two are the units in the lower and in the upper blind region; a value on a boundary is
+            blind, NaN is active.
         """
+        if self.curve is not None:
+            bottomless, topless = self.curve.endless(pre_activation, self.tolerance)
+            return ~(bottomless | topless), bottomless & ~topless, topless & ~bottomless
         nowhere = torch.zeros_like(pre_activation, dtype=torch.bool)
         low = nowhere if self.low is None else pre_activation <= self.low
         high = nowhere if self.high is None else pre_activation >= self.high
@@ -39,49 +57,87 @@ class BlindRegions:
         high = high & ~low
         return ~(low | high), low, high
 
+    def intervals(
+        self, pre_activation: Float[Tensor, "*shape"]
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Returns the largest interval around each input that the activation takes for the same.
 
-_RELU = BlindRegions(0.0, None)
-_HARD_SIGMOID = BlindRegions(-3.0, 3.0)
-_HARD_SWISH = BlindRegions(-3.0, None)
+        Within it, the activation differs by at most the tolerance from its value at the input.
 
-# timm's own classes by name, because only patchcollide.networks.efficientnet_lite0 imports timm.
-_TIMM_MODULES = ("timm.layers.activations", "timm.layers.activations_me")
-_TIMM_CLASSES = {
-    "HardSigmoid": _HARD_SIGMOID,
-    "HardSigmoidMe": _HARD_SIGMOID,
-    "HardSwish": _HARD_SWISH,
-    "HardSwishMe": _HARD_SWISH,
-}
+        Args:
+            pre_activation: Inputs of the activation, of any shape.
+
+        Returns:
+            The lower and the upper ends, which belong to the intervals, or are infinite. Without a
+            tolerance, both are the input itself outside the blind regions.
+        """
+        if self.curve is not None:
+            return self.curve.intervals(pre_activation, self.tolerance)
+        lower, upper = pre_activation.clone(), pre_activation.clone()
+        _, low, high = self.masks(pre_activation)
+        if self.low is not None:
+            lower, upper = lower.masked_fill(low, -math.inf), upper.masked_fill(low, self.low)
+        if self.high is not None:
+            lower, upper = lower.masked_fill(high, self.high), upper.masked_fill(high, math.inf)
+        return lower, upper
 
 
-def blind_regions(module: nn.Module) -> BlindRegions | None:
-    """Returns where an activation module is exactly constant.
+def blind_regions(module: nn.Module, tolerance: float = 0.0) -> BlindRegions | None:
+    """Returns where an activation module is constant, to a tolerance.
 
-    Known are ReLU, ReLU6, Hardtanh, Threshold, Hardsigmoid and Hardswish, and timm's versions of
-    the last two. Subclasses are not taken for their base: their ``forward`` may differ.
+    Known are the modules of :mod:`patchcollide.known_curves`.
 
     Args:
         module: Any module.
+        tolerance: How far values may differ and still count as equal, in units of its output. A
+            module that jumps is only known exactly: it has the same regions at any tolerance.
 
     Returns:
-        The blind regions; None for modules that have none or are not known, such as GELU, whose
-        output only comes close to a constant.
+        The blind regions. Both are None for activations that tend to no constant, such as
+        LeakyReLU, whose intervals are short at any tolerance. None in place of regions for modules
+        that are not known, and, without a tolerance, for those that are nowhere exactly constant,
+        such as GELU.
+
+    Raises:
+        NetworkError: If the tolerance is negative or not finite.
     """
-    kind = type(module)
-    if kind is nn.ReLU:
-        return _RELU
-    if kind is nn.ReLU6 or kind is nn.Hardtanh:
-        return _hardtanh_regions(module)
-    if kind is nn.Threshold:
-        return BlindRegions(float(module.threshold), None)  # type: ignore[arg-type]
-    if kind is nn.Hardsigmoid:
-        return _HARD_SIGMOID
-    if kind is nn.Hardswish:
-        return _HARD_SWISH
-    if kind.__module__ in _TIMM_MODULES:
-        return _TIMM_CLASSES.get(kind.__name__)
-    return None
+    if not 0 <= tolerance < math.inf:
+        raise NetworkError(
+            f"The tolerance of an activation (network.tolerance) should be 0 or a positive number, "
+            f"but is {tolerance}."
+        )
+    if type(module) is nn.Threshold and module.value != module.threshold:
+        return BlindRegions(float(module.threshold), None)
+    curve = curve_of(module)
+    if curve is None:
+        return None
+    if tolerance > 0:
+        low, high = (curve.half_line(tolerance, sign) for sign in (-1, 1))
+        return BlindRegions(low, high, tolerance, curve)
+    return None if curve.flat == (None, None) else BlindRegions(*curve.flat)
 
 
-def _hardtanh_regions(module: nn.Module) -> BlindRegions:
-    return BlindRegions(float(module.min_val), float(module.max_val))  # type: ignore[arg-type]
+def blind_intervals(
+    module: nn.Module, z: Float[Tensor, "*shape"], tolerance: float = 0.0
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Returns the largest interval around each input that a module takes for the same.
+
+    Args:
+        module: An activation module.
+        z: Its inputs, of any shape.
+        tolerance: How far its output may differ from that at ``z``.
+
+    Returns:
+        The lower and the upper ends, as :meth:`BlindRegions.intervals` does: both are the input
+        itself where, without a tolerance, nothing else has the same output around it.
+
+    Raises:
+        NetworkError: If the module is not known, or the tolerance is negative or not finite.
+    """
+    regions = blind_regions(module, tolerance)
+    if regions is None and curve_of(module) is None:
+        raise NetworkError(
+            f"{type(module).__name__} is no activation module that is known, so there are no "
+            "intervals to give. Choose one of PyTorch's, such as nn.GELU."
+        )
+    return (regions or BlindRegions(None, None)).intervals(z)

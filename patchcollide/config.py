@@ -84,11 +84,15 @@ class Retrieval(Section):
 class Network(Section):
     """The network under study and the layer whose features are to collide.
 
-    The weights file must have the SHA-256 in ``sha256``; empty for any.
+    The weights file must have the SHA-256 in ``sha256``; empty for any. Features collide where the
+    layer's activations differ by at most ``tolerance``, in units of the activation's output: 0, as
+    in the paper, asks for equal ones; layers whose activation is nowhere exactly constant, such as
+    GELU, need more.
     """
 
     name: str = "efficientnet_lite0"
     layer: str = ""
+    tolerance: Weight = 0.0
     weights: str = "pretrained"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
@@ -120,9 +124,10 @@ class Objective(Section):
     penalty: Literal["hinge", "absolute"] = "hinge"
     total_variation: Weight = 0.0
     diversity: Weight = 1.0
-    # Which blind units the vertices drive deeper; TOML and JSON have lists only.
+    # Which blind units the vertices drive deeper; "none" leaves it to ``diversity`` to part them.
+    # TOML and JSON have lists only.
     units: (
-        Literal["first", "random", "room"]
+        Literal["first", "random", "room", "none"]
         | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     ) = "first"
     hull_samples: Annotated[int, Field(ge=0)] = 5

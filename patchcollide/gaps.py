@@ -3,6 +3,7 @@
 Pure functions of pre-activations; see :mod:`patchcollide.losses` for active and blind units.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 
 from patchcollide.activations import BlindRegions
-from patchcollide.losses import TargetFeatures, excess
-from patchcollide.shapes import Float, Int64, Tensor, ndarray
+from patchcollide.losses import TargetFeatures, active_gaps, excess
+from patchcollide.shapes import Bool, Float, Int64, Tensor, ndarray
 
 QUANTILES = (0.05, 0.5, 0.95)
 # Early layers have millions of units, and every figure takes copies of them.
@@ -23,7 +24,8 @@ _VALUES_AT_ONCE = 2**22
 class Gaps:
     """How far images are from a collision: one value an image, in units of the pre-activation.
 
-    Figures of no units are zero.
+    Figures of no units are zero. Where the activation has a tolerance, differences are to the
+    interval that it allows a unit, and blind units are those whose interval has no end.
 
     Attributes:
         active_gap_mean: Mean absolute difference to the target over its active units.
@@ -70,6 +72,18 @@ class Gaps:
         }
 
 
+def collides(z: Float[Tensor, "images units"], target: TargetFeatures) -> Bool[Tensor, "images"]:
+    """Says which images collide with a target: every unit lies in its interval.
+
+    Exact, so only of use with a tolerance, or for pre-activations that were solved for.
+
+    Args:
+        z: Pre-activations of the images.
+        target: The features to collide with.
+    """
+    return target.contains(z).all(dim=1)
+
+
 def measure_gaps(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
     """Measures how nearly each image collides with a target.
 
@@ -82,10 +96,12 @@ def measure_gaps(z: Float[Tensor, "images units"], target: TargetFeatures) -> Ga
 
 
 def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
-    difference = (z - target.pre_activation).abs() * target.active
+    difference = active_gaps(z, target).abs()
     mean = _share(difference.sum(dim=1), target.active.sum())
     largest = _largest(difference)
-    origin = target.blind.low if target.blind.low is not None else 0.0
+    low = target.blind.low
+    # A tolerance above the activation's whole range has it blind everywhere.
+    origin = low if low is not None and math.isfinite(low) else 0.0
     level = _share(
         ((target.pre_activation - origin).abs() * target.active).sum(), target.active.sum()
     )

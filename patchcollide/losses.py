@@ -1,7 +1,9 @@
 """What a vertex minimises. Pure functions of pre-activations and images; a loss is minimised.
 
-With ``z`` a pre-activation and ``t`` the target's, units fall into three groups by the target:
-active ones, whose value passes on, and those in the activation's lower or upper blind region.
+With ``z`` a pre-activation and ``t`` the target's, each unit has an interval around ``t`` in which
+the activation takes ``z`` for the same. Units fall into three groups by it: active ones, whose
+interval is bounded (without a tolerance it is ``t`` alone), and blind ones, with no lower end or no
+upper one.
 """
 
 from dataclasses import dataclass
@@ -18,10 +20,13 @@ class TargetFeatures:
 
     Attributes:
         pre_activation: Of the target image.
-        active: Units whose value must be met: they are in no blind region.
-        below: Units in the lower blind region, at most ``blind.low``.
-        above: Units in the upper blind region, at least ``blind.high``.
-        blind: Where the activation is constant.
+        active: Units whose value must be met: their interval is bounded.
+        below: Units in the lower blind region: they only have to stay at most ``upper``.
+        above: Units in the upper blind region: they only have to stay at least ``lower``.
+        blind: Where the activation is constant, and to what tolerance.
+        lower: The lower end of each unit's interval; minus infinity for units below.
+        upper: The upper end; plus infinity for units above. Units with neither end are free: they
+            are in none of the three groups.
     """
 
     pre_activation: Float[Tensor, "units"]
@@ -29,31 +34,54 @@ class TargetFeatures:
     below: Bool[Tensor, "units"]
     above: Bool[Tensor, "units"]
     blind: BlindRegions
+    lower: Float[Tensor, "units"]
+    upper: Float[Tensor, "units"]
 
     @classmethod
     def of(cls, pre_activation: Float[Tensor, "units"], blind: BlindRegions) -> "TargetFeatures":
         """Sorts the units of a target's pre-activation into active and blind ones."""
-        active, below, above = blind.masks(pre_activation)
-        return cls(pre_activation, active, below, above, blind)
+        lower, upper = blind.intervals(pre_activation)
+        return cls(
+            pre_activation, *blind.masks(pre_activation), blind=blind, lower=lower, upper=upper
+        )
+
+    def contains(self, z: Float[Tensor, "batch units"]) -> Bool[Tensor, "batch units"]:
+        """Says which units are as the target's to the activation: which lie in their interval."""
+        return (z >= self.lower) & (z <= self.upper)
+
+
+def active_gaps(
+    z: Float[Tensor, "batch units"], target: TargetFeatures
+) -> Float[Tensor, "batch units"]:
+    """Returns how far each active unit is from its interval, signed; zero for blind units.
+
+    Without a tolerance this is the difference to the target.
+    """
+    # The nearest point of the interval stays where it is while z moves outside, so its gradient is
+    # left out.
+    nearest = z.detach().clamp(target.lower, target.upper)
+    return (z - nearest) * target.active
 
 
 def active_loss(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch"]:
-    """L+: half the squared distance to the target over the active units."""
-    difference = (z - target.pre_activation) * target.active
-    return difference.square().sum(dim=1) / 2
+    """Half the squared distance to the intervals of the active units: without a tolerance, L+.
+
+    Departs from the paper where there is a tolerance, which it does not have.
+    """
+    return active_gaps(z, target).square().sum(dim=1) / 2
 
 
 def excess(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch units"]:
     """Returns how far each unit leaves its blind region towards the visible: negative inside.
 
-    Zero for active units.
+    Zero for active units and for free ones.
     """
-    result = torch.zeros_like(z)
-    if target.blind.low is not None:
-        result = result + (z - target.blind.low) * target.below
-    if target.blind.high is not None:
-        result = result + (target.blind.high - z) * target.above
-    return result
+    nowhere = torch.zeros_like(target.lower)
+    end = torch.where(target.below, target.upper, nowhere)
+    end = torch.where(target.above, target.lower, end)
+    outwards = target.below.to(z.dtype) - target.above.to(z.dtype)
+    # Adding zero makes a negative zero a plain one, which files show.
+    return (z - end) * outwards + 0.0
 
 
 def inactive_hinge_loss(

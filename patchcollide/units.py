@@ -12,26 +12,36 @@ def choose_units(
     how: str | tuple[int, ...],
     count: int,
     generator: torch.Generator,
-) -> Int64[Tensor, "count"]:
-    """Chooses a blind unit for each vertex.
+) -> Int64[Tensor, "chosen"]:
+    """Chooses a blind unit for each vertex, or none for any.
 
     Args:
         target: Decides which units are blind.
         how: ``"first"`` in index order, as in the paper, lower region first; ``"random"`` by seed;
-            ``"room"`` those deepest in their blind region at the target; or indices.
+            ``"room"`` those deepest in their blind region at the target; ``"none"`` for none at
+            all; or indices.
         count: How many vertices there are.
         generator: Draws random units.
 
     Raises:
         TargetError: If there are fewer blind units, or units given by index, than vertices, or one
-            of those is not blind.
+            of those is not blind. Only units whose interval has no end count as blind here: no
+            other can be driven deeper.
     """
+    if how == "none":
+        return torch.empty(0, dtype=torch.int64)
+    if target.blind.low is None and target.blind.high is None:
+        raise TargetError(
+            "This layer's activation nears no constant on either side, so no unit can be driven "
+            "deeper where it does not respond. Choose another layer, or let only their distance "
+            "part the vertices: objective.units = 'none'."
+        )
     blind = torch.cat([target.below.nonzero()[:, 0], target.above.nonzero()[:, 0]]).cpu()
     if len(blind) < count:
         raise TargetError(
             f"The target has {len(blind)} inactive units in this layer, but each of "
             f"{count} vertices (optimiser.num_vertices) needs one of its own. Ask for fewer "
-            "vertices, or choose another layer."
+            f"vertices,{_more_tolerance(target)} or choose another layer."
         )
     if not isinstance(how, str):
         return _given(how, set(blind.tolist()), count)
@@ -41,6 +51,11 @@ def choose_units(
         depth = excess(target.pre_activation[None], target)[0].cpu()[blind]
         return blind[depth.argsort(stable=True)[:count]]
     return blind[:count]
+
+
+def _more_tolerance(target: TargetFeatures) -> str:
+    tolerance = target.blind.tolerance
+    return f" raise network.tolerance = {tolerance:g}," if tolerance else ""
 
 
 def _given(units: tuple[int, ...], blind: set[int], count: int) -> Int64[Tensor, "count"]:

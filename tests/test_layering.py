@@ -17,6 +17,8 @@ LAYERS = (
         "shapes",
         "channels",
         "activations",
+        "curves",
+        "known_curves",
         "interrupts",
         "parallel",
         "degeneracy",

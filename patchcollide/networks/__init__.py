@@ -4,6 +4,7 @@ Each network's module owns the library it comes from and is imported only when a
 """
 
 import difflib
+from typing import Any
 
 import torch
 
@@ -31,9 +32,9 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name, on the device they name.
 
     Args:
-        settings: Name, weights, their SHA-256, layer, device and precision; an empty layer is the
-            network's own default. Precision ``"auto"`` searches in bfloat16 where the device has
-            matrix units for it.
+        settings: Name, weights, their SHA-256, layer, tolerance, device and precision; an empty
+            layer is the network's own default. Precision ``"auto"`` searches in bfloat16 where the
+            device has matrix units for it.
         seed: Of random weights.
 
     Raises:
@@ -49,20 +50,23 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
 
 
 def _load(settings: Network, seed: int) -> CollisionNetwork:
+    common: dict[str, Any] = {
+        "weights": settings.weights,
+        "sha256": settings.sha256,
+        "layer": settings.layer,
+        "seed": seed,
+        "tolerance": settings.tolerance,
+    }
     if settings.name == "efficientnet_lite0":
         from patchcollide.networks.efficientnet_lite0 import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(
-            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
-        )
+        return load_efficientnet_lite0(**common)
     if settings.name == "vgg16":
         from patchcollide.networks.vgg16 import load_vgg16
 
-        return load_vgg16(
-            weights=settings.weights, sha256=settings.sha256, layer=settings.layer, seed=seed
-        )
+        return load_vgg16(**common)
     if settings.name in DIGIT_NETWORKS:
-        return _load_digit_network(settings, seed)
+        return _load_digit_network(settings.name, **common)
     close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
     raise NetworkError(
         f"network.name = '{settings.name}' is not a known network"
@@ -70,16 +74,13 @@ def _load(settings: Network, seed: int) -> CollisionNetwork:
     )
 
 
-def _load_digit_network(settings: Network, seed: int) -> CollisionNetwork:
+def _load_digit_network(name: str, *, weights: str, **common: Any) -> CollisionNetwork:
     from patchcollide.networks.digit_networks import load_digit_network
     from patchcollide.networks.digit_weights import default_weights
 
-    weights = settings.weights
     if weights == "pretrained":
-        weights = str(default_weights(settings.name))
-    return load_digit_network(
-        settings.name, weights=weights, sha256=settings.sha256, layer=settings.layer, seed=seed
-    )
+        weights = str(default_weights(name))
+    return load_digit_network(name, weights=weights, **common)
 
 
 def find_device(name: str) -> torch.device:

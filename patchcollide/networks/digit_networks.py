@@ -38,7 +38,13 @@ _DEFAULT_LAYERS = {"mlp": "act1", "lenet5": "act3"}
 
 
 def load_digit_network(
-    name: str, *, weights: str, sha256: str = "", layer: str = "", seed: int = 0
+    name: str,
+    *,
+    weights: str,
+    sha256: str = "",
+    layer: str = "",
+    seed: int = 0,
+    tolerance: float = 0.0,
 ) -> CollisionNetwork:
     """Builds ``mlp`` or ``lenet5``, with the ten digits as classes.
 
@@ -49,6 +55,7 @@ def load_digit_network(
         sha256: The SHA-256 that the file must have; empty for any.
         layer: An activation by its own name or its layer's, such as ``fc1``, which is the default.
         seed: Of random weights.
+        tolerance: How far values of the activation may differ and still count as equal.
 
     Raises:
         NetworkError: If the weights or the layer cannot be used.
@@ -79,6 +86,7 @@ def load_digit_network(
         mean=(0.0,),
         scale=(1.0,),
         class_names=CLASS_NAMES,
+        tolerance=tolerance,
     )
 
 

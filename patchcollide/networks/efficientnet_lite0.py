@@ -29,7 +29,12 @@ _SCALE = (128 / 255,) * 3
 
 
 def load_efficientnet_lite0(
-    *, weights: str = "pretrained", sha256: str = "", layer: str = "", seed: int = 0
+    *,
+    weights: str = "pretrained",
+    sha256: str = "",
+    layer: str = "",
+    seed: int = 0,
+    tolerance: float = 0.0,
 ) -> CollisionNetwork:
     """Builds EfficientNet-Lite0, with 1000 ImageNet classes.
 
@@ -41,6 +46,7 @@ def load_efficientnet_lite0(
         layer: The name of an activation module, or ``features``; the last ReLU6 (62,720 units) if
             empty.
         seed: Of random weights; torch's global generators are left as they are.
+        tolerance: How far values of the layer's activation may differ and still count as equal.
 
     Raises:
         NetworkError: If the weights or the layer cannot be used.
@@ -62,6 +68,7 @@ def load_efficientnet_lite0(
         scale=_SCALE,
         class_names=imagenet_class_names(),
         digest=digest,
+        tolerance=tolerance,
     )
 
 

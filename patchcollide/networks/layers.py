@@ -9,6 +9,7 @@ from torch import nn
 
 from patchcollide.activations import BlindRegions, blind_regions
 from patchcollide.errors import NetworkError
+from patchcollide.known_curves import curve_of
 
 _MAX_LISTED = 60
 
@@ -23,9 +24,16 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def usable_layers(module: nn.Module) -> list[str]:
-    """Returns the names of the modules that have a blind region, in the module's order."""
-    return [name for name, part in module.named_modules() if name and blind_regions(part)]
+def usable_layers(module: nn.Module, tolerance: float = 0.0) -> list[str]:
+    """Returns the names of the modules that can be collided at, in the module's order.
+
+    Args:
+        module: The network's.
+        tolerance: As in :func:`blind_regions`: with 0, modules with an exactly blind region; above
+            it, all activation modules that are known.
+    """
+    parts = module.named_modules()
+    return [name for name, part in parts if name and blind_regions(part, tolerance)]
 
 
 def find_layer(
@@ -34,24 +42,27 @@ def find_layer(
     blind: BlindRegions | None,
     aliases: Mapping[str, str],
     network: str,
+    tolerance: float = 0.0,
 ) -> tuple[str, BlindRegions]:
     """Resolves a layer's name.
 
     Args:
         module: The network's.
         layer: A module's name, or one of ``aliases``.
-        blind: Overrides what is known of the layer's activation.
+        blind: Overrides what is known of the layer's activation, and the tolerance.
         aliases: Other names of layers.
         network: The network's name, for errors.
+        tolerance: How far values of the activation may differ and still count as equal.
 
     Returns:
         The module's own name, and where its activation is constant.
 
     Raises:
-        NetworkError: If there is no such layer, or it has no blind region.
+        NetworkError: If there is no such layer, it has no blind region at this tolerance, or that
+            is negative or not finite.
     """
     name = aliases.get(layer, layer)
-    usable = usable_layers(module)
+    usable = usable_layers(module, tolerance)
     part = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
     if part is None:
         close = difflib.get_close_matches(layer, [*aliases, *usable], n=1)
@@ -59,14 +70,23 @@ def find_layer(
             f"{network} has no layer '{layer}'{f'; did you mean {close[0]}?' if close else '.'} "
             f"Usable are {listed([*aliases, *usable])}."
         )
-    blind = blind or blind_regions(part)
+    blind = blind or blind_regions(part, tolerance)
     if blind is None:
         raise NetworkError(
             f"Layer '{name}' of {network} is a {type(part).__name__}, which has no region where it "
-            "is exactly constant, so nothing can collide there. Usable are "
+            f"is exactly constant, so nothing can collide there{_way_out(part)}. Usable are "
             f"{listed([*aliases, *usable])}."
         )
     return name, blind
+
+
+def _way_out(part: nn.Module) -> str:
+    if curve_of(part) is None:
+        return ""
+    return (
+        " exactly. To take values for equal that differ by at most so much, set "
+        "network.tolerance, for example --set network.tolerance=0.01"
+    )
 
 
 def listed(names: Sequence[str]) -> str:

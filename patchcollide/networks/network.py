@@ -59,6 +59,8 @@ class CollisionNetwork:
         scale: What each channel is then divided by.
         class_names: One for each logit; empty if there are none.
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
+        tolerance: How far values of the activation may differ and still count as equal, for
+            activations that are nowhere exactly constant; unused where ``blind`` is given.
         full_name: Its name in reports; ``name`` if empty.
         aliases: Other names of layers.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
@@ -66,7 +68,8 @@ class CollisionNetwork:
 
     Attributes:
         layer: The activation module's own name.
-        blind: Where the layer's activation is constant.
+        blind: Where the layer's activation is constant; its ``intervals`` say which other
+            pre-activations it takes for the same.
         units: The number of units of the layer.
         num_classes: The number of logits.
         channels: 3 for RGB, 1 for grey.
@@ -92,6 +95,7 @@ class CollisionNetwork:
         aliases: Mapping[str, str] | None = None,
         digest: str = "",
         low_precision: bool = False,
+        tolerance: float = 0.0,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self._digest = digest
@@ -101,7 +105,7 @@ class CollisionNetwork:
         self.input_size = input_size
         self.channels = len(mean)
         self.class_names = tuple(class_names)
-        self.layer, self.blind = find_layer(module, layer, blind, aliases or {}, name)
+        self.layer, self.blind = find_layer(module, layer, blind, aliases or {}, name, tolerance)
         self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1)
         self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, -1, 1, 1)
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
@@ -275,7 +279,7 @@ class CollisionNetwork:
                 f"{len(captured)} times"
                 + (", so one module serves several places" if captured else "")
                 + ". Give each place an activation module of its own, or choose another layer; "
-                f"usable are {listed(usable_layers(self.module))}."
+                f"usable are {listed(usable_layers(self.module, self.blind.tolerance))}."
             )
         if captured[0].shape[:1] != (batch_size,):
             raise NetworkError(

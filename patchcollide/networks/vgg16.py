@@ -44,6 +44,7 @@ def load_vgg16(
     layer: str = "",
     seed: int = 0,
     width: int = FULL_WIDTH,
+    tolerance: float = 0.0,
 ) -> CollisionNetwork:
     """Builds VGG-16, with 1000 ImageNet classes.
 
@@ -55,6 +56,7 @@ def load_vgg16(
         layer: The name of an activation module, ``fc6`` or ``fc7``; ``fc6`` if empty.
         seed: Of random weights; torch's global generators are left as they are.
         width: Channels of the first convolution; all other layers shrink with it.
+        tolerance: How far values of the layer's activation may differ and still count as equal.
 
     Raises:
         NetworkError: If the weights or the layer cannot be used.
@@ -82,6 +84,7 @@ def load_vgg16(
         mean=mean,
         scale=scale,
         class_names=tuple(_PRETRAINED.meta["categories"]),
+        tolerance=tolerance,
     )
 
 
