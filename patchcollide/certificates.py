@@ -3,23 +3,16 @@
 import itertools
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from patchcollide.channels import to_channels
-from patchcollide.config import Config
-from patchcollide.errors import ImageError
 from patchcollide.evaluation import as_batch
 from patchcollide.gaps import describe_null, gaps_of_pairs, random_pairs
-from patchcollide.images import read_image
-from patchcollide.listing import find_images
 from patchcollide.networks import CollisionNetwork
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
-from patchcollide.store import PatchStore
 from patchcollide.walk import Walk, margins, walk_segment
 
 NUM_SAMPLES = 33
@@ -30,39 +23,6 @@ _BATCH_SIZE = 8
 def images_needed(num_pairs: int) -> int:
     """Returns the smallest number of images that have so many pairs, in both orders."""
     return next(count for count in itertools.count(2) if count * (count - 1) >= num_pairs)
-
-
-def images_of_store(
-    store: PatchStore, count: int, seed: int, channels: int = 3
-) -> list[UInt8[ndarray, "side side channels"]]:
-    """Draws readable images of a store, all of them if there are fewer."""
-    readable = np.flatnonzero(store.valid)
-    chosen = np.random.default_rng([seed, 5]).permutation(readable)[:count]
-    return [to_channels(store.image(int(number)), channels) for number in np.sort(chosen)]
-
-
-def images_of_folder(
-    folder: Path, config: Config, count: int, size: int, channels: int = 3
-) -> list[UInt8[ndarray, "size size channels"]]:
-    """Draws readable images of a folder, all of them if there are fewer.
-
-    Raises:
-        ImageError: If there is no such folder, or it holds no images.
-    """
-    files = find_images(folder).files
-    found: list[UInt8[ndarray, "size size channels"]] = []
-    fit, max_pixels = config.images.fit, config.images.max_pixels
-    for number in np.random.default_rng([config.seed, 5]).permutation(len(files)):
-        if len(found) == count:
-            break
-        try:
-            path = files[number].path
-            found.append(
-                read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
-            )
-        except ImageError:
-            continue  # Of a folder that nobody sorted, some may be damaged.
-    return found
 
 
 def measure_null(

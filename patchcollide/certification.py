@@ -3,8 +3,9 @@
 import logging
 from pathlib import Path
 
-from patchcollide.certificates import images_needed, images_of_folder, images_of_store
+from patchcollide.certificates import images_needed
 from patchcollide.collisions import network_of
+from patchcollide.dataset_images import DatasetImages
 from patchcollide.manifest import MANIFEST
 from patchcollide.networks import CollisionNetwork
 from patchcollide.report.writer import write_report
@@ -58,15 +59,15 @@ def certify(
 def _null_images(
     run: Run, place: Path | None, count: int, network: CollisionNetwork
 ) -> list[UInt8[ndarray, "side side channels"]]:
-    """Returns images from a place, from the run's own store, or none if that is gone."""
-    if place is not None and not (place / MANIFEST).exists():
-        return images_of_folder(place, run.config, count, network.input_size, network.channels)
-    named = run.inputs["store"]
-    place = place or (Path(named) if named else None)
-    if place is None or not (place / MANIFEST).exists():
-        logger.warning(
-            "There is no store to take random pairs of images from, so their gaps are not measured "
-            "again. Name a folder of images or a store with --images."
-        )
-        return []
-    return images_of_store(PatchStore.open(place), count, run.config.seed, network.channels)
+    """Returns images from a place, from what the run was made with, or none if that is gone."""
+    named = run.inputs.get("images") or run.inputs["store"]
+    if place is None and named and Path(named).exists():
+        place = Path(named)
+    if place is not None:
+        origin = PatchStore.open(place) if (place / MANIFEST).exists() else place
+        return DatasetImages(origin, run.config, network).draw(count)
+    logger.warning(
+        "There is no store to take random pairs of images from, so their gaps are not measured "
+        "again. Name a folder of images or a store with --images."
+    )
+    return []

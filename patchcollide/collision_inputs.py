@@ -24,6 +24,8 @@ class CollisionInputs:
         target: What vertices are to collide with.
         origin: Where patches come from: a store, or a file of neighbours found before; None if
             pixels vary freely.
+        images: A folder of the data set's images, to compare with; None for the store's.
+        exact: Whether vertices are found by linear programming.
     """
 
     source_path: Path
@@ -31,6 +33,8 @@ class CollisionInputs:
     source: UInt8[ndarray, "height width channels"]
     target: Target
     origin: PatchStore | Path | None
+    images: Path | None = None
+    exact: bool = False
 
     @property
     def store(self) -> PatchStore | None:
@@ -39,7 +43,8 @@ class CollisionInputs:
 
     @property
     def _kind(self) -> str:
-        return "pixels" if self.origin is None else "patches"
+        kind = "pixels" if self.origin is None else "patches"
+        return f"{kind}, exact" if self.exact else kind
 
     def described(self, config: Config, network: CollisionNetwork, out: Path) -> dict[str, Any]:
         """Returns names and paths, and the command line that makes the run again."""
@@ -52,6 +57,7 @@ class CollisionInputs:
             "layer": network.layer,
             "store": printable(self.store.path) if self.store else None,
             "neighbours": printable(self.origin) if isinstance(self.origin, Path) else None,
+            "images": printable(self.images) if self.images else None,
             "parameterisation": self._kind,
             "command": self._command(config, out),
         }
@@ -70,12 +76,14 @@ class CollisionInputs:
         }
 
     def _command(self, config: Config, out: Path) -> str:
-        words = ["patchcollide", "collide"]
+        words = ["patchcollide", "exact" if self.exact else "collide"]
         words += ["--source", printable(self.source_path), "--target", printable(self.target_path)]
         if isinstance(self.origin, PatchStore):
             words += ["--store", printable(self.origin.path)]
         else:
-            words += ["--neighbours", printable(self.origin)] if self.origin else ["--pixels"]
+            free = [] if self.exact else ["--pixels"]
+            words += ["--neighbours", printable(self.origin)] if self.origin else free
+        words += ["--images", printable(self.images)] if self.images else []
         words += ["--out", printable(out)]
         for override in overrides_of(config):
             words += ["--set", override]

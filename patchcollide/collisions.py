@@ -3,20 +3,16 @@
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from patchcollide.collision_inputs import CollisionInputs
+from patchcollide.collision_pairs import announce, require_two_pictures, write_pair
 from patchcollide.composition import make_search, optimise_run
 from patchcollide.config import Config
-from patchcollide.errors import DivergedError, ImageError, InputError, RunError
+from patchcollide.errors import DivergedError, InputError, RunError
 from patchcollide.extraction import read_target
-from patchcollide.features import write_features
 from patchcollide.files import output_path
-from patchcollide.images import write_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.provenance import printable
 from patchcollide.report.writer import write_report
 from patchcollide.retrieval import (
     adopt_neighbours,
@@ -28,7 +24,6 @@ from patchcollide.retrieval import (
 from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
 from patchcollide.store import PatchStore
 from patchcollide.summaries import record_seconds, write_summary
-from patchcollide.targets import require_finite
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +36,7 @@ def collide(
     store_path: Path | None = None,
     backend: Backend = LOCAL,
     neighbours_path: Path | None = None,
+    images: Path | None = None,
 ) -> Path:
     """Finds vertices that collide with a target, measures the polytope between them, and reports.
 
@@ -55,6 +51,8 @@ def collide(
         backend: Where the exact and the certified engine pass over the store.
         neighbours_path: Neighbours found before, in place of a store. The target's own image is
             not kept out of them. With neither, pixels vary freely.
+        images: A folder of the data set's images, for the distances and the gaps of random pairs;
+            without it they are of the store's images.
 
     Returns:
         ``out``.
@@ -81,8 +79,9 @@ def collide(
         source=read_square(config, source, network.input_size, network.channels),
         target=read_target(config, network, target),
         origin=store or neighbours_path,
+        images=images,
     )
-    _check_pair(config, inputs)
+    require_two_pictures(config, inputs)
     described = inputs.described(config, network, out)
     run = start_run(out, config, described, inputs.identity(network))
     if run.finished:
@@ -109,7 +108,7 @@ def evaluate(folder: Path) -> Path:
         NetworkError: If its network cannot be had, or its weights are others now.
     """
     run = open_run(folder)
-    write_summary(run, network_of(run), store=None)
+    write_summary(run, network_of(run))
     return run / SUMMARY_FILE
 
 
@@ -139,10 +138,10 @@ def _make_run(
     backend: Backend,
 ) -> None:
     """Does what is left to do in a run's folder, up to its page."""
-    _announce(config, network, inputs)
+    announce(config, network, inputs)
     # Before anything long begins: it refuses targets without enough inactive units.
     make_search(config, network, inputs.target)
-    _write_pair(run, network, inputs)
+    write_pair(run, network, inputs)
     neighbours = None
     if inputs.origin is not None:
         with run.timed("retrieve"):
@@ -151,7 +150,7 @@ def _make_run(
         with run.timed("optimise"):
             optimise_run(config, network, inputs.source, inputs.target, neighbours, run)
     with run.timed("evaluate"):
-        write_summary(run, network, inputs.store)
+        write_summary(run, network, inputs.images or inputs.store)
     record_seconds(run)
     with run.timed("report"):
         write_report(run)
@@ -177,40 +176,3 @@ def _neighbours(
                 "out. If its image is in the store, name it in retrieval.exclude."
             )
     return retrieve_neighbours(config, inputs.source_path, others, origin, path, backend)
-
-
-def _write_pair(run: Run, network: CollisionNetwork, inputs: CollisionInputs) -> None:
-    write_png(run / "source.png", inputs.source)
-    target, path = inputs.target, run / run.target_file
-    if target.picture is not None:
-        write_png(path, target.picture)
-    else:
-        about = {"fingerprint": run.fingerprint, "origin": printable(inputs.target_path)}
-        write_features(path, target.pre_activation, network, image=target.image, about=about)
-
-
-def _check_pair(config: Config, inputs: CollisionInputs) -> None:
-    if config.allow_same_image or inputs.target.picture is None:
-        return
-    if np.array_equal(inputs.source, inputs.target.picture):
-        raise ImageError(
-            f"Source {inputs.source_path} and target {inputs.target_path} are the same picture, so "
-            "they collide already. Choose two pictures, or repeat the paper's 'image with itself' "
-            "with --set allow_same_image=true."
-        )
-
-
-def _announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs) -> None:
-    _, class_name, probability = network.top(inputs.source)
-    require_finite(network, "source", probability)
-    logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
-    target = inputs.target
-    logger.info("target: %s, %.3f by %s", target.class_name, target.probability, network.full_name)
-    if target.probability < config.network.min_confidence:
-        logger.warning(
-            "the target is not classified confidently: %s with probability %.3f, below "
-            "network.min_confidence = %g. A collision with it says little.",
-            target.class_name,
-            target.probability,
-            config.network.min_confidence,
-        )

@@ -8,13 +8,15 @@ import numpy as np
 from patchcollide.channels import to_channels
 from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
+from patchcollide.errors import GeometryError
 from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices, history_columns
-from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
+from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture, as_tiles
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
+from patchcollide.spaces import PatchSimplex
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch
@@ -113,3 +115,30 @@ def make_parameterisation(
         coefficient_size=config.composition.coefficient_size,
         **common,
     )
+
+
+def mixing_space(config: Config, network: CollisionNetwork, neighbours: Neighbours) -> PatchSimplex:
+    """Returns all compositions of neighbours, for exact polytopes.
+
+    Args:
+        config: Section ``composition``.
+        network: Decides the size and the channels of images.
+        neighbours: What to compose from.
+
+    Raises:
+        GeometryError: If images are not affine in the coefficients, or are not of the network's
+            size.
+    """
+    grid, side = neighbours.grid, neighbours.grid.positions_per_side
+    covered = grid.stride * (side - 1) + grid.window_size
+    if neighbours.margin or covered != network.input_size:
+        raise GeometryError(
+            f"Exact compositions should cover {network.input_size} pixels, the input of "
+            f"{network.name}, without margins, but the neighbours' {side} windows of "
+            f"{grid.window_size} at stride {grid.stride} cover {covered}, with margins of "
+            f"{neighbours.margin}. Set images.size_px, patches and composition.margin_px so."
+        )
+    composed = config.composition.neighbours or None
+    patches = to_channels(neighbours.patches[:, :composed], network.channels)
+    size = config.composition.coefficient_size
+    return PatchSimplex.of(as_tiles(patches, side, grid.window_size).numpy(), grid.stride, size)

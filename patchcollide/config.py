@@ -162,6 +162,21 @@ class Optimiser(Section):
     stop_distance: Weight = 8700.0
 
 
+class Exact(Section):
+    """Which vertices of an exact polytope are found, and what else is measured of it.
+
+    ``vertices``: where one unit each is smallest, as in the paper (``"unit"``, see
+    ``objective.units``); where a random direction is (``"random"``); or as far apart as can be
+    found (``"far"``). ``space``: pixels in their range, or of any value, where most polytopes have
+    no end. ``extents`` asks for how far the polytope reaches, ``width_pixels`` for how many pixels.
+    """
+
+    vertices: Literal["unit", "random", "far"] = "unit"
+    space: Literal["range", "anything"] = "range"
+    extents: bool = True
+    width_pixels: Count = 16
+
+
 class Evaluation(Section):
     """How a finished polytope is measured, and beside how many images of the data set."""
 
@@ -186,6 +201,7 @@ class Config(Section):
     composition: Composition = Composition()
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
+    exact: Exact = Exact()
     evaluation: Evaluation = Evaluation()
 
     @property

@@ -8,6 +8,7 @@ from patchcollide.certification import certify
 from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
 from patchcollide.errors import RunError
+from patchcollide.exact_collisions import find_exact
 from patchcollide.export import export_patches
 from patchcollide.extraction import extract_features
 from patchcollide.files import output_path
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract_features",
+    "find_exact",
     "import_neighbours",
     "index",
     "plan",

@@ -38,6 +38,7 @@ VERTICES_ENCODING = "patchcollide-vertices"
 VERSION = "1"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+EXACT_FILE = "exact.json"
 _SECONDS_FILE = "seconds.json"
 
 

@@ -5,21 +5,23 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from patchcollide.certificates import images_of_store, measure_null, walk_edges
+from patchcollide.certificates import measure_null, walk_edges
+from patchcollide.dataset_images import DatasetImages
 from patchcollide.degeneracy import measure_degeneracy
 from patchcollide.errors import RunError
-from patchcollide.evaluation import as_batch, dataset_distance, evaluate_polytope
+from patchcollide.evaluation import as_batch, evaluate_polytope
 from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
 from patchcollide.images import read_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
-from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
+from patchcollide.runs import EXACT_FILE, SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
@@ -28,17 +30,21 @@ from patchcollide.visibility import measure_visibility
 logger = logging.getLogger(__name__)
 
 
-def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None) -> None:
+def write_summary(
+    run: Run, network: CollisionNetwork, images: PatchStore | Path | None = None
+) -> None:
     """Measures a run from its files and writes ``summary.json``.
 
     Args:
         run: Its PNG files, ``vertices.h5`` and ``config.json`` are read.
         network: The network it was made with.
-        store: For the distances and the gaps of random pairs of the data set's images; without
-            one, these and the costs are kept from the summary that is there.
+        images: A store, or a folder of images, for the distances and the gaps of random pairs of
+            the data set's images; without one, these and the costs are kept from the summary that
+            is there.
 
     Raises:
-        InputError: If a file is missing, damaged or belongs to another run.
+        InputError: If a file is missing, damaged or belongs to another run, or the folder holds no
+            images.
     """
     config = run.config
     unrounded, state = load_vertices(run)
@@ -53,22 +59,13 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
         settings=config.evaluation,
         seed=config.seed,
     )
-    distance = before.get("dataset_distance_mean")
-    if store is not None:
-        distance = dataset_distance(
-            store,
-            config.evaluation.dataset_pairs,
-            config.seed,
-            size=network.input_size,
-            channels=network.channels,
-        )
-    null = None
-    if store is not None:
-        images = images_of_store(
-            store, config.evaluation.null_images, config.seed, network.channels
-        )
-        null = measure_null(network, images, measured["certificate"], seed=config.seed)
+    distance, null = before.get("dataset_distance_mean"), None
+    if images is not None:
+        others = DatasetImages(images, config, network)
+        distance = others.mean_distance()
+        null = measure_null(network, others.draw(), measured["certificate"], seed=config.seed)
     inputs = run.inputs
+    exact = (run / EXACT_FILE).exists()
     write_json(
         run / SUMMARY_FILE,
         {
@@ -83,6 +80,7 @@ def write_summary(run: Run, network: CollisionNetwork, store: PatchStore | None)
             "dataset_distance_mean": distance,
             **state,
             "neighbours": _omissions(run),
+            "exact": read_json(run / EXACT_FILE, error=RunError) if exact else None,
             "seconds": before.get("seconds", {}),
             "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
             "seed": config.seed,

@@ -7,11 +7,10 @@ from torch import nn
 
 from patchcollide.certificates import (
     images_needed,
-    images_of_folder,
-    images_of_store,
     measure_null,
     walk_edges,
 )
+from patchcollide.dataset_images import images_of_folder, images_of_store
 from patchcollide.errors import ImageError, NetworkError
 from patchcollide.evaluation import as_batch
 from patchcollide.gaps import measure_gaps

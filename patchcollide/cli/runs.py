@@ -33,6 +33,12 @@ LayerName = Annotated[
 Weights = Annotated[
     str | None, Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file.")
 ]
+DataImages = Annotated[
+    Path | None,
+    Option(
+        "--images", help="A folder of the data set's images, to compare with.", metavar="FOLDER"
+    ),
+]
 
 
 @command
@@ -94,6 +100,7 @@ def collide(
         Path | None, Option(help="Neighbours found before, in place of a store.")
     ] = None,
     pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
+    images: DataImages = None,
     network: NetworkName = None,
     layer: LayerName = None,
     weights: Weights = None,
@@ -121,7 +128,45 @@ def collide(
     }
     settings = read_settings(config, overrides, options)
     where = read_backend(backend, scheduler)
-    _show_run(pipeline.collide(settings, source, target, out, store, where, neighbours))
+    _show_run(pipeline.collide(settings, source, target, out, store, where, neighbours, images))
+
+
+@command
+def exact(
+    target: Annotated[Path, Option(help="The image whose features are matched.")],
+    out: Annotated[Path, Option(help="The run's folder.")],
+    source: Annotated[
+        Path | None, Option(help="An image to show vertices beside; by default the target.")
+    ] = None,
+    neighbours: Annotated[
+        Path | None, Option(help="Compose these in place of free pixels; of the source.")
+    ] = None,
+    vertices: Annotated[
+        str | None, Option(help="unit, random or far: where to look for vertices.")
+    ] = None,
+    images: DataImages = None,
+    network: NetworkName = None,
+    layer: LayerName = None,
+    weights: Weights = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Finds vertices exactly, by linear programs, at a layer that is affine in the image."""
+    from patchcollide import pipeline
+
+    options = {
+        "network.name": network,
+        "network.layer": layer,
+        "network.weights": weights,
+        "exact.vertices": vertices,
+        "seed": seed,
+    }
+    settings = read_settings(config, overrides, options)
+    run = pipeline.find_exact(
+        settings, target, out, source=source, neighbours_path=neighbours, images=images
+    )
+    _show_run(run)
 
 
 @command

@@ -1,0 +1,150 @@
+"""The exact stage: a target's polytope by linear programming, in the folder of a run."""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from patchcollide.collision_inputs import CollisionInputs
+from patchcollide.collision_pairs import announce, write_pair
+from patchcollide.config import Config
+from patchcollide.errors import ImageError, InputError, TargetError
+from patchcollide.exact_search import (
+    describe_vertices,
+    exact_target,
+    find_exact_vertices,
+    measure_extents,
+)
+from patchcollide.extraction import read_target
+from patchcollide.files import output_path, write_json
+from patchcollide.images import read_pixels
+from patchcollide.linear import Vertex
+from patchcollide.networks import CollisionNetwork, load_network
+from patchcollide.report.writer import write_report
+from patchcollide.retrieval import adopt_neighbours, read_square, require_neighbours
+from patchcollide.runs import (
+    EXACT_FILE,
+    Run,
+    require_files,
+    save_history,
+    save_vertices,
+    start_run,
+)
+from patchcollide.summaries import record_seconds, write_summary
+
+logger = logging.getLogger(__name__)
+
+
+def find_exact(
+    config: Config,
+    target: Path,
+    out: Path,
+    *,
+    source: Path | None = None,
+    neighbours_path: Path | None = None,
+    images: Path | None = None,
+) -> Path:
+    """Finds vertices of the exact polytope of a target, measures it, and reports.
+
+    Args:
+        config: All settings; sections ``network``, ``exact`` and ``evaluation`` matter, and
+            ``composition`` with neighbours.
+        target: The image whose features are matched, of the network's own size.
+        out: The run's folder.
+        source: The image beside which vertices are shown; the target itself by default. With
+            neighbours, the image they are of.
+        neighbours_path: Neighbours to compose from; None for free pixels.
+        images: A folder of the data set's images, to compare with.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If an image, the network, its layer or ``out`` cannot be used, if nothing in
+            the space collides, or if the polytope has no end.
+        DiskFullError: If there is no room left.
+    """
+    out = output_path(out)
+    source = source or target
+    if neighbours_path:
+        require_neighbours(config, source, neighbours_path)
+    network = load_network(config.network, config.seed)
+    for path in (source, target):
+        _require_size(path, network)
+    inputs = CollisionInputs(
+        source_path=source,
+        target_path=target,
+        source=read_square(config, source, network.input_size, network.channels),
+        target=read_target(config, network, target),
+        origin=neighbours_path,
+        images=images,
+        exact=True,
+    )
+    described = inputs.described(config, network, out)
+    run = start_run(out, config, described, inputs.identity(network))
+    if run.finished:
+        require_files(run, config.optimiser.num_vertices)
+        logger.info("%s holds this run already: nothing to do.", out)
+        return out
+    try:
+        _make_run(config, network, inputs, run)
+    except InputError:
+        # Corrected settings make another run: what the refused one began would be in its way.
+        run.discard()
+        raise
+    run.finish()
+    return out
+
+
+def _make_run(config: Config, network: CollisionNetwork, inputs: CollisionInputs, run: Run) -> None:
+    announce(config, network, inputs)
+    write_pair(run, network, inputs)
+    neighbours = None
+    if isinstance(inputs.origin, Path):
+        neighbours = adopt_neighbours(inputs.origin, run / "neighbours.h5")
+    with run.timed("optimise"):
+        begun = time.perf_counter()
+        exact = exact_target(config, network, inputs.target, neighbours)
+        vertices = find_exact_vertices(config, exact)
+        found = describe_vertices(exact, vertices)
+        found["seconds"] = time.perf_counter() - begun
+    _save(run, network, vertices)
+    if config.exact.extents:
+        with run.timed("extents"):
+            found["extents"] = measure_extents(config.exact, exact, config.seed)
+    write_json(run / EXACT_FILE, found)
+    with run.timed("evaluate"):
+        write_summary(run, network, inputs.images)
+    record_seconds(run)
+    with run.timed("report"):
+        write_report(run)
+    record_seconds(run)
+
+
+def _save(run: Run, network: CollisionNetwork, vertices: list[Vertex]) -> None:
+    shape = (network.channels, network.input_size, network.input_size)
+    stacked = np.stack([vertex.image.reshape(shape) for vertex in vertices])
+    if stacked.min() < -1e-9 or stacked.max() > 1 + 1e-9:
+        raise TargetError(
+            f"Vertices reach from {stacked.min():.3g} to {stacked.max():.3g}, so they are no "
+            "images of 0 to 1. Set exact.space = 'range'."
+        )
+    images = 255 * np.clip(stacked, 0, 1).transpose(0, 2, 3, 1)
+    history = [
+        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
+        for number, vertex in enumerate(vertices)
+    ]
+    save_history(run, history, ["step", "minimum", "violation"])
+    state = {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
+    save_vertices(run, np.ascontiguousarray(images, np.float32), state)
+
+
+def _require_size(path: Path, network: CollisionNetwork) -> None:
+    height, width = read_pixels(path).shape[:2]
+    if (height, width) != (network.input_size, network.input_size):
+        size = network.input_size
+        raise ImageError(
+            f"{path} has {width} x {height} pixels, but {network.full_name} takes {size} x {size}. "
+            "An exact polytope is of the image itself, so it is not resized: scale it first."
+        )

@@ -1,0 +1,194 @@
+"""Vertices and extents of a target's exact polytope, at a layer that is affine in the image."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.affine import affine_layer
+from patchcollide.composition import mixing_space
+from patchcollide.config import Config, Exact
+from patchcollide.errors import TargetError
+from patchcollide.extents import find_chebyshev_centre, find_far_pair, find_most_changed
+from patchcollide.linear import ExactPolytope, Vertex
+from patchcollide.losses import TargetFeatures
+from patchcollide.neighbours import Neighbours
+from patchcollide.networks import CollisionNetwork
+from patchcollide.polytope import seeded
+from patchcollide.progress import track
+from patchcollide.proposition import examine
+from patchcollide.shapes import Float64, UInt8, ndarray
+from patchcollide.spaces import PixelBox, Space, WholeSpace
+from patchcollide.targets import Target
+from patchcollide.units import choose_units
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactTarget:
+    """A target and the exact polytope of what collides with it.
+
+    Attributes:
+        image: The target, flat in channel, height, width order, in ``[0, 1]``.
+        features: Its features in float64, and each unit's interval.
+        polytope: All images of the space that collide with it.
+    """
+
+    image: Float64[ndarray, "values"]
+    features: TargetFeatures
+    polytope: ExactPolytope
+
+
+def exact_target(
+    config: Config, network: CollisionNetwork, target: Target, neighbours: Neighbours | None
+) -> ExactTarget:
+    """Sets up the polytope of a target.
+
+    Args:
+        config: Sections ``composition`` and ``exact``.
+        network: The network, and a layer that is affine in the image.
+        target: An image.
+        neighbours: What images are composed of; None for free pixels.
+
+    Raises:
+        NetworkError: If the layer is not affine in the image, or too large.
+        TargetError: If the target is given as features.
+        GeometryError: If compositions of these settings are not affine in their coefficients.
+    """
+    if target.picture is None:
+        raise TargetError(
+            "An exact polytope is measured from the image it collides with, but the target is given "
+            "as features. Give the image."
+        )
+    layer = affine_layer(network)
+    image = flat(target.picture)
+    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
+    features = TargetFeatures.of(pre_activation, network.blind)
+    space: Space
+    if neighbours is not None:
+        space = mixing_space(config, network, neighbours)
+    elif config.exact.space == "anything":
+        space = WholeSpace(len(image))
+    else:
+        space = PixelBox(len(image))
+    lower, upper = features.lower.numpy(), features.upper.numpy()
+    return ExactTarget(
+        image, features, ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
+    )
+
+
+def flat(picture: UInt8[ndarray, "height width channels"]) -> Float64[ndarray, "values"]:
+    """Returns a picture as layers take it: in ``[0, 1]``, in channel, height, width order."""
+    return np.asarray(picture.transpose(2, 0, 1).reshape(-1) / 255)
+
+
+def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
+    """Finds the vertices that section ``exact`` asks for.
+
+    Raises:
+        TargetError: If there are fewer inactive units than vertices, where each needs one.
+        InfeasibleError: If nothing in the space collides; says which constraints clash.
+        UnboundedError: If the polytope has no end where one was looked for.
+    """
+    count, polytope = config.optimiser.num_vertices, exact.polytope
+    rng = np.random.default_rng([config.seed, 7])
+    if config.exact.vertices == "far":
+        return _far_vertices(polytope, count, rng)
+    if config.exact.vertices == "random":
+        directions = rng.standard_normal((count, len(exact.image)))
+    else:
+        chosen = choose_units(
+            exact.features, config.objective.units, count, seeded(config.seed, 5)
+        ).numpy()
+        # Deeper is down in the lower blind region, and up in the upper one.
+        signs = np.where(exact.features.above.numpy()[chosen], -1.0, 1.0)
+        directions = signs[:, None] * polytope.matrix[chosen]
+    solved = track(directions, "Solving linear programs", len(directions))
+    return [polytope.minimise(direction) for direction in solved]
+
+
+def _far_vertices(polytope: ExactPolytope, count: int, rng: np.random.Generator) -> list[Vertex]:
+    """Finds two ends far apart, then always what is far from the middle of those found."""
+    pair = find_far_pair(polytope, rng)
+    vertices = [pair.first, pair.second]
+    while len(vertices) < count:
+        middle = np.mean([vertex.image for vertex in vertices], axis=0)
+        vertices.append(find_most_changed(polytope, middle, rng).vertex)
+    return vertices[:count]
+
+
+def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[str, Any]:
+    """Says how exactly vertices collide, and that they are vertices.
+
+    Returns:
+        ``violation_max`` of any equation or inequality, in units of the pre-activation or of the
+        space's own; for each of ``vertices`` the same, its independent tight constraints, whether
+        these are as many as variables, and what was minimised there; and the numbers of variables,
+        of ``active`` units, which give equations, and of ``inactive`` ones, which give
+        inequalities.
+    """
+    return {
+        "num_variables": exact.polytope.space.num_variables,
+        "active": int(exact.features.active.sum()),
+        "inactive": int((~exact.features.active).sum()),
+        "violation_max": max(vertex.violation for vertex in vertices),
+        "vertices": [
+            {
+                "value": vertex.value,
+                "violation": vertex.violation,
+                "tight_constraints": vertex.tight_rank,
+                "is_vertex": vertex.is_vertex,
+            }
+            for vertex in vertices
+        ],
+    }
+
+
+def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str, Any]:
+    """Measures how far a polytope reaches; distances are in the 0..255 scale.
+
+    Returns:
+        ``dimension`` and the other figures of Proposition 1 for free pixels; ``far_pair``, the
+        largest distance of two vertices found; ``most_changed``, the largest from the target;
+        ``ball_radius`` of the largest ball inside, in the polytope's own dimensions, for free
+        pixels; ``pixel_widths``: how far single pixels can change; and ``seconds``. The largest
+        distances are not proven to be.
+
+    Raises:
+        UnboundedError: If the polytope has no end.
+    """
+    polytope, begun = exact.polytope, time.perf_counter()
+    rng = np.random.default_rng([seed, 8])
+    of_pixels = isinstance(polytope.space, PixelBox)
+    theory: dict[str, Any] = {}
+    if of_pixels:
+        bounds = polytope.lower, polytope.upper
+        found = examine(
+            polytope.matrix, polytope.offset, *bounds, exact.image, input_range=(0.0, 1.0)
+        )
+        theory = {
+            "dimension": found.dimension,
+            "dimension_bound": found.bound,
+            "kernel_within": found.kernel_within,
+            "ball_radius": 255 * find_chebyshev_centre(polytope).radius,
+        }
+    count = min(settings.width_pixels, len(exact.image))
+    pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
+    widths = 255 * polytope.pixel_widths(pixels)
+    return {
+        **theory,
+        "far_pair": 255 * find_far_pair(polytope, rng).distance,
+        "most_changed": 255 * find_most_changed(polytope, exact.image, rng).distance,
+        "pixel_widths": {
+            "num_pixels": count,
+            "mean": float(widths.mean()),
+            "min": float(widths.min()),
+            "max": float(widths.max()),
+        },
+        "seconds": time.perf_counter() - begun,
+    }
