@@ -6,8 +6,9 @@ import numpy as np
 
 from patchcollide.constraints import Constraints
 from patchcollide.errors import UnboundedError
+from patchcollide.highs import require_memory
 from patchcollide.linear import ExactPolytope, Vertex
-from patchcollide.linear_programs import minimise, require_memory
+from patchcollide.linear_programs import minimise
 from patchcollide.matrices import blocks, dense, from_entries, row_norms, selection
 from patchcollide.shapes import Float64, ndarray
 
@@ -150,7 +151,7 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
 
     A row keeps its distance from the centre as far as it varies within that subspace: with ``Q``
     the projection onto it, ``a @ centre + radius * |Q a| <= upper``. The radius is maximised by
-    one linear program. For :class:`patchcollide.spaces.PatchSimplex` it is one of coefficients.
+    one linear program. For a space of patches it is one of coefficients.
 
     Raises:
         InfeasibleError: If the polytope is empty.

@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from patchcollide.constraints import Constraints
-from patchcollide.linear_programs import MEMORY_BYTES, minimise
+from patchcollide.highs import MEMORY_BYTES
+from patchcollide.linear_programs import minimise
 from patchcollide.matrices import blocks, row_norms
 from patchcollide.shapes import Float64, Int64, ndarray
 from patchcollide.spaces import Space

@@ -12,7 +12,8 @@ from patchcollide.errors import InfeasibleError, UnboundedError
 from patchcollide.extents import find_chebyshev_centre, find_far_pair, find_most_changed
 from patchcollide.linear import ExactPolytope
 from patchcollide.linear_programs import minimise
-from patchcollide.spaces import PatchSimplex, PixelBox, WholeSpace
+from patchcollide.patch_simplex import PatchSimplex
+from patchcollide.spaces import PixelBox, WholeSpace
 from tests.polyhedra import all_vertices, clarabel_minimum, half_spaces, polyhedron
 
 
