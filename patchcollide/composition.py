@@ -14,9 +14,9 @@ from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture, as_tiles
+from patchcollide.patch_simplex import PatchSimplex
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
-from patchcollide.spaces import PatchSimplex
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch

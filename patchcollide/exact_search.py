@@ -62,8 +62,8 @@ def exact_target(
     """
     if target.picture is None:
         raise TargetError(
-            "An exact polytope is measured from the image it collides with, but the target is given "
-            "as features. Give the image."
+            "An exact polytope is measured from the image that it collides with, but the target is "
+            "given as features. Give the image."
         )
     layer = affine_layer(network)
     image = flat(target.picture)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchcollide.constraints import Constraints
+from patchcollide.errors import UnboundedError
+from patchcollide.highs import require_memory
 from patchcollide.linear import ExactPolytope, Vertex
-from patchcollide.linear_programs import minimise, require_memory
+from patchcollide.linear_programs import minimise
 from patchcollide.matrices import blocks, dense, from_entries, row_norms, selection
 from patchcollide.shapes import Float64, ndarray
 
@@ -149,7 +151,7 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
 
     A row keeps its distance from the centre as far as it varies within that subspace: with ``Q``
     the projection onto it, ``a @ centre + radius * |Q a| <= upper``. The radius is maximised by
-    one linear program. For :class:`patchcollide.spaces.PatchSimplex` it is one of coefficients.
+    one linear program. For a space of patches it is one of coefficients.
 
     Raises:
         InfeasibleError: If the polytope is empty.
@@ -165,7 +167,14 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
     program = _inset(constraints, within, np.where(bounds > _PARALLEL, bounds, 0.0))
     direction = np.zeros(len(program.variable_lower))
     direction[-1] = -1.0
-    solution = minimise(direction, program, polytope.memory_bytes)
+    try:
+        solution = minimise(direction, program, polytope.memory_bytes)
+    except UnboundedError as error:
+        raise UnboundedError(
+            "The polytope holds balls of any size. Bound its space, for instance by the pixels' "
+            "range.",
+            ray=None if error.ray is None else error.ray[:-1],
+        ) from error
     point = program.polished(solution.point)
     return Ball(point[:-1], polytope.space.image(point[:-1]), float(point[-1]))
 
@@ -202,7 +211,9 @@ def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray) -> Constrai
     fixed = _within(constraints, equal)[0]
     parts = [[constraints.matrix[equal], None]] if equal.any() else []
     parts += [[matrix, _column(reach)] for matrix, _, reach in sides]
-    parts += [[None, _column(np.ones(1))]]
+    # A row for the radius alone, for there may be no other.
+    nothing = selection(np.arange(1), len(low)) * 0.0
+    parts += [[nothing, _column(np.ones(1))]]
     upper = np.concatenate([fixed, *(end for _, end, _ in sides), [np.inf]])
     lower = np.concatenate([fixed, np.full(len(upper) - len(fixed), -np.inf)])
     return Constraints(
@@ -213,7 +224,6 @@ def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray) -> Constrai
         variable_lower=np.append(np.full(len(low), -np.inf), 0.0),
         variable_upper=np.full(len(low) + 1, np.inf),
         hard=np.zeros(len(upper), dtype=bool),
-        name_variable=lambda i: constraints.name_variable(i) if i < len(low) else "the radius",
     )
 
 

@@ -5,14 +5,14 @@ its bounds. Where the approximate search needs a certificate, everything here is
 rounding of float64.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from patchcollide.constraints import Constraints
-from patchcollide.linear_programs import MEMORY_BYTES, minimise
+from patchcollide.highs import MEMORY_BYTES
+from patchcollide.linear_programs import minimise
 from patchcollide.matrices import blocks, row_norms
 from patchcollide.shapes import Float64, Int64, ndarray
 from patchcollide.spaces import Space
@@ -144,7 +144,7 @@ class ExactPolytope:
         """Finds the vertex where a weighted sum of units is smallest; see :meth:`minimise`."""
         return self.minimise(weights @ self.matrix)
 
-    def unit_vertices(self, units: Sequence[int]) -> tuple[Vertex, ...]:
+    def unit_vertices(self, units: Int64[ndarray, "units"]) -> tuple[Vertex, ...]:
         """Finds one vertex for each unit, where it is smallest: those of the paper.
 
         Source:
@@ -182,7 +182,7 @@ class ExactPolytope:
             tolerance: What each constraint may be violated by.
         """
         violation, constraint = self.constraints.worst(point)
-        return Membership(violation <= tolerance, violation, constraint)
+        return Membership(bool(violation <= tolerance), violation, constraint)
 
     def leaving(
         self, point: Float64[ndarray, "variables"], direction: Float64[ndarray, "variables"]

@@ -16,7 +16,8 @@ import numpy as np
 
 from patchcollide.constraints import Constraints
 from patchcollide.errors import TargetError
-from patchcollide.linear_programs import BYTES_AN_ENTRY, MEMORY_BYTES, minimise
+from patchcollide.highs import BYTES_AN_ENTRY, MEMORY_BYTES
+from patchcollide.linear_programs import minimise
 from patchcollide.matrices import RANK_TOLERANCE, Matrix, blocks, rank, row_norms, selection
 from patchcollide.shapes import Bool, Float64, ndarray
 from patchcollide.sizes import format_size

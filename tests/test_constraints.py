@@ -57,7 +57,7 @@ def test_the_largest_violation_is_that_of_all_half_spaces(rng):
     ("point", "name"),
     [
         ([0.5, 0.5], "row 0 = 1.5"),
-        ([2.5, -1.0], "variable 0 <= 1"),
+        ([-1.2, 2.0], "variable 0 >= 0"),
         ([1.0, 0.7], "row 1 >= 0.9"),
         ([-3.0, 4.5], "variable 1 <= 1"),
         ([1.0, 0.5], "row 1 >= 0.9"),

@@ -6,7 +6,8 @@ import torch
 
 from patchcollide.errors import GeometryError
 from patchcollide.mixing import LogitTiles, mix_patches
-from patchcollide.spaces import PatchSimplex, PixelBox, Space, WholeSpace
+from patchcollide.patch_simplex import PatchSimplex
+from patchcollide.spaces import PixelBox, Space, WholeSpace
 
 
 def candidates(rng, k=3, channels=3, rows=3, window=4):

@@ -1,0 +1,115 @@
+"""The solver of linear programs: HiGHS, as SciPy has it."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from patchcollide.constraints import Constraints
+from patchcollide.errors import ProgramError
+from patchcollide.matrices import blocks, row_norms, scaled_rows
+from patchcollide.shapes import Float64, ndarray
+from patchcollide.sizes import format_size
+
+MEMORY_BYTES = 2 * 10**9
+"""What a program may take if the caller does not say."""
+BYTES_AN_ENTRY = 200
+"""Peak memory while SciPy and HiGHS each hold copies of the matrix: 165 measured, and ours."""
+TOLERANCE = 1e-10
+# HiGHS's own, for numbers that are too far apart for the first.
+WIDE_TOLERANCE = 1e-7
+OPTIMAL, INFEASIBLE, UNBOUNDED = 0, 2, 3
+"""Of SciPy's statuses, those that are answers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A basic solution: where a linear function is smallest.
+
+    Attributes:
+        point: The variables, at a vertex of the polyhedron if it has one.
+        value: Of the function there.
+        row_duals: How fast the value changes with each row's bounds.
+        bound_duals: The same of the variables' bounds.
+    """
+
+    point: Float64[ndarray, "variables"]
+    value: float
+    row_duals: Float64[ndarray, "rows"]
+    bound_duals: Float64[ndarray, "variables"]
+
+
+def require_memory(constraints: Constraints, memory_bytes: int) -> None:
+    """Refuses a program that the solver has no memory for.
+
+    Raises:
+        ProgramError: If it would take more than ``memory_bytes``.
+    """
+    needed = BYTES_AN_ENTRY * constraints.num_entries
+    if needed > memory_bytes:
+        rows, columns = constraints.matrix.shape
+        raise ProgramError(
+            f"A linear program of {rows} constraints on {columns} variables needs about "
+            f"{format_size(needed)} of memory, but may take {format_size(memory_bytes)}. Allow "
+            "more, or choose a layer with fewer units or a smaller input."
+        )
+
+
+def solve(
+    direction: ndarray,
+    constraints: Constraints,
+    tolerances: tuple[float, ...] = (TOLERANCE, WIDE_TOLERANCE),
+) -> tuple[Solution | None, int]:
+    """Returns a solution, or None and why there is none, as SciPy's status."""
+    scale = abs(direction).max(initial=0.0) or 1.0
+    # Powers of two: scaling them is exact.
+    factors = np.exp2(-np.rint(np.log2(row_norms(constraints.matrix))))
+    matrix = scaled_rows(constraints.matrix, factors)
+    equal = constraints.equations
+    below = np.isfinite(constraints.upper) & ~equal
+    above = np.isfinite(constraints.lower) & ~equal
+    lower, upper = (
+        (end - constraints.offset) * factors for end in (constraints.lower, constraints.upper)
+    )
+    program = {
+        "c": direction / scale,
+        "A_eq": matrix[equal],
+        "b_eq": upper[equal],
+        "A_ub": _stacked(matrix[below], -matrix[above]),
+        "b_ub": np.concatenate([upper[below], -lower[above]]),
+        "bounds": np.column_stack([constraints.variable_lower, constraints.variable_upper]),
+    }
+    # Of a dense matrix presolving removes nothing, and takes a quarter of the time.
+    presolves = (False, True) if isinstance(matrix, np.ndarray) else (True, False)
+    for tolerance, presolve in itertools.product(tolerances, presolves):
+        found = _run(program, tolerance, presolve)
+        if found.status in (OPTIMAL, INFEASIBLE, UNBOUNDED):
+            break
+    if found.status != OPTIMAL:
+        return None, int(found.status)
+    duals = np.zeros(len(lower))
+    duals[equal] = found.eqlin.marginals
+    marginals = np.split(found.ineqlin.marginals, [below.sum()])
+    duals[below] += marginals[0]
+    duals[above] -= marginals[1]
+    bound_duals = found.lower.marginals + found.upper.marginals
+    value = float(direction @ found.x)
+    return Solution(found.x, value, scale * duals * factors, scale * bound_duals), OPTIMAL
+
+
+def _run(program: dict[str, Any], tolerance: float, presolve: bool) -> Any:
+    # Takes a second to import, which only exact polytopes should wait for.
+    from scipy.optimize import linprog
+
+    options = {
+        "primal_feasibility_tolerance": tolerance,
+        "dual_feasibility_tolerance": tolerance,
+        "presolve": presolve,
+    }
+    return linprog(**program, method="highs-ds", options=options)
+
+
+def _stacked(first: Any, second: Any) -> Any:
+    filled = [part for part in (first, second) if part.shape[0]]
+    return blocks([[part] for part in filled]) if filled else first
