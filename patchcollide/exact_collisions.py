@@ -108,7 +108,7 @@ def _make_run(config: Config, network: CollisionNetwork, inputs: CollisionInputs
         exact = exact_target(config, network, inputs.target, neighbours)
         vertices = find_exact_vertices(config, exact)
         found = describe_vertices(exact, vertices)
-        found["seconds"] = time.perf_counter() - begun
+        found |= {"seconds": time.perf_counter() - begun, "extents": None}
     _save(run, network, vertices)
     if config.exact.extents:
         with run.timed("extents"):
