@@ -141,4 +141,5 @@ def mixing_space(config: Config, network: CollisionNetwork, neighbours: Neighbou
     composed = config.composition.neighbours or None
     patches = to_channels(neighbours.patches[:, :composed], network.channels)
     size = config.composition.coefficient_size
-    return PatchSimplex.of(as_tiles(patches, side, grid.window_size).numpy(), grid.stride, size)
+    tiles = as_tiles(patches, side, grid.window_size).numpy()
+    return PatchSimplex.of(tiles, grid.stride, size).reduced()
