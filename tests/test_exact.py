@@ -209,3 +209,35 @@ def test_a_target_in_the_folder_of_another_class_is_warned_of(digits, tmp_path, 
         said.append("collides with a mistake" in caplog.text)
     predicted = json.loads((tmp_path / "r0" / "summary.json").read_text())["target_class_name"]
     assert said == [predicted != label for label in classes[:2]]
+
+
+PATCHES = (
+    "images.size_px=28",
+    "patches.window_px=7",
+    "patches.stride_px=7",
+    "patches.patch_px=7",
+    "retrieval.query_stride_px=7",
+    "retrieval.k=4",
+    "retrieval.leak_guard=false",
+    "retrieval.engine=exact",
+    "index.components=16",
+    "optimiser.num_vertices=3",
+)
+
+
+@pytest.mark.parametrize("coefficient_size", [1, 7])
+def test_compositions_of_patches_collide_exactly(digits, tmp_path, coefficient_size, caplog):
+    size = f"composition.coefficient_size={coefficient_size}"
+    config = load_config(overrides=[*SMALL, *PATCHES, size, "network.layer=fc1"])
+    image = sorted(digits.rglob("*.png"))[0]
+    pipeline.index(config, digits, tmp_path / "store")
+    pipeline.retrieve(config, [image], tmp_path / "store", tmp_path / "n.h5")
+    out = tmp_path / "run"
+    pipeline.find_exact(config, image, out, neighbours_path=tmp_path / "n.h5")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["parameterisation"] == "patches, exact"
+    assert summary["exact"]["violation_max"] < 1e-9
+    assert all(vertex["is_vertex"] for vertex in summary["exact"]["vertices"])
+    # 192 coefficients, 16 sums and some hundred equations: with one a patch nothing is left.
+    assert (summary["unrounded"]["vertex_distance_mean"] > 1) == (coefficient_size == 7)
+    assert ("all vertices are one image" in caplog.text) == (coefficient_size == 1)
