@@ -137,8 +137,8 @@ def mixing_space(config: Config, network: CollisionNetwork, neighbours: Neighbou
             f"Exact compositions should cover {network.input_size} pixels, the input of "
             f"{network.name}, without margins, but the neighbours' {side} windows of "
             f"{grid.window_size} at stride {grid.stride} cover {covered}, with margins of "
-            f"{neighbours.margin}, from patches of {neighbours.patches.shape[2]}. Set images.size_px, "
-            "patches and composition.margin_px so."
+            f"{neighbours.margin}, from patches of {neighbours.patches.shape[2]}. Set "
+            "images.size_px, patches and composition.margin_px so."
         )
     composed = config.composition.neighbours or None
     patches = to_channels(neighbours.patches[:, :composed], network.channels)
