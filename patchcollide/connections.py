@@ -56,13 +56,13 @@ class Connections:
     def num_units(self) -> int:
         """Rows of the matrix."""
         groups, outs, _, _ = self.weight.shape
-        return groups * outs * self.sources.shape[1]
+        return int(groups * outs * self.sources.shape[1])
 
     @property
     def num_inputs(self) -> int:
         """Columns of the matrix."""
         groups, _, ins, _ = self.weight.shape
-        return groups * ins * self.num_sources
+        return int(groups * ins * self.num_sources)
 
     def units_of(self, block: Block) -> Int64[ndarray, "units"]:
         """Returns the numbers of a block's units, channel by channel."""
@@ -80,11 +80,11 @@ class Connections:
         self, channels: ndarray, places: ndarray, num_channels: int, num_places: int
     ) -> Int64[ndarray, "numbers"]:
         steps = (1, num_channels) if self.channels_last else (num_places, 1)
-        return (channels[:, None] * steps[0] + places[None] * steps[1]).reshape(-1)
+        return np.asarray(channels[:, None] * steps[0] + places[None] * steps[1]).reshape(-1)
 
     @cached_property
     def _parts(self) -> list[tuple[ndarray, ndarray]]:
-        """Places and sources that are connected, of any group; those without places are left out."""
+        """Places and sources that are connected, of any group; sources alone are left out."""
         taps, places = np.nonzero(self.sources >= 0)
         num_places = self.sources.shape[1]
         place_labels, source_labels = connected_parts(
@@ -197,4 +197,4 @@ def _sources(module: nn.Conv2d, size: tuple[int, ...]) -> Int64[ndarray, "taps p
     places = found.round()
     if not (abs(found - places).max(initial=0.0) < 1e-6 and (places >= 0).all()):
         raise NetworkError("it does something else than multiply with its weight")
-    return places.astype(np.int64) - 1
+    return np.asarray(places.astype(np.int64) - 1)

@@ -1,4 +1,4 @@
-"""SciPy's solvers: HiGHS of linear programs, and least squares with weights that are not negative."""
+"""SciPy's solvers: HiGHS for linear programs, and least squares with non-negative weights."""
 
 import itertools
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from patchcollide.errors import ProgramError
 from patchcollide.highs import shortest_sum
 from patchcollide.linear_programs import minimise
 from patchcollide.matrices import Matrix, blocks, kernel, rank, row_norms, selection
-from patchcollide.shapes import Float64, ndarray
+from patchcollide.shapes import ndarray
 
 
 def outward_directions(
@@ -101,7 +101,7 @@ def falls_nowhere(equations: ndarray, outwards: Matrix, memory_bytes: int) -> bo
     """
     parts = [part for part in (equations, outwards) if part.shape[0]]
     num_equal, num_rows = equations.shape[0], equations.shape[0] + outwards.shape[0]
-    free: Float64[ndarray, "variables"] = np.full(outwards.shape[1], np.inf)
+    free = np.full(outwards.shape[1], np.inf)
     cone = Constraints(
         matrix=blocks([[part] for part in parts]),
         offset=np.zeros(num_rows),
