@@ -1,4 +1,4 @@
-"""The solver of linear programs: HiGHS, as SciPy has it."""
+"""SciPy's solvers: HiGHS for linear programs, and least squares with non-negative weights."""
 
 import itertools
 from dataclasses import dataclass
@@ -113,3 +113,28 @@ def _run(program: dict[str, Any], tolerance: float, presolve: bool) -> Any:
 def _stacked(first: Any, second: Any) -> Any:
     filled = [part for part in (first, second) if part.shape[0]]
     return blocks([[part] for part in filled]) if filled else first
+
+
+def shortest_sum(
+    rows: Float64[ndarray, "rows columns"],
+) -> tuple[Float64[ndarray, "rows"], Float64[ndarray, "columns"]]:
+    """Finds the shortest sum of rows that each have a weight of at least 1.
+
+    Returns:
+        The weights, and the sum. The scalar product of the sum with any row is not negative.
+
+    Raises:
+        ProgramError: If the solver gives up.
+
+    Source:
+        Lawson and Hanson, "Solving Least Squares Problems", 1974, for what exceeds 1.
+    """
+    from scipy.optimize import nnls
+
+    try:
+        more, _ = nnls(np.ascontiguousarray(rows.T), -rows.sum(axis=0))
+    except RuntimeError as error:
+        raise ProgramError(
+            f"The shortest sum of {len(rows)} rows was not found: {error}"
+        ) from error
+    return 1 + more, (1 + more) @ rows

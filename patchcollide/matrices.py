@@ -93,3 +93,42 @@ def rank(matrix: Matrix, tolerance: float = RANK_TOLERANCE) -> int:
         return 0
     values = np.linalg.svd(full / row_norms(full)[:, None], compute_uv=False)
     return int((values > tolerance * values[0]).sum())
+
+
+def kernel(
+    matrix: Float64[ndarray, "rows columns"], tolerance: float = RANK_TOLERANCE
+) -> Float64[ndarray, "columns dimensions"]:
+    """Returns orthonormal columns that span the vectors whose product with all rows is zero.
+
+    Args:
+        matrix: Its rows are scaled, and its singular values judged, as in :func:`rank`.
+        tolerance: As in :func:`rank`.
+    """
+    if not matrix.size:
+        return np.eye(matrix.shape[1])
+    _, values, directions = np.linalg.svd(matrix / row_norms(matrix)[:, None])
+    num_kept = int((values > tolerance * values[0]).sum())
+    return np.asarray(directions[num_kept:].T)
+
+
+def connected_parts(
+    rows: Int64[ndarray, "entries"], columns: Int64[ndarray, "entries"], shape: tuple[int, int]
+) -> tuple[Int64[ndarray, "rows"], Int64[ndarray, "columns"]]:
+    """Splits the rows and columns of a matrix into parts between which it has no entries.
+
+    Args:
+        rows: Of each entry.
+        columns: Of each entry.
+        shape: Of the matrix.
+
+    Returns:
+        The number of the part of each row and of each column, from 0 on. One without entries is a
+        part by itself.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = sum(shape)
+    graph = csr_array((np.ones(len(rows)), (rows, shape[0] + columns)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1].astype(np.int64)
+    return labels[: shape[0]], labels[shape[0] :]

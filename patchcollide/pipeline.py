@@ -7,6 +7,7 @@ from patchcollide import retrieval
 from patchcollide.certification import certify
 from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
+from patchcollide.dimensions import measure_dimensions
 from patchcollide.errors import RunError
 from patchcollide.exact_collisions import find_exact
 from patchcollide.export import export_patches
@@ -33,6 +34,7 @@ __all__ = [
     "find_exact",
     "import_neighbours",
     "index",
+    "measure_dimensions",
     "plan",
     "repair",
     "report",

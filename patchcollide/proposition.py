@@ -9,6 +9,7 @@ Source:
     Proposition 1. The paper bounds the dimension by ``d - |P|``; here it is computed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from patchcollide.constraints import Constraints
 from patchcollide.errors import TargetError
 from patchcollide.highs import BYTES_AN_ENTRY, MEMORY_BYTES
 from patchcollide.linear_programs import minimise
-from patchcollide.matrices import RANK_TOLERANCE, Matrix, blocks, rank, row_norms, selection
+from patchcollide.matrices import RANK_TOLERANCE, blocks, rank, selection
+from patchcollide.recession import is_bounded, outward_directions
 from patchcollide.shapes import Bool, Float64, ndarray
 from patchcollide.sizes import format_size
 
@@ -26,6 +28,8 @@ _ON_BOUNDARY = 1e-9
 """Nearer than this to its boundary a target lies on it."""
 _LARGEST_STEP = 1e6
 """Of a direction that leaves a boundary at speed 1; slower ones count as never leaving."""
+_COPIES = 3
+"""Of what boundedness is computed from, at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,47 @@ class Proposition1:
     kernel_within: bool | None = None
     bounded: bool | None = None
     not_computed: str | None = None
+
+    @classmethod
+    def joined(cls, parts: Iterable["Proposition1"]) -> "Proposition1":
+        """Returns what is known of a layer that falls apart: parts share neither units nor inputs.
+
+        The polyhedron is then the product of those of the parts, of which there is at least one.
+        """
+        parts = tuple(parts)
+
+        def total(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if None in values else sum(values)
+
+        def everywhere(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if None in values else all(values)
+
+        return cls(
+            dimension_of_inputs=total("dimension_of_inputs"),
+            num_units=total("num_units"),
+            num_matched=total("num_matched"),
+            bound=total("bound"),
+            target_is_strict=everywhere("target_is_strict"),
+            rank_tolerance=parts[0].rank_tolerance,
+            rank_matched=total("rank_matched"),
+            num_implicit=total("num_implicit"),
+            dimension=total("dimension"),
+            kernel_within=everywhere("kernel_within"),
+            bounded=everywhere("bounded"),
+            not_computed=next((part.not_computed for part in parts if part.not_computed), None),
+        )
+
+
+def bytes_needed(num_units: int, num_inputs: int, input_range: tuple[float, float]) -> int:
+    """Returns about what :func:`examine` takes at most for a dense matrix of this size."""
+    entries = BYTES_AN_ENTRY * (2 * num_units * num_inputs + 4 * (num_units + num_inputs))
+    if np.isfinite(input_range).all():
+        return entries
+    # The kernel of the equations, and what of the rows and bounds lies in it.
+    num_sides = num_units + (num_inputs if np.isfinite(input_range).any() else 0)
+    return entries + 8 * _COPIES * (num_inputs + num_sides) * num_inputs
 
 
 def examine(
@@ -115,7 +160,7 @@ def examine(
         "target_is_strict": not ((rows & ~equal).any() or bounds.any()),
         "rank_tolerance": rank_tolerance,
     }
-    needed = BYTES_AN_ENTRY * (2 * matrix.size + 4 * (len(offset) + len(target)))
+    needed = bytes_needed(len(offset), len(target), input_range)
     if needed > memory_bytes:
         return Proposition1(
             **counts,
@@ -133,7 +178,7 @@ def examine(
         num_implicit=int(implicit_rows.sum() + implicit_bounds.sum()),
         dimension=int((~implicit_bounds).sum()) - rank(fixed, rank_tolerance),
         kernel_within=rank(matrix[asked], rank_tolerance) == rank_matched,
-        bounded=_is_bounded(constraints, rank_tolerance, memory_bytes),
+        bounded=is_bounded(constraints, rank_tolerance, memory_bytes),
     )
 
 
@@ -167,7 +212,7 @@ def _implicit(
     values = constraints.values(target)
     near_upper = abs(values - constraints.upper) <= abs(values - constraints.lower)
     at_upper = abs(target - constraints.variable_upper) <= abs(target - constraints.variable_lower)
-    outwards = _outwards(
+    outwards = outward_directions(
         matrix, rows & near_upper, rows & ~near_upper, bounds & at_upper, bounds & ~at_upper
     )
     num_inputs, num_slacks = len(target), outwards.shape[0]
@@ -198,55 +243,3 @@ def _implicit(
     found_rows[rows & near_upper], found_rows[rows & ~near_upper] = sides[:2]
     found_bounds[bounds & at_upper], found_bounds[bounds & ~at_upper] = sides[2:]
     return found_rows, found_bounds
-
-
-def _outwards(
-    matrix: ndarray, upper: ndarray, lower: ndarray, bounds_upper: ndarray, bounds_lower: ndarray
-) -> Matrix:
-    """Stacks the directions, of length 1, in which some sides of rows and bounds are crossed."""
-    scaled = matrix / row_norms(matrix)[:, None]
-    every = selection(np.arange(matrix.shape[1]), matrix.shape[1])
-    parts = (scaled[upper], -scaled[lower], every[bounds_upper], -every[bounds_lower])
-    filled = [[part] for part in parts if part.shape[0]]
-    return blocks(filled) if filled else scaled[:0]
-
-
-def _is_bounded(constraints: Constraints, rank_tolerance: float, memory_bytes: int) -> bool:
-    """Returns whether the recession cone, of directions without end, is the origin alone.
-
-    It is if no line fits between the constraints, which is a matter of rank, and no direction in
-    the cone falls away from any of them: among those that fall by at most 1, which are enough
-    because it is a cone, the sum of what they fall is largest at 0.
-    """
-    low, high = np.isfinite(constraints.variable_lower), np.isfinite(constraints.variable_upper)
-    if (low & high).all():
-        return True
-    matrix, equal = constraints.matrix, constraints.equations
-    outwards = _outwards(
-        matrix,
-        np.isfinite(constraints.upper) & ~equal,
-        np.isfinite(constraints.lower) & ~equal,
-        high,
-        low,
-    )
-    parts = [part for part in (matrix[equal], outwards) if part.shape[0]]
-    if not parts:
-        return not matrix.shape[1]
-    stacked = blocks([[part] for part in parts])
-    if rank(stacked, rank_tolerance) < matrix.shape[1]:
-        return False
-    if not outwards.shape[0]:
-        return True
-    num_equal, num_rows = int(equal.sum()), stacked.shape[0]
-    free = np.full(matrix.shape[1], np.inf)
-    cone = Constraints(
-        matrix=stacked,
-        offset=np.zeros(num_rows),
-        lower=np.where(np.arange(num_rows) < num_equal, 0.0, -1.0),
-        upper=np.zeros(num_rows),
-        variable_lower=-free,
-        variable_upper=free,
-        hard=np.zeros(num_rows, dtype=bool),
-    )
-    fall = minimise(outwards.T @ np.ones(outwards.shape[0]), cone, memory_bytes)
-    return bool(fall.value > -0.5)

@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_left_open(rng):
     found = examine(matrix, np.zeros(3), *relu_bounds(z), np.ones(50), memory_bytes=10_000)
     assert found.bound == 50 - (z > 0).sum()
     assert found.rank_matched is found.dimension is found.bounded is found.kernel_within is None
-    assert found.not_computed == "needs about 103kB, may take 10.0kB"
+    assert found.not_computed == "needs about 166kB, may take 10.0kB"
 
 
 def test_a_target_outside_its_own_bounds_is_refused():

@@ -1,9 +1,9 @@
 """The command line: options to settings, settings to stages, errors to sentences."""
 
-from patchcollide.cli import digits, indexing, reproduction, runs
+from patchcollide.cli import digits, indexing, reproduction, runs, theory
 from patchcollide.cli.framework import app
 
-__all__ = ["digits", "indexing", "main", "reproduction", "runs"]
+__all__ = ["digits", "indexing", "main", "reproduction", "runs", "theory"]
 
 
 def main() -> None:

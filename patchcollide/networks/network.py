@@ -105,7 +105,8 @@ class CollisionNetwork:
         self.input_size = input_size
         self.channels = len(mean)
         self.class_names = tuple(class_names)
-        self.layer, self.blind = find_layer(module, layer, blind, aliases or {}, name, tolerance)
+        self._aliases, self._tolerance = dict(aliases or {}), tolerance
+        self.layer, self.blind = find_layer(module, layer, blind, self._aliases, name, tolerance)
         self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1)
         self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, -1, 1, 1)
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
@@ -246,12 +247,27 @@ class CollisionNetwork:
             return images.contiguous(memory_format=torch.channels_last)
         return images
 
+    @property
+    def usable_layers(self) -> list[str]:
+        """The names of all layers that can be collided at, in the module's order."""
+        return usable_layers(self.module, self._tolerance)
+
+    def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
+        """Returns the own name of any layer, and where its activation is constant.
+
+        Raises:
+            NetworkError: If there is no such layer, or it has no blind region.
+        """
+        blind = self.blind if layer == self.layer else None
+        return find_layer(self.module, layer, blind, self._aliases, self.name, self._tolerance)
+
     def in_float64(self) -> "CollisionNetwork":
         """Returns a copy that computes in float64."""
         double = copy.deepcopy(self)
         # Convolutions in float64 are three times slower channels last.
         double.module.double().to(memory_format=torch.contiguous_format)
         double._channels_last = False
+        double.low_precision = False
         return double
 
     def to(self, device: torch.device | str) -> "CollisionNetwork":

@@ -1,0 +1,171 @@
+"""One image's way through a network: which modules ran, in which order, and what went into them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from patchcollide.errors import NetworkError
+from patchcollide.known_curves import curve_of
+from patchcollide.networks import CollisionNetwork
+from patchcollide.shapes import Float64, Tensor
+
+LinearModule: TypeAlias = nn.Linear | nn.Conv2d
+
+_POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+@dataclass(frozen=True)
+class InputKind:
+    """What goes into a linear module.
+
+    Attributes:
+        name: ``pixels``, the activation whose values these are, pooled or not, or ``any``.
+        range: Of each value, as far as it is known: infinite ends of ``any``.
+    """
+
+    name: str
+    range: tuple[float, float]
+
+    def __str__(self) -> str:
+        if self == ANY:
+            return "any values"
+        low, high = self.range
+        first = "(" if math.isinf(low) else "["
+        return f"{self.name} {first}{low:.4g}, {high:.4g}{')' if math.isinf(high) else ']'}"
+
+
+PIXELS = InputKind("pixels", (0.0, 1.0))
+ANY = InputKind("any", (-math.inf, math.inf))
+
+
+class Trace:
+    """What ran when an image went through a network.
+
+    Args:
+        network: In float64, on the CPU.
+        image: In ``[0, 1]``, of the network's size.
+        layers: Activations to take note of, by their own names.
+    """
+
+    def __init__(
+        self,
+        network: CollisionNetwork,
+        image: Float64[Tensor, "1 channels size size"],
+        layers: Sequence[str],
+    ) -> None:
+        self.network, self.image = network, image
+        self._parts = {layer: network.module.get_submodule(layer) for layer in layers}
+        self._ran: list[nn.Module] = []
+        self._names: dict[nn.Module, str] = {}
+        self._kinds: dict[nn.Module, InputKind] = {}
+        self._entered: dict[nn.Module, Tensor] = {}
+        self._run()
+
+    def linear_before(self, layer: str) -> LinearModule:
+        """Returns the last linear module that ran before a layer.
+
+        Raises:
+            NetworkError: If there is none, or one of the two did not run exactly once.
+        """
+        part = self._parts[layer]
+        self._require_once(part, "it")
+        before = self._ran[: self._ran.index(part)]
+        found = next((other for other in reversed(before) if isinstance(other, LinearModule)), None)
+        if found is None:
+            raise NetworkError("no nn.Linear or nn.Conv2d runs before it")
+        self._require_once(found, f"'{self._names[found]}'")
+        return found
+
+    def name_of(self, linear: LinearModule) -> str:
+        """Returns the name of a module that ran."""
+        return self._names[linear]
+
+    def input_kind(self, linear: LinearModule) -> InputKind:
+        """Returns what went into a linear module."""
+        return self._kinds[linear]
+
+    def pre_activation(self, layer: str) -> Float64[Tensor, "units"] | None:
+        """Returns what went into a layer; None if it did not run exactly once."""
+        part = self._parts[layer]
+        return self._entered[part] if self._ran.count(part) == 1 else None
+
+    def _require_once(self, part: nn.Module, name: str) -> None:
+        count = self._ran.count(part)
+        if count != 1:
+            raise NetworkError(f"{name} runs {count} times in a forward pass")
+
+    def _run(self) -> None:
+        prepared = self.network.prepared(self.image)
+        self._last, self._last_kind = prepared.clone(), PIXELS
+        hooks = []
+        for name, part in _leaves(self.network.module):
+            self._names[part] = name
+            hooks.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
+            hooks.append(part.register_forward_hook(self._leave))
+        try:
+            with torch.no_grad():
+                self.network.module(prepared)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _enter(self, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._ran.append(part)
+        value = next((value for value in (*args, *kwargs.values())), None)
+        # By value: what a function did in between, also in place, is seen.
+        known = isinstance(value, Tensor) and same(value, self._last)
+        self._kinds[part] = self._last_kind if known else ANY
+        if isinstance(value, Tensor) and part in self._parts.values():
+            self._entered[part] = value.flatten().clone()
+
+    def _leave(self, part: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+        kind = self._kinds[part]
+        if not isinstance(output, Tensor):
+            self._last_kind = ANY
+            return
+        if curve_of(part) is not None:
+            kind = _kind_of_activation(self._names[part], part)
+        elif isinstance(part, _POOLS):
+            kind = _pooled(kind, part)
+        elif not same(output, self._last):
+            kind = ANY
+        self._last, self._last_kind = output.clone(), kind
+
+
+def same(first: Tensor, second: Tensor) -> bool:
+    """Returns whether two tensors hold the same values in the same order, in any shape."""
+    return first.numel() == second.numel() and torch.equal(first.flatten(), second.flatten())
+
+
+def _leaves(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Returns the modules that hold no others; what computes a linear module's weight is in it."""
+    found: list[tuple[str, nn.Module]] = []
+    inside = ""
+    for name, part in module.named_modules():
+        if inside and name.startswith(inside):
+            continue
+        if isinstance(part, LinearModule) or not list(part.children()):
+            found.append((name, part))
+            inside = f"{name}."
+    return found
+
+
+def _kind_of_activation(name: str, part: nn.Module) -> InputKind:
+    curve = curve_of(part)
+    # A curve that turns may go beyond its limits.
+    if curve is None or curve.turns or not any(map(math.isfinite, curve.limits)):
+        return ANY
+    return InputKind(name, curve.limits)
+
+
+def _pooled(kind: InputKind, pool: Any) -> InputKind:
+    if kind in (ANY, PIXELS):
+        return ANY
+    low, high = kind.range
+    if getattr(pool, "padding", 0) not in (0, (0, 0)):
+        low, high = min(low, 0.0), max(high, 0.0)
+    return InputKind(kind.name, (low, high))

@@ -1,0 +1,194 @@
+"""A layer's pre-activation as an affine map of the input of the linear module before it.
+
+The module is the last ``nn.Linear`` or ``nn.Conv2d`` that ran before the layer's activation. What
+lies between must act on each unit by itself, as a batch norm in evaluation mode does; what is added
+without passing the module, as by a skip connection, is part of the offset. Nothing is taken on
+trust: each map is tried with another input.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from patchcollide.connections import Block, Connections, connections_of
+from patchcollide.errors import NetworkError
+from patchcollide.layer_inputs import PIXELS, InputKind, LinearModule, Trace
+from patchcollide.matrices import dense
+from patchcollide.shapes import Float64, Int64, Tensor, ndarray
+
+# Of the largest value: float64 takes a millionth of it, and what is not affine far more.
+_SAME_SHARE = 1e-9
+_TRIED_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """What a layer computes of its module's input: ``matrix @ target + offset`` at an image.
+
+    Attributes:
+        layer: The activation's name.
+        module: The name of the module.
+        input_kind: Which values these are, and their range.
+        target: Those of the image; pixels as they are in ``[0, 1]``.
+        pre_activation: Of the image.
+        connections: Of the module.
+        unit_factors: What becomes of the output between module and activation.
+        input_factors: How fast the module's input changes with ``target``.
+        step: Another input less the target.
+        change: What became of the pre-activation there.
+    """
+
+    layer: str
+    module: str
+    input_kind: InputKind
+    target: Float64[ndarray, "inputs"]
+    pre_activation: Float64[ndarray, "units"]
+    connections: Connections
+    unit_factors: Float64[ndarray, "units"]
+    input_factors: Float64[ndarray, "inputs"]
+    step: Float64[ndarray, "inputs"]
+    change: Float64[ndarray, "units"]
+
+    def rows(self, units: Int64[ndarray, "units"]) -> Float64[ndarray, "units inputs"]:
+        """Returns rows of the matrix, over all inputs.
+
+        Raises:
+            NetworkError: If the network does not do what they say.
+        """
+        rows = dense(self.connections.rows(units))
+        matrix = rows * self.unit_factors[units, None] * self.input_factors
+        self._require_right(matrix, units, slice(None))
+        return np.asarray(matrix)
+
+    def matrix_of(self, block: Block) -> Float64[ndarray, "units inputs"]:
+        """Returns the rows of a block's units, over the block's inputs; errors as of rows."""
+        units, inputs = self.connections.units_of(block), self.connections.inputs_of(block)
+        matrix = self.connections.matrix_of(block)
+        matrix *= self.unit_factors[units, None]
+        matrix *= self.input_factors[inputs]
+        self._require_right(matrix, units, inputs)
+        return matrix
+
+    def try_rows(self) -> None:
+        """Tries some rows, evenly spread; errors as of rows."""
+        units = self.connections.num_units
+        chosen = np.unique(np.linspace(0, units - 1, min(units, _TRIED_ROWS)).astype(np.int64))
+        rows = self.connections.rows(chosen)
+        change = self.unit_factors[chosen] * (rows @ (self.input_factors * self.step))
+        self._require_same(change, self.change[chosen])
+
+    def _require_right(self, matrix: ndarray, units: ndarray, inputs: ndarray | slice) -> None:
+        self._require_same(matrix @ self.step[inputs], self.change[units])
+
+    def _require_same(self, expected: ndarray, found: ndarray) -> None:
+        size = max(abs(self.pre_activation).max(initial=0.0), abs(self.change).max(initial=0.0))
+        if not abs(expected - found).max(initial=0.0) <= _SAME_SHARE * size:
+            raise NetworkError(f"it does not change as the weights of '{self.module}' say")
+
+
+def read_layer_map(trace: Trace, layer: str) -> LayerMap:
+    """Reads a layer as an affine map of the input of the linear module before it.
+
+    Args:
+        trace: Of an image through the network.
+        layer: The activation's own name, one of the trace's.
+
+    Raises:
+        NetworkError: If it is none, or the activation or the module do not run exactly once; says
+            only why.
+    """
+    linear = trace.linear_before(layer)
+    name, kind, image = trace.name_of(linear), trace.input_kind(linear), trace.image
+    probe = _Probe(linear)
+    z = probe.run(trace, layer)
+    factors = _unit_factors(probe, z, name)
+    input_factors = torch.ones_like(probe.step)
+    target = probe.entered
+    if kind == PIXELS:
+        prepared = trace.network.prepared
+        input_factors = (prepared(torch.ones_like(image)) - prepared(torch.zeros_like(image)))[0]
+        input_factors, target = input_factors.flatten(), image.flatten()
+    try:
+        connections = connections_of(linear, probe.shape)
+    except NetworkError as error:
+        raise NetworkError(f"of '{name}': {error}") from error
+    found = LayerMap(
+        layer=layer,
+        module=name,
+        input_kind=kind,
+        target=target.numpy(),
+        pre_activation=z[0].numpy(),
+        connections=connections,
+        unit_factors=factors.numpy(),
+        input_factors=input_factors.numpy(),
+        step=(probe.step / input_factors).numpy(),
+        change=(z[1] - z[0]).numpy(),
+    )
+    found.try_rows()
+    return found
+
+
+class _Probe:
+    """Three copies of an image: with another input of a module, and another output, in turn."""
+
+    def __init__(self, linear: LinearModule) -> None:
+        self._linear = linear
+
+    def run(self, trace: Trace, layer: str) -> Float64[Tensor, "3 units"]:
+        """Returns the layer's pre-activation of each."""
+        network = copy.copy(trace.network)
+        network.layer = layer
+        hooks = (
+            self._linear.register_forward_pre_hook(self._step, with_kwargs=True),
+            self._linear.register_forward_hook(self._lift),
+        )
+        try:
+            with torch.no_grad():
+                return network.pre_activation(trace.image.expand(3, -1, -1, -1))
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _step(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        (value,) = (*args, *kwargs.values())
+        if len(value) != 3:
+            raise NetworkError(f"its module sees {len(value)} rows for three images")
+        generator = torch.Generator().manual_seed(0)
+        step = torch.randn(value.shape[1:], generator=generator, dtype=value.dtype)
+        # As large as the values themselves: a function that is affine only nearby is found out.
+        step *= value.abs().amax().clamp(min=1)
+        self.shape, self.entered, self.step = value.shape, value[0].flatten(), step.flatten()
+        moved = value.clone()
+        moved[1] += step
+        return ((moved,), {}) if args else ((), dict.fromkeys(kwargs, moved))
+
+    def _lift(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        self.moved = (output[1] - output[0]).flatten()
+        # A power of two, and no smaller than what it is added to: few digits are lost.
+        self.height = float(output.abs().amax().clamp(min=1).log2().ceil().exp2())
+        lifted = output.clone()
+        lifted[2] += self.height
+        return lifted
+
+
+def _unit_factors(
+    probe: _Probe, z: Float64[Tensor, "3 units"], name: str
+) -> Float64[Tensor, "units"]:
+    """Returns what each output of the module is multiplied with on its way into the activation."""
+    if len(probe.moved) != z.shape[1]:
+        raise NetworkError(
+            f"'{name}' before it has {len(probe.moved)} outputs, but it has {z.shape[1]} units"
+        )
+    factors = (z[2] - z[0]) / probe.height
+    if not factors.any():
+        raise NetworkError(f"nothing of '{name}', the linear module before it, reaches it")
+    size = z.abs().amax()
+    if not ((factors * probe.moved) - (z[1] - z[0])).abs().amax() <= _SAME_SHARE * size:
+        raise NetworkError(f"what lies between it and '{name}' is not affine unit by unit")
+    return factors
