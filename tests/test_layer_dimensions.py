@@ -160,7 +160,7 @@ def test_above_the_memory_bound_what_needs_no_matrix_is_still_known():
     full, left = measured(trace, "act2"), measured(trace, "act2", memory_bytes=10**6)
     needed = bytes_needed(256, 256, (0.0, np.inf))
     assert 10**6 < needed < 10**8
-    assert left.not_computed == "needs about 30.3MB, may take 1.00MB"
+    assert left.not_computed == "needs about 31.4MB, may take 1.00MB"
     assert left == replace(full, found=None, not_computed=left.not_computed)
     assert left.bound == full.bound == 256 - left.num_matched
     assert measured(trace, "act2", memory_bytes=needed) == full
