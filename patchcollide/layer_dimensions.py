@@ -19,7 +19,7 @@ from patchcollide.proposition import Proposition1, bytes_needed, examine
 from patchcollide.shapes import Float64, ndarray
 from patchcollide.sizes import format_seconds, format_size
 
-SECONDS = 120.0
+SECONDS = 300.0
 """What a layer may take for an image if the caller does not say."""
 # Of the allowed time; before, too few blocks are done to say how long all take.
 _TRIAL_SHARE = 0.1

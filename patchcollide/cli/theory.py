@@ -28,7 +28,7 @@ def dimensions(
     memory: Annotated[
         str, Option(help="What a layer may take, such as 8GB; above, only bounds are given.")
     ] = "2GB",
-    seconds: Annotated[float, Option(min=0, help="What a layer may take for an image.")] = 120.0,
+    seconds: Annotated[float, Option(min=0, help="What a layer may take for an image.")] = 300.0,
     config: ConfigPath = None,
     overrides: Overrides = None,
     seed: Seed = None,
