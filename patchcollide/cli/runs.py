@@ -118,9 +118,7 @@ def collide(
     if [store is not None, neighbours is not None, pixels].count(True) != 1:
         raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
     options = {
-        "network.name": network,
-        "network.layer": layer,
-        "network.weights": weights,
+        **_network_options(network, layer, weights),
         "network.device": device,
         "retrieval.device": device,
         "retrieval.engine": engine,
@@ -156,9 +154,7 @@ def exact(
     from patchcollide import pipeline
 
     options = {
-        "network.name": network,
-        "network.layer": layer,
-        "network.weights": weights,
+        **_network_options(network, layer, weights),
         "exact.vertices": vertices,
         "seed": seed,
     }
@@ -183,12 +179,7 @@ def features(
     """Writes an image's features at a layer, which `collide --target` takes in its place."""
     from patchcollide import pipeline
 
-    options = {
-        "network.name": network,
-        "network.layer": layer,
-        "network.weights": weights,
-        "seed": seed,
-    }
+    options = {**_network_options(network, layer, weights), "seed": seed}
     settings = read_settings(config, overrides, options)
     echo(pipeline.extract_features(settings, image, out))
 
@@ -274,6 +265,12 @@ def demo(
     from patchcollide.demo import run_demo
 
     _show_run(run_demo(out))
+
+
+def _network_options(
+    network: str | None, layer: str | None, weights: str | None
+) -> dict[str, str | None]:
+    return {"network.name": network, "network.layer": layer, "network.weights": weights}
 
 
 def _show_run(run: Path) -> None:

@@ -17,14 +17,13 @@ from patchcollide.files import written_beside
 from patchcollide.report.boxes import NUM_BOXES, box_size, differing_boxes
 from patchcollide.report.sheet import (
     BOX,
-    FULL_SIZE_IN,
-    FULL_SIZE_PX,
     INK,
     MARK,
     MUTED,
     RULE,
     Axes,
     Figure,
+    Layout,
     Normalize,
     ScalarMappable,
     Sheet,
@@ -100,14 +99,10 @@ def write_figure(
         ValueError: If the number of captions does not match.
         DiskFullError: If there is no room left.
     """
-    num_vertices, height, width = vertices.shape[:3]
-    if len(captions) != num_vertices + 2:
-        raise ValueError(f"Expected {num_vertices + 2} captions, but found {len(captions)}.")
-    scale = max(1, round(FULL_SIZE_PX / width))
-    width, height = width * scale, height * scale
-    dpi = width / FULL_SIZE_IN
-    margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
-    columns = [margin + place * (width + gap) for place in range(num_vertices + 1)]
+    layout = Layout.of(vertices, captions)
+    num_vertices, columns, scale = len(vertices), layout.lefts, layout.scale
+    width, height, dpi = layout.width, layout.height, layout.dpi
+    margin, gap, line = layout.margin, layout.gap, layout.line
     tops = [margin + 3 * line, margin + 7 * line + height]
     right = columns[-1] + width
     sheet = Sheet(right + round(0.55 * dpi), tops[1] + height + 3 * line, dpi)

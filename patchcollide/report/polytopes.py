@@ -8,10 +8,9 @@ import numpy as np
 from patchcollide.report.boxes import NUM_BOXES, box_size, differing_boxes
 from patchcollide.report.sheet import (
     BOX,
-    FULL_SIZE_IN,
-    FULL_SIZE_PX,
     INK,
     MUTED,
+    Layout,
     Sheet,
     cut,
     two_lines,
@@ -52,18 +51,13 @@ def write_polytope_figure(
         ValueError: If the number of captions does not match.
         DiskFullError: If there is no room left.
     """
-    num_vertices, height, width = vertices.shape[:3]
-    if len(captions) != num_vertices + 2:
-        raise ValueError(f"Expected {num_vertices + 2} captions, but found {len(captions)}.")
-    scale = max(1, round(FULL_SIZE_PX / width))
-    width, height = width * scale, height * scale
-    dpi = width / FULL_SIZE_IN
-    margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
-    lefts = [margin + place * (width + gap) for place in range(num_vertices + 1)]
+    layout = Layout.of(vertices, captions)
+    num_vertices, lefts, scale = len(vertices), layout.lefts, layout.scale
+    width, height, margin, line = layout.width, layout.height, layout.margin, layout.line
     tops = [margin + 3 * line, margin + 7 * line + height, margin + 9 * line + 2 * height]
     shown = samples[:num_vertices]
     bottom = tops[2] + height + margin if len(shown) else tops[1] + height + 3 * line
-    sheet = Sheet(lefts[-1] + width + margin, bottom, dpi)
+    sheet = Sheet(lefts[-1] + width + margin, bottom, layout.dpi)
     sheet.text(cut(title, 20 * num_vertices + 20), margin, margin, points=9, weight="bold")
     images = [source, target, *vertices, *shown]
     places = [(lefts[0], tops[0]), (lefts[0], tops[1])]

@@ -5,6 +5,7 @@ This module owns matplotlib; charts take from here what they need of it.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from patchcollide.files import written_beside
-from patchcollide.shapes import Int64, ndarray
+from patchcollide.shapes import Int64, UInt8, ndarray
 
 __all__ = [
     "BOX",
@@ -30,6 +31,7 @@ __all__ = [
     "RULE",
     "Axes",
     "Figure",
+    "Layout",
     "Normalize",
     "ScalarMappable",
     "Sheet",
@@ -44,6 +46,50 @@ BOX = "#8a1fa8"
 FULL_SIZE_PX = 224
 FULL_SIZE_IN = 1.12
 """Width of a picture, in pixels and in inches: 200 dots an inch."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where pictures of one size stand: source and target in a column, vertices beside in a row.
+
+    Attributes:
+        scale: Pixels of the sheet for one of a picture.
+        width: Of a picture on the sheet.
+        height: Of a picture on the sheet.
+        dpi: Pixels an inch.
+        margin: Around everything.
+        gap: Between pictures.
+        line: Of text.
+        lefts: Where the columns begin.
+    """
+
+    scale: int
+    width: int
+    height: int
+    dpi: float
+    margin: int
+    gap: int
+    line: int
+    lefts: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, vertices: UInt8[ndarray, "vertices height width channels"], captions: Sequence[str]
+    ) -> "Layout":
+        """Lays a source, a target and vertices out.
+
+        Raises:
+            ValueError: If there is not one caption for each of them.
+        """
+        num_vertices, height, width = vertices.shape[:3]
+        if len(captions) != num_vertices + 2:
+            raise ValueError(f"Expected {num_vertices + 2} captions, but found {len(captions)}.")
+        scale = max(1, round(FULL_SIZE_PX / width))
+        width, height = width * scale, height * scale
+        dpi = width / FULL_SIZE_IN
+        margin, gap, line = (round(inches * dpi) for inches in (0.1, 0.09, 0.125))
+        lefts = tuple(margin + place * (width + gap) for place in range(num_vertices + 1))
+        return cls(scale, width, height, dpi, margin, gap, line, lefts)
 
 
 class Sheet:
