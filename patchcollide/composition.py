@@ -13,7 +13,7 @@ from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices, history_columns
-from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture, as_tiles
+from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.patch_simplex import PatchSimplex
 from patchcollide.polytope import seeded
 from patchcollide.runs import Run, save_history, save_vertices
@@ -131,14 +131,18 @@ def mixing_space(config: Config, network: CollisionNetwork, neighbours: Neighbou
     """
     grid, side = neighbours.grid, neighbours.grid.positions_per_side
     covered = grid.stride * (side - 1) + grid.window_size
-    if neighbours.margin or covered != network.input_size:
+    whole = neighbours.patches.shape[2] == grid.window_size
+    if neighbours.margin or not whole or covered != network.input_size:
         raise GeometryError(
             f"Exact compositions should cover {network.input_size} pixels, the input of "
             f"{network.name}, without margins, but the neighbours' {side} windows of "
             f"{grid.window_size} at stride {grid.stride} cover {covered}, with margins of "
-            f"{neighbours.margin}. Set images.size_px, patches and composition.margin_px so."
+            f"{neighbours.margin}, from patches of {neighbours.patches.shape[2]}. Set "
+            "images.size_px, patches and composition.margin_px so."
         )
     composed = config.composition.neighbours or None
     patches = to_channels(neighbours.patches[:, :composed], network.channels)
-    size = config.composition.coefficient_size
-    return PatchSimplex.of(as_tiles(patches, side, grid.window_size).numpy(), grid.stride, size)
+    count, window = patches.shape[1:3]
+    # In float64: a target of these very patches must be met exactly.
+    tiles = patches.reshape(side, side, count, window, window, -1).transpose(2, 5, 0, 1, 3, 4) / 255
+    return PatchSimplex.of(tiles, grid.stride, config.composition.coefficient_size).reduced()

@@ -53,8 +53,8 @@ class Curve:
     limits: tuple[float, float] = (-math.inf, math.inf)
     flat: tuple[float | None, float | None] = (None, None)
 
-    def __call__(self, z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """Returns the values of the function."""
+    def __call__(self, z: Tensor) -> Tensor:
+        """Returns the values of the function at inputs of any shape."""
         return _FUNCTIONS[self.name](z, *self.parameters)
 
     def intervals(

@@ -35,6 +35,9 @@ from patchcollide.summaries import record_seconds, write_summary
 
 logger = logging.getLogger(__name__)
 
+# Far below a step of 8 bits, far above the rounding of float64.
+_ONE_IMAGE = 1e-6
+
 
 def find_exact(
     config: Config,
@@ -108,7 +111,11 @@ def _make_run(config: Config, network: CollisionNetwork, inputs: CollisionInputs
         exact = exact_target(config, network, inputs.target, neighbours)
         vertices = find_exact_vertices(config, exact)
         found = describe_vertices(exact, vertices)
-        found["seconds"] = time.perf_counter() - begun
+        found |= {"seconds": time.perf_counter() - begun, "extents": None}
+    if len(vertices) > 1 and _spread(vertices) < _ONE_IMAGE:
+        logger.warning(
+            "all vertices are one image: nothing else in this space collides with the target."
+        )
     _save(run, network, vertices)
     if config.exact.extents:
         with run.timed("extents"):
@@ -120,6 +127,11 @@ def _make_run(config: Config, network: CollisionNetwork, inputs: CollisionInputs
     with run.timed("report"):
         write_report(run)
     record_seconds(run)
+
+
+def _spread(vertices: list[Vertex]) -> float:
+    """Returns how far vertices differ from the first at most, in pixels of 0..1."""
+    return max(float(abs(v.image - vertices[0].image).max()) for v in vertices)
 
 
 def _save(run: Run, network: CollisionNetwork, vertices: list[Vertex]) -> None:

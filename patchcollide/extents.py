@@ -9,14 +9,13 @@ from patchcollide.errors import UnboundedError
 from patchcollide.highs import require_memory
 from patchcollide.linear import ExactPolytope, Vertex
 from patchcollide.linear_programs import minimise
-from patchcollide.matrices import blocks, dense, from_entries, row_norms, selection
+from patchcollide.matrices import blocks, from_entries, selection
 from patchcollide.shapes import Float64, ndarray
+from patchcollide.subspaces import Subspace
 
 _MAX_ROUNDS = 50
 # What a round must gain to be followed by another, as a share of the distance.
 _GAIN = 1e-3
-# Below this share of its length a row does not vary along the equations, but for rounding.
-_PARALLEL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +159,11 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
     """
     constraints = polytope.constraints
     require_memory(constraints, polytope.memory_bytes)
-    equal = constraints.equations
-    basis = _row_space(dense(constraints.matrix[equal]))
-    within = _reach_of_rows(dense(constraints.matrix), basis)
-    bounds = np.sqrt(np.maximum(1 - np.square(basis).sum(axis=0), 0.0))
-    program = _inset(constraints, within, np.where(bounds > _PARALLEL, bounds, 0.0))
+    # Where the subspace lies does not matter for what changes along it.
+    anywhere = np.zeros(len(constraints.variable_lower))
+    subspace = Subspace.of(constraints.matrix[constraints.equations], anywhere)
+    within = subspace.reach_of_rows(constraints.matrix)
+    program = _inset(constraints, within, subspace.reach_of_variables)
     direction = np.zeros(len(program.variable_lower))
     direction[-1] = -1.0
     try:
@@ -177,22 +176,6 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
         ) from error
     point = program.polished(solution.point)
     return Ball(point[:-1], polytope.space.image(point[:-1]), float(point[-1]))
-
-
-def _row_space(
-    rows: Float64[ndarray, "equations variables"],
-) -> Float64[ndarray, "rank variables"]:
-    """Returns an orthonormal basis of what rows span."""
-    if not len(rows):
-        return rows
-    scaled = rows / row_norms(rows)[:, None]
-    _, values, basis = np.linalg.svd(scaled, full_matrices=False)
-    return np.asarray(basis[values > _PARALLEL * values[0]])
-
-
-def _reach_of_rows(rows: ndarray, basis: ndarray) -> Float64[ndarray, "rows"]:
-    lengths = np.linalg.norm(rows - (rows @ basis.T) @ basis, axis=1)
-    return np.where(lengths > _PARALLEL * row_norms(rows), lengths, 0.0)
 
 
 def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray) -> Constraints:

@@ -87,7 +87,7 @@ class PatchMixture:
     ) -> None:
         self._canvas = _mixing_canvas(Canvas.of(grid, margin), coefficient_size, output_size)
         side = self._canvas.positions_per_side
-        self._patches = as_tiles(patches, side, self._canvas.support).to(device)
+        self._patches = _as_tiles(patches, side, self._canvas.support).to(device)
         self._output_size = output_size
         self._tent = tent_logits(self._canvas.support).to(device)
         shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
@@ -121,7 +121,7 @@ def _mixing_canvas(canvas: Canvas, coefficient_size: int, output_size: int) -> C
     return small if small and coefficient_size <= small.support else canvas
 
 
-def as_tiles(
+def _as_tiles(
     patches: UInt8[ndarray, "locations k side side channels"], per_side: int, support: int
 ) -> Float[Tensor, "k channels rows cols support support"]:
     """Brings patches into the order and the size in which they are mixed, in ``[0, 1]``."""

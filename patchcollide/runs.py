@@ -204,11 +204,14 @@ def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run
     except RunError as error:
         raise RunError(f"{folder} is there already and is not this run: {error} {how}") from None
     if found["fingerprint"] != about["fingerprint"]:
+        # Settings that came later than the run have their defaults.
+        before = parse_config(found["config"], str(folder / CONFIG_FILE)).model_dump(mode="json")
         changed = [
-            *differences(about["config"], found["config"]),
+            *differences(about["config"], before),
             *differences(about["identity"], found["identity"]),
         ]
-        raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
+        if changed:
+            raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
     return Run(folder, final, found)
 
 

@@ -159,6 +159,19 @@ def test_the_same_command_again_does_nothing(indexed):
     assert indexed.files() == before
 
 
+def test_a_run_made_before_a_setting_existed_is_still_the_same_run(world):
+    world.collide("--pixels")
+    path = world.run / "config.json"
+    about = json.loads(path.read_text())
+    del about["config"]["exact"]
+    about["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(about))
+    outcome = world.collide("--pixels")
+    assert outcome.exit_code == 0
+    assert "holds this run already: nothing to do" in outcome.said
+    assert_refused(world.collide("--pixels", "--set", "exact.extents=false"), 2, "RunError")
+
+
 def test_the_recorded_command_makes_the_run_again(indexed, monkeypatch):
     indexed.collide("--set", "optimiser.start_noise=0.25")
     recorded = json.loads((indexed.run / "config.json").read_text())["inputs"]["command"]

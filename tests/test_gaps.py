@@ -5,10 +5,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from patchcollide import gaps
-from patchcollide.activations import BlindRegions
-from patchcollide.gaps import Gaps, describe_null, gaps_of_pairs, measure_gaps, random_pairs
+from patchcollide.activations import BlindRegions, blind_regions
+from patchcollide.gaps import (
+    Gaps,
+    collides,
+    describe_null,
+    gaps_of_pairs,
+    measure_gaps,
+    random_pairs,
+)
 from patchcollide.losses import TargetFeatures
 
 RELU, RELU6 = BlindRegions(0.0, None), BlindRegions(0.0, 6.0)
@@ -54,6 +62,38 @@ def test_figures_match_a_loop_over_units(blind, images, units, generator):
     rows = measure_gaps(z, TargetFeatures.of(target, blind)).rows()
     for row, image in zip(rows, z, strict=True):
         assert row == pytest.approx(slowly(image, target, blind))
+
+
+@pytest.mark.parametrize("module", [nn.GELU(), nn.ELU(), nn.LeakyReLU(), nn.Tanh()], ids=repr)
+def test_with_a_tolerance_gaps_are_to_the_intervals(module, generator):
+    z, target = random_z(4, 31, generator), random_z(1, 31, generator)[0]
+    features = TargetFeatures.of(target, blind_regions(module, 0.2))
+    for row, image in zip(measure_gaps(z, features).rows(), z.tolist(), strict=True):
+        gaps, shown = [], []
+        for value, low, high in zip(image, features.lower, features.upper, strict=True):
+            gap = max(float(low) - value, value - float(high), 0.0)
+            (gaps if low.isfinite() and high.isfinite() else shown).append(gap)
+        assert row["active_gap_mean"] == pytest.approx(np.mean(gaps))
+        assert row["active_gap_max"] == pytest.approx(max(gaps))
+        assert row["inactive_violation_max"] == pytest.approx(max(shown, default=0.0))
+        share = np.mean([gap > 0 for gap in shown]) if shown else 0.0
+        assert row["inactive_violation_share"] == pytest.approx(share)
+
+
+def test_an_image_collides_when_every_unit_lies_in_its_interval():
+    features = TargetFeatures.of(torch.tensor([1.0, -3.0]), blind_regions(nn.ReLU(), 0.25))
+    z = torch.tensor([[1.25, 0.25], [0.75, -9.0], [1.26, -9.0], [1.0, 0.3]])
+    assert collides(z, features).tolist() == [True, True, False, False]
+    rows = measure_gaps(z, features).rows()
+    worst = [max(row["active_gap_max"], row["inactive_violation_max"]) for row in rows]
+    assert [value == 0 for value in worst] == [True, True, False, False]
+
+
+def test_a_tolerance_above_the_whole_range_leaves_no_gaps(generator):
+    z = random_z(3, 9, generator)
+    features = TargetFeatures.of(z[0], blind_regions(nn.Sigmoid(), 1.5))
+    assert all(set(row.values()) == {0.0} for row in measure_gaps(z, features).rows())
+    assert collides(z, features).all()
 
 
 def test_the_target_has_no_gaps(generator):

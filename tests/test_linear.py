@@ -35,7 +35,7 @@ def is_blind(polytope):
     return polytope.lower < polytope.upper
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     pixels=st.integers(1, 4),

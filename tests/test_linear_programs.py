@@ -125,7 +125,7 @@ def test_no_member_of_a_clash_could_be_left_out(seed, size, num_rows):
     for left_out in (None, *clash.members):
         kept = [sides[side] for side in members if side[1] != left_out]
         normals, ends = np.array([row for row, _ in kept]), np.array([end for _, end in kept])
-        rest = polyhedron(normals.reshape(-1, size), -np.inf, ends, -1e3, 1e3)
+        rest = polyhedron(normals.reshape(-1, size), -np.inf, ends, -1e6, 1e6)
         assert bool(len(all_vertices(rest))) == (left_out is not None)
 
 

@@ -2,10 +2,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
-from patchcollide.activations import BlindRegions
+from patchcollide.activations import BlindRegions, blind_regions
 from patchcollide.losses import (
     TargetFeatures,
+    active_gaps,
     active_loss,
     excess,
     inactive_absolute_loss,
@@ -166,6 +170,100 @@ def test_single_precision_holds_over_as_many_units_as_a_real_layer_has(generator
         rtol=1e-5,
         atol=0,
     )
+
+
+ROUGH = [nn.ELU(), nn.GELU(), nn.LeakyReLU(0.1), nn.ReLU(), nn.ReLU6(), nn.Sigmoid(), nn.Tanh()]
+MONOTONE = [module for module in ROUGH if not isinstance(module, nn.GELU)]
+
+
+@pytest.mark.parametrize("module", ROUGH, ids=repr)
+@pytest.mark.parametrize(("batch", "num_units"), SIZES)
+def test_losses_with_a_tolerance_match_a_loop_over_intervals(module, batch, num_units, generator):
+    z = 3 * torch.randn(batch, num_units, generator=generator, dtype=torch.float64)
+    at_target = 3 * torch.randn(num_units, generator=generator, dtype=torch.float64)
+    target = TargetFeatures.of(at_target, blind_regions(module, 0.1))
+    units = some_blind_units(target, batch)
+    losses = [active_loss(z, target), inactive_hinge_loss(z, target)]
+    if len(units):
+        losses += [unit_loss(z, target, units), inactive_absolute_loss(z, target, units)]
+    seen = set()
+    for vertex, row in enumerate(z.tolist()):
+        expected = [0.0, 0.0, 0.0, 0.0]
+        ends = zip(row, target.lower.tolist(), target.upper.tolist(), strict=True)
+        for unit, (value, lower, upper) in enumerate(ends):
+            bounded = math.isfinite(lower) and math.isfinite(upper)
+            seen.add(bounded)
+            leaving = max(lower - value, value - upper)
+            if bounded:
+                expected[0] += max(leaving, 0.0) ** 2 / 2
+                continue
+            expected[1] += max(leaving, 0.0)
+            own = len(units) and unit == int(units[vertex])
+            expected[2 if own else 3] += leaving if own else abs(leaving)
+        for loss, wanted in zip(losses, expected, strict=False):
+            assert float(loss[vertex]) == pytest.approx(wanted, abs=1e-12)
+    assert num_units < 41 or seen == ({True} if isinstance(module, nn.LeakyReLU) else {True, False})
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    module=st.sampled_from(MONOTONE),
+    pairs=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=9),
+    tolerance=st.floats(1e-3, 3),
+)
+def test_units_in_their_intervals_are_those_whose_activation_is_near(module, pairs, tolerance):
+    z, at_target = torch.tensor(pairs, dtype=torch.float64).unbind(dim=1)
+    target = TargetFeatures.of(at_target, blind_regions(module, tolerance))
+    apart = (module(z) - module(at_target)).abs()
+    clear = (apart - tolerance).abs() > 1e-9
+    found = target.contains(z[None])[0]
+    assert torch.equal(found[clear], (apart <= tolerance)[clear])
+    # What the losses ask for is the same.
+    nothing_to_do = (active_gaps(z[None], target) == 0) & (excess(z[None], target) <= 0)
+    assert torch.equal(nothing_to_do[0], found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    regions=st.sampled_from(REGIONS),
+    pairs=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=9),
+)
+def test_without_a_tolerance_losses_are_what_the_paper_has_to_the_last_bit(regions, pairs):
+    values, at_target = torch.tensor(pairs).unbind(dim=1)
+    target = TargetFeatures.of(at_target, regions)
+    z = values[None].clone().requires_grad_()
+    difference = (z - at_target) * target.active
+    leaving = torch.zeros_like(z)
+    if regions.low is not None:
+        leaving = leaving + (z - regions.low) * target.below
+    if regions.high is not None:
+        leaving = leaving + (regions.high - z) * target.above
+    expected = [difference.square().sum(dim=1) / 2, leaving.clamp(min=0).sum(dim=1)]
+    for loss, wanted in zip((active_loss, inactive_hinge_loss), expected, strict=True):
+        found = loss(z, target)
+        assert torch.equal(found, wanted)
+        assert found.signbit().equal(wanted.signbit())
+        gradients = [torch.autograd.grad(value.sum(), z)[0] for value in (found, wanted)]
+        assert torch.equal(*gradients)
+    assert torch.equal(excess(z, target), leaving)
+
+
+def test_a_unit_outside_its_interval_is_pulled_to_the_nearer_end():
+    target = TargetFeatures.of(torch.tensor([1.0, 1.0, 1.0]), blind_regions(nn.ReLU(), 0.25))
+    z = torch.tensor([[0.5, 1.1, 3.0]], requires_grad=True)
+    loss = active_loss(z, target)
+    assert loss.item() == pytest.approx((0.25**2 + 1.75**2) / 2)
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    assert gradient[0].tolist() == pytest.approx([-0.25, 0.0, 1.75])
+
+
+def test_a_tolerance_above_the_whole_range_leaves_units_free():
+    target = TargetFeatures.of(torch.tensor([-3.0, 0.0, 3.0]), blind_regions(nn.Sigmoid(), 1.0))
+    assert not (target.active | target.below | target.above).any()
+    z = torch.tensor([[100.0, -100.0, 7.0]])
+    assert target.contains(z).all()
+    assert excess(z, target).tolist() == [[0, 0, 0]]
+    assert active_loss(z, target).tolist() == [0]
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 5])

@@ -1,3 +1,4 @@
+import copy
 import importlib.resources
 import subprocess
 import sys
@@ -241,6 +242,34 @@ def test_a_given_blind_region_admits_any_activation(rng):
 def test_usable_layers_are_the_activations_with_a_blind_region(rng, efficientnet):
     assert usable_layers(small_module(rng)) == ["1", "5"]
     assert usable_layers(efficientnet.module)[-1] == "bn2.act"
+
+
+def test_a_layer_that_is_nowhere_constant_is_usable_with_a_tolerance(rng):
+    with pytest.raises(NetworkError, match=r"GELU, .* exactly\. .*--set network\.tolerance=0\.01"):
+        wrap(small_module(rng), "7")
+    network = wrap(small_module(rng), "7", tolerance=0.01)
+    assert network.blind.tolerance == 0.01
+    images = torch.rand(3, 3, SIZE, SIZE, generator=rng)
+    z = network(images).pre_activation
+    lower, upper = copy.deepcopy(network).in_float64().blind.intervals(z)
+    assert (lower < z).all()
+    assert (upper > z).all()
+    finite = upper.isfinite()
+    torch.testing.assert_close(
+        (F.gelu(upper) - F.gelu(z)).abs()[finite], torch.full_like(z, 0.01)[finite]
+    )
+    assert usable_layers(network.module, 0.01) == ["1", "5", "7"]
+    with pytest.raises(NetworkError, match=r"is a Conv2d, .* collide there\. Usable are 1, 5, 7\."):
+        wrap(small_module(rng), "0", tolerance=0.01)
+
+
+def test_the_tolerance_of_the_settings_reaches_the_network():
+    exact = load_network(Network(weights="random", layer="features"))
+    rough = load_network(Network(weights="random", layer="features", tolerance=0.5))
+    assert exact.blind == BlindRegions(0.0, 6.0)
+    assert (rough.blind.low, rough.blind.high) == pytest.approx((0.5, 5.5))
+    assert rough.digest == exact.digest
+    assert load_vgg16(weights="random", width=1, tolerance=0.5).blind.tolerance == 0.5
 
 
 def test_images_of_another_size_are_resized_with_gradients(rng):

@@ -195,7 +195,7 @@ def test_a_malformed_row_is_refused_before_any_work(paper):
     (paper.rows / "b.toml").write_text("table = 3")
     assert paper() == 2
     assert "ConfigError:" in paper.said
-    assert "b.toml: table = 3: input should be 'index', 'table4'" in paper.said
+    assert "b.toml: table = 3: input should be 'index', 'table2', 'table4'" in paper.said
     assert not paper.out.exists()
 
 

@@ -3,8 +3,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from patchcollide.activations import BlindRegions
+from patchcollide.activations import BlindRegions, blind_regions
 from patchcollide.errors import TargetError
 from patchcollide.losses import TargetFeatures
 from patchcollide.polytope import seeded
@@ -65,3 +66,23 @@ def test_room_matches_a_sort_of_depths(values, count):
         return
     found = choose_units(target, "room", count, seeded(0)).tolist()
     assert [depth[unit] for unit in found] == sorted(depth.values())[:count]
+
+
+@pytest.mark.parametrize("how", ["first", "random", "room", (0, 1)])
+def test_an_activation_without_an_endless_interval_has_no_unit_to_drive_deeper(how):
+    target = TargetFeatures.of(torch.tensor([-9.0, -1.0, 2.0]), blind_regions(nn.LeakyReLU(), 0.1))
+    with pytest.raises(TargetError, match=r"nears no constant .* objective\.units = 'none'"):
+        choose_units(target, how, 2, seeded(0))
+    assert choose_units(target, "none", 2, seeded(0)).tolist() == []
+
+
+def test_only_units_with_an_endless_interval_are_driven_deeper():
+    # At 0.1, ELU's intervals have no lower end where it is at most -0.9: below -2.30.
+    z = torch.tensor([-2.2, -2.4, 3.0, -5.0, -2.31])
+    target = TargetFeatures.of(z, blind_regions(nn.ELU(), 0.1))
+    assert choose_units(target, "first", 3, seeded(0)).tolist() == [1, 3, 4]
+    assert choose_units(target, "room", 1, seeded(0)).tolist() == [3]
+    with pytest.raises(TargetError, match=r"names unit 0, which is not inactive"):
+        choose_units(target, (0,), 1, seeded(0))
+    with pytest.raises(TargetError, match=r"3 inactive .* raise network\.tolerance = 0\.1, or"):
+        choose_units(target, "first", 4, seeded(0))

@@ -33,6 +33,7 @@ def reproduce(
     imagenet: Annotated[
         Path | None, Option(help="ImageNet's training images, a folder a class.")
     ] = None,
+    mnist: Annotated[Path | None, Option(help="A folder with MNIST's four files.")] = None,
     weights: Annotated[Path | None, Option(help="VGG-16's weights, as a file.")] = None,
     download: Annotated[
         bool, Option("--download", help="Fetch VGG-16's weights (528 MB) if they are not there.")
@@ -44,7 +45,7 @@ def reproduce(
         Path | None, Option(help="A folder of rows of your own; see configs/reproduce.")
     ] = None,
 ) -> None:
-    """Makes the paper's Tables 3 to 6 again, and says of each number whether it comes out.
+    """Makes the paper's Tables 1 to 6 again, and says of each number whether it comes out.
 
     Prints row, metric, paper, expected, obtained and OK, FAIL or SKIPPED with the reason; a row
     that lacks its data is skipped. Exit code 1 if a number is not as expected.
@@ -53,7 +54,7 @@ def reproduce(
     from patchcollide.reproduction.rows import builtin_rows, load_rows, select_rows
 
     chosen = select_rows(load_rows(rows or builtin_rows(), quick=quick), only or [])
-    inputs = Inputs(out, imagenet, weights, store, download)
+    inputs = Inputs(out, imagenet, weights, store, download, mnist)
     if list_rows:
         _list(chosen)
     elif dry_run:

@@ -43,7 +43,7 @@ def render_page(
             ``dataset_distance_mean``; None where not measured. Counts: ``num_vertices``,
             ``num_samples``, ``steps``, ``seed``, ``target_class``, ``peak_memory_bytes``.
             Groups: ``unrounded``, ``vertices``, ``seconds``, ``versions``, ``neighbours`` (or
-            None); ``certificate`` and ``visibility``, which older runs lack.
+            None); ``certificate``, ``visibility`` and ``exact``, which older runs lack.
         config: The settings, nested.
         images: PNG files by name: ``source``, ``target`` (unless the summary's
             ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
@@ -68,7 +68,8 @@ def render_page(
     pictures = {name: embedded(name, png) for name, png in images.items()}
     return render(
         "page.html.j2",
-        summary=summary,
+        # Runs of before there were exact ones lack it.
+        summary={"exact": None, **summary},
         settings=list(_flatten(config)),
         pictures=pictures,
         vertices=[

@@ -1,4 +1,4 @@
-"""The paper's Tables 3 to 6 beside ours: a page that needs nothing else, and Markdown."""
+"""The paper's Tables 1 to 6 beside ours: a page that needs nothing else, and Markdown."""
 
 import math
 from collections.abc import Sequence

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcollide.config import builtin_config
-from patchcollide.errors import ImageError, NetworkError
+from patchcollide.errors import DataError, ImageError, NetworkError
 from patchcollide.reproduction.rows import Row
 
 NO_IMAGENET = "no ImageNet: give --imagenet FOLDER, with a folder for each class"
+_NO_MNIST = "no MNIST: give --mnist FOLDER, with its four files"
 _NO_WEIGHTS = (
     "no weights of VGG-16: give --weights FILE, or --download to fetch torchvision's (528 MB)"
 )
@@ -21,6 +22,7 @@ class Inputs:
     Attributes:
         out: The folder of the reproduction.
         imagenet: ImageNet's training images, as ``n03028079/n03028079_3255.JPEG``.
+        mnist: MNIST's four files.
         weights: A file with VGG-16's.
         store: A store of a tenth of ImageNet that is there already.
         download: Whether torchvision's weights may be fetched.
@@ -31,6 +33,7 @@ class Inputs:
     weights: Path | None = None
     store: Path | None = None
     download: bool = False
+    mnist: Path | None = None
 
     def require(self) -> None:
         """Refuses what was given but is not there.
@@ -38,7 +41,13 @@ class Inputs:
         Raises:
             ImageError: If the folder of ImageNet is missing.
             NetworkError: If the file of weights is.
+            DataError: If MNIST is.
         """
+        if self.mnist is not None and not self.mnist.is_dir():
+            raise DataError(
+                f"--mnist {self.mnist} is not a folder. Give the one that holds MNIST's four "
+                "files, or leave the option out to skip the rows that need it."
+            )
         if self.imagenet is not None and not self.imagenet.is_dir():
             raise ImageError(
                 f"--imagenet {self.imagenet} is not a folder. Give the one that holds n01440764 "
@@ -73,6 +82,8 @@ class Inputs:
             for name, pattern in row.variant.images.items():
                 if self._image(pattern) is None:
                     return f"no {name}: {self.imagenet / pattern} is not there"
+        if "mnist" in row.variant.needs and self.mnist is None:
+            return _NO_MNIST
         if "vgg16-weights" in row.variant.needs and self._weights() is None:
             return _NO_WEIGHTS
         return ""
@@ -82,6 +93,8 @@ class Inputs:
         values = {
             "configs": builtin_config("section4").parent,
             "imagenet": self.imagenet or "IMAGENET",
+            "mnist": self.mnist or "MNIST",
+            "shared": self.out,
             "out": self.out / row.key,
             "photographs": self.photographs,
             "store": self.store_of(row),

@@ -10,6 +10,7 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation import dataset_distance
 from patchcollide.images import read_png
 from patchcollide.listing import find_images, sample_images
+from patchcollide.networks.weights import read_metadata
 from patchcollide.runs import Run, load_history
 from patchcollide.store import PatchStore
 from patchcollide.summaries import read_summary
@@ -101,6 +102,24 @@ def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Me
         "dataset_distance": float(dataset) if dataset else unknown,
         "steps": float(summary["steps"]),
         "loss_drop": losses[0] - min(losses) if losses else Missing("no loss was recorded"),
+        "test_accuracy": _test_accuracy(run.config),
+        **_exactness(summary.get("exact")),
+    }
+
+
+def _test_accuracy(config: Config) -> float | Missing:
+    """Reads what the file of a network's weights says of them."""
+    weights = Path(config.network.weights)
+    found = read_metadata(weights).get("test_accuracy") if weights.is_file() else None
+    return Missing("the network's weights do not say it") if found is None else float(found)
+
+
+def _exactness(exact: dict[str, Any] | None) -> Measured:
+    if exact is None:
+        return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
+    return {
+        "exact_violation": float(exact["violation_max"]),
+        "exact_seconds": float(exact["seconds"]),
     }
 
 

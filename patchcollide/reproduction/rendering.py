@@ -1,4 +1,4 @@
-"""Tables 3 to 6 again, as a page and as Markdown, from what was reproduced so far."""
+"""Tables 1 to 6 again, as a page and as Markdown, from what was reproduced so far."""
 
 import logging
 from collections.abc import Mapping
@@ -126,8 +126,8 @@ def _draw(path: Path, run: Run, title: str) -> None:
 
 
 def _samples(
-    vertices: UInt8[ndarray, "vertices height width 3"], seed: int
-) -> UInt8[ndarray, "samples height width 3"]:
+    vertices: UInt8[ndarray, "vertices height width channels"], seed: int
+) -> UInt8[ndarray, "samples height width channels"]:
     """Returns images between the vertices, uniformly drawn; none for a single vertex."""
     count = _NUM_SAMPLES if len(vertices) > 1 else 0
     weights = uniform_weights(count, len(vertices), seeded(seed, _PURPOSE))

@@ -1,0 +1,243 @@
+import json
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from patchcollide import pipeline
+from patchcollide.config import load_config
+from patchcollide.digits import read_digits, write_digits
+from patchcollide.errors import ImageError, NetworkError, TargetError, UnboundedError
+from patchcollide.exact_search import (
+    describe_vertices,
+    exact_target,
+    find_exact_vertices,
+    measure_extents,
+)
+from patchcollide.images import read_png, write_png
+from patchcollide.networks import CollisionNetwork
+from patchcollide.runs import load_vertices, open_run
+from patchcollide.targets import Target
+from patchcollide.walk import walk_segment
+
+SIZE = 6
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        module = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                fc=nn.Linear(SIZE**2, 20),
+                act=nn.ReLU(),
+                fc2=nn.Linear(20, 8),
+                act2=nn.ReLU(),
+                out=nn.Linear(8, 4),
+            )
+        )
+    return CollisionNetwork(
+        module, name="small", layer="act", input_size=SIZE, mean=(0.0,), scale=(1.0,)
+    )
+
+
+@pytest.fixture
+def target(network):
+    picture = np.random.default_rng(3).integers(40, 215, (SIZE, SIZE, 1), dtype=np.uint8)
+    return Target.of_picture(network, picture)
+
+
+def settings(*overrides):
+    return load_config(overrides=["optimiser.num_vertices=3", *overrides])
+
+
+@pytest.mark.parametrize("kind", ["unit", "random", "far"])
+def test_vertices_collide_exactly_and_are_vertices(network, target, kind):
+    exact = exact_target(settings(), network, target, None)
+    vertices = find_exact_vertices(settings(f"exact.vertices={kind}"), exact)
+    double = network.in_float64()
+    active = exact.features.active.numpy()
+    wanted = exact.features.pre_activation.numpy()
+    for vertex in vertices:
+        image = torch.from_numpy(vertex.image.reshape(1, 1, SIZE, SIZE))
+        with torch.no_grad():
+            z = double.pre_activation(image)[0].numpy()
+        assert abs(z - wanted)[active].max() < 1e-9
+        assert z[~active].max() < 1e-9
+        assert -1e-12 <= vertex.image.min() <= vertex.image.max() <= 1 + 1e-12
+    assert len({vertex.image.tobytes() for vertex in vertices}) == 3
+    described = describe_vertices(exact, vertices)
+    assert described["violation_max"] < 1e-9
+    assert all(row["is_vertex"] for row in described["vertices"])
+    assert [row["tight_constraints"] for row in described["vertices"]] == [SIZE**2] * 3
+    assert described["active"] == active.sum()
+
+
+def test_far_vertices_are_farther_apart_than_those_of_units(network, target):
+    exact = exact_target(settings(), network, target, None)
+
+    def spread(kind):
+        vertices = find_exact_vertices(settings(f"exact.vertices={kind}"), exact)
+        images = np.stack([vertex.image for vertex in vertices])
+        return max(np.linalg.norm(a - b) for a in images for b in images)
+
+    assert spread("far") > spread("unit")
+
+
+def test_the_walk_and_the_polytope_agree_on_where_a_segment_leaves(network, target):
+    exact = exact_target(settings(), network, target, None)
+    matrix = exact.polytope.matrix[exact.features.active.numpy()]
+    kernel = np.linalg.svd(matrix)[2][len(matrix) :]
+    rng = np.random.default_rng(0)
+    double = network.in_float64()
+    # Without bounds on pixels: a network goes on behind them.
+    unbounded = exact_target(settings("exact.space=anything"), network, target, None).polytope
+    for _ in range(8):
+        direction = kernel.T @ rng.normal(size=len(kernel))
+        leave = unbounded.leaving(exact.image, direction)
+        assert leave.constraint is not None
+        assert leave.constraint.startswith("unit")
+        stop = exact.image + 3 * leave.distance * direction
+        ends = [torch.from_numpy(x.reshape(1, SIZE, SIZE)) for x in (exact.image, stop)]
+        walk = walk_segment(double.module, *ends, target.class_index, [0.0, 0.0], max_pieces=10_000)
+        assert walk.is_complete
+        first = min(piece.stop for piece in walk.pieces)
+        assert 3 * first == pytest.approx(1, abs=1e-6)
+        # Inside nothing at all changes, just outside something does.
+        points = [exact.image + s * leave.distance * direction for s in (0.999, 1.001)]
+        z = [np.maximum(unbounded.matrix @ x + unbounded.offset, 0) for x in points]
+        wanted = np.maximum(exact.features.pre_activation.numpy(), 0)
+        assert abs(z[0] - wanted).max() < 1e-9 < abs(z[1] - wanted).max()
+
+
+def test_extents_enclose_every_vertex_found(network, target):
+    exact = exact_target(settings(), network, target, None)
+    vertices = find_exact_vertices(settings("exact.vertices=random"), exact)
+    found = measure_extents(settings("exact.width_pixels=36").exact, exact, seed=0)
+    images = 255 * np.stack([vertex.image for vertex in vertices])
+    widths = np.ptp(images, axis=0)
+    assert found["pixel_widths"]["num_pixels"] == SIZE**2
+    assert found["pixel_widths"]["max"] >= widths.max() - 1e-6
+    assert found["far_pair"] >= max(np.linalg.norm(a - b) for a in images for b in images) - 1e-6
+    assert found["most_changed"] <= found["far_pair"] + 1e-6
+    assert found["dimension"] == SIZE**2 - exact.features.active.sum()
+    assert 0 < found["ball_radius"] <= 127.5
+
+
+def test_without_bounds_the_polytope_has_no_end(network, target):
+    exact = exact_target(settings("exact.space=anything"), network, target, None)
+    with pytest.raises(UnboundedError):
+        find_exact_vertices(settings("exact.vertices=random"), exact)
+
+
+def test_a_target_without_its_image_is_refused(network, target):
+    with pytest.raises(TargetError, match="given as features"):
+        exact_target(settings(), network, replace(target, picture=None), None)
+
+
+@pytest.fixture
+def digits(tmp_path):
+    write_digits(tmp_path / "digits", read_digits(None, "test"), 40)
+    return tmp_path / "digits"
+
+
+SMALL = (
+    "network.name=mlp",
+    "network.weights=random",
+    "network.min_confidence=0",
+    "optimiser.num_vertices=2",
+    "evaluation.num_samples=20",
+    "evaluation.dataset_pairs=10",
+    "exact.extents=false",
+)
+
+
+def test_a_run_holds_what_other_runs_hold(digits, tmp_path):
+    out, image = tmp_path / "run", sorted(digits.rglob("*.png"))[0]
+    pipeline.find_exact(load_config(overrides=SMALL), image, out, images=digits)
+    run = open_run(out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["parameterisation"] == "pixels, exact"
+    assert summary["success_rate"] == 1
+    assert summary["exact"]["violation_max"] < 1e-9
+    assert summary["dataset_distance_mean"] > 1000
+    assert summary["certificate"]["null"]["num_images"] == 32
+    assert summary["certificate"]["hull_unrounded"]["active_gap_max"]["max"] < 1e-5
+    vertices, _ = load_vertices(run)
+    assert vertices.shape == (2, 28, 28, 1)
+    np.testing.assert_array_equal(read_png(out / "vertex-0.png"), np.rint(vertices[0]))
+    page = (out / "report.html").read_text()
+    assert "found exactly, by linear" in page
+    before = (out / "summary.json").stat().st_mtime_ns
+    pipeline.find_exact(load_config(overrides=SMALL), image, out, images=digits)
+    assert (out / "summary.json").stat().st_mtime_ns == before
+    again = json.loads(pipeline.evaluate(out).read_text())
+    assert again["exact"] == summary["exact"]
+    assert again["dataset_distance_mean"] == summary["dataset_distance_mean"]
+    assert again["success_rate"] == 1
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((27, 28, 1), np.uint8))
+    with pytest.raises(ImageError, match=r"28 x 27 pixels, but .* takes 28 x 28"):
+        pipeline.find_exact(load_config(overrides=SMALL), tmp_path / "a.png", tmp_path / "run")
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_a_layer_further_back_is_refused_and_nothing_stays(digits, tmp_path):
+    image = sorted(digits.rglob("*.png"))[0]
+    config = load_config(overrides=[*SMALL, "network.layer=fc2"])
+    with pytest.raises(NetworkError, match=r"'act2' of mlp is not affine.* 'act1' \(ReLU\)"):
+        pipeline.find_exact(config, image, tmp_path / "run")
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_a_target_in_the_folder_of_another_class_is_warned_of(digits, tmp_path, caplog):
+    image = sorted(digits.rglob("*.png"))[0]
+    classes = [str(label) for label in range(10)]
+    said = []
+    for label in classes[:2]:
+        folder = tmp_path / label
+        folder.mkdir()
+        (folder / "a.png").write_bytes(image.read_bytes())
+        caplog.clear()
+        pipeline.find_exact(load_config(overrides=SMALL), folder / "a.png", tmp_path / f"r{label}")
+        said.append("collides with a mistake" in caplog.text)
+    predicted = json.loads((tmp_path / "r0" / "summary.json").read_text())["target_class_name"]
+    assert said == [predicted != label for label in classes[:2]]
+
+
+PATCHES = (
+    "images.size_px=28",
+    "patches.window_px=7",
+    "patches.stride_px=7",
+    "patches.patch_px=7",
+    "retrieval.query_stride_px=7",
+    "retrieval.k=4",
+    "retrieval.leak_guard=false",
+    "retrieval.engine=exact",
+    "index.components=16",
+    "optimiser.num_vertices=3",
+)
+
+
+@pytest.mark.parametrize("coefficient_size", [1, 7])
+def test_compositions_of_patches_collide_exactly(digits, tmp_path, coefficient_size, caplog):
+    size = f"composition.coefficient_size={coefficient_size}"
+    config = load_config(overrides=[*SMALL, *PATCHES, size, "network.layer=fc1"])
+    image = sorted(digits.rglob("*.png"))[0]
+    pipeline.index(config, digits, tmp_path / "store")
+    pipeline.retrieve(config, [image], tmp_path / "store", tmp_path / "n.h5")
+    out = tmp_path / "run"
+    pipeline.find_exact(config, image, out, neighbours_path=tmp_path / "n.h5")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["parameterisation"] == "patches, exact"
+    assert summary["exact"]["violation_max"] < 1e-9
+    assert all(vertex["is_vertex"] for vertex in summary["exact"]["vertices"])
+    # 192 coefficients, 16 sums and some hundred equations: with one a patch nothing is left.
+    assert (summary["unrounded"]["vertex_distance_mean"] > 1) == (coefficient_size == 7)
+    assert ("all vertices are one image" in caplog.text) == (coefficient_size == 1)
