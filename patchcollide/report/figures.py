@@ -87,7 +87,8 @@ def write_figure(
     stray pixels do not darken the rest.
 
     Args:
-        path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
+        path: The PNG or, by its suffix, PDF file to write, at 200 dots an inch for pictures of 224
+            pixels.
         source: The source, RGB.
         target: The target, RGB; None if it was given as features.
         vertices: The vertices, RGB.

@@ -26,7 +26,7 @@ def write_polytope_figure(
     path: Path,
     *,
     source: UInt8[ndarray, "height width channels"],
-    target: UInt8[ndarray, "height width channels"],
+    target: UInt8[ndarray, "height width channels"] | None,
     vertices: UInt8[ndarray, "vertices height width channels"],
     samples: UInt8[ndarray, "samples height width channels"],
     title: str,
@@ -38,9 +38,10 @@ def write_polytope_figure(
     of the four boxes is four times as large, in their order.
 
     Args:
-        path: The PNG file to write, at 200 dots an inch for pictures of 224 pixels.
+        path: The PNG or, by its suffix, PDF file to write, at 200 dots an inch for
+            pictures of 224 pixels.
         source: The source, RGB.
-        target: The target, RGB.
+        target: The target, RGB; None if it was given as features.
         vertices: The vertices, RGB.
         samples: Images between the vertices, RGB; at most as many as vertices are shown.
         title: One line above all.
@@ -68,7 +69,10 @@ def write_polytope_figure(
     words = [*captions, *[""] * len(shown)]
     for image, (left, top), label, text in zip(images, places, labels, words, strict=False):
         sheet.text(label, left, top - line, color=MUTED)
-        sheet.picture(image, left, top, width, height)
+        if image is None:
+            sheet.blank("given as features", left, top, width, height)
+        else:
+            sheet.picture(image, left, top, width, height)
         sheet.text(two_lines(text), left, top + height + line // 3, color=INK, linespacing=1.15)
     corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
     for vertex, left in zip(vertices, lefts[1:], strict=True):

@@ -46,6 +46,7 @@ BOX = "#8a1fa8"
 FULL_SIZE_PX = 224
 FULL_SIZE_IN = 1.12
 """Width of a picture, in pixels and in inches: 200 dots an inch."""
+_PDF_METADATA = ("CreationDate", "Creator", "ModDate", "Producer")
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,14 @@ class Sheet:
             self.text(f"{number}", left, top, **options)
 
     def write(self, path: Path) -> None:
-        """Writes the sheet as PNG, whole or not at all."""
+        """Writes the sheet as PNG or, by the suffix, as PDF, whole or not at all."""
+        kind = path.suffix.lower().removeprefix(".")
+        # Equal sheets give equal files: no dates, no names of versions.
+        metadata = dict.fromkeys(_PDF_METADATA if kind == "pdf" else ("Software",))
         with written_beside(path) as partial, warnings.catch_warnings():
             # A class or file may be named in a script that the font lacks; boxes are shown.
             warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            self.figure.savefig(partial, format="png", dpi=self.dpi, metadata={"Software": None})
+            self.figure.savefig(partial, format=kind, dpi=self.dpi, metadata=metadata)
 
 
 def two_lines(text: str) -> str:

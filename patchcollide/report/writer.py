@@ -5,11 +5,11 @@ from typing import Any
 
 from patchcollide.errors import RunError
 from patchcollide.files import write_text
-from patchcollide.images import read_png
-from patchcollide.report.figures import caption, draw_history, write_figure
+from patchcollide.report.figures import draw_history
 from patchcollide.report.page import render_page
+from patchcollide.report.pictures import write_run_differences
 from patchcollide.report.tables import comparison_rows
-from patchcollide.runs import SUMMARY_FILE, Run, load_history, load_vertex_pngs
+from patchcollide.runs import SUMMARY_FILE, Run, load_history
 from patchcollide.summaries import read_summary
 
 _IMAGES = ("source", "target", "figure", "neighbours")
@@ -36,20 +36,9 @@ def write_report(run: Run) -> Path:
 
 
 def _write(run: Run, summary: dict[str, Any]) -> Path:
-    vertices = load_vertex_pngs(run)
-    write_figure(
-        run / "figure.png",
-        source=read_png(run / "source.png"),
-        target=read_png(run / "target.png") if run.target_file == "target.png" else None,
-        vertices=vertices,
-        title=f"{summary['network']}, {summary['layer']}: features of the target, not its look",
-        captions=[
-            caption(summary["source_class_name"], summary["source_probability"]),
-            caption(summary["target_class_name"], summary["target_probability"]),
-            *(caption(v["class_name"], v["probability"]) for v in summary["vertices"]),
-        ],
-    )
-    names = [*_IMAGES, *(f"vertex-{number}" for number in range(len(vertices)))]
+    title = f"{summary['network']}, {summary['layer']}: features of the target, not its look"
+    write_run_differences(run / "figure.png", run, title)
+    names = [*_IMAGES, *(f"vertex-{number}" for number in range(summary["num_vertices"]))]
     page = render_page(
         summary=summary,
         config=run.about["config"],

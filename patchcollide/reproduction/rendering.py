@@ -4,35 +4,24 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from patchcollide.errors import RunError
-from patchcollide.evaluation import as_batch
 from patchcollide.files import write_text
-from patchcollide.images import read_png
-from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
-from patchcollide.report.figures import caption
 from patchcollide.report.paper_tables import (
     Entry,
     Table,
     render_tables_markdown,
     render_tables_page,
 )
-from patchcollide.report.polytopes import write_polytope_figure
+from patchcollide.report.pictures import write_run_polytope
 from patchcollide.report.tables import PAPER_ROWS
 from patchcollide.report.tables import Row as Numbers
 from patchcollide.reproduction.results import Outcome
 from patchcollide.reproduction.rows import TABLES
-from patchcollide.runs import Run, load_vertex_pngs, open_run
-from patchcollide.shapes import UInt8, ndarray
-from patchcollide.summaries import read_summary
+from patchcollide.runs import open_run
 
 logger = logging.getLogger(__name__)
 
 PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
-_NUM_SAMPLES = 5
-_PURPOSE = 6
-"""Tells the seed of the samples shown from those of the samples measured."""
 
 
 def render_tables(out: Path, results: Mapping[str, Outcome]) -> None:
@@ -100,36 +89,8 @@ def _picture(out: Path, key: str, outcome: Outcome) -> bytes | None:
     path = out / PICTURES_FOLDER / f"{key}.png"
     try:
         run = open_run(out / key)
-        _draw(path, run, outcome.title)
+        write_run_polytope(path, run, outcome.title)
     except (RunError, KeyError, TypeError) as error:
         logger.warning("%s has no picture: %s", key, error)
         return None
     return path.read_bytes()
-
-
-def _draw(path: Path, run: Run, title: str) -> None:
-    summary = read_summary(run)
-    vertices = load_vertex_pngs(run)
-    write_polytope_figure(
-        path,
-        source=read_png(run / "source.png"),
-        target=read_png(run / "target.png"),
-        vertices=vertices,
-        samples=_samples(vertices, run.config.seed),
-        title=title,
-        captions=[
-            caption(summary["source_class_name"], summary["source_probability"]),
-            caption(summary["target_class_name"], summary["target_probability"]),
-            *(caption(v["class_name"], v["probability"]) for v in summary["vertices"]),
-        ],
-    )
-
-
-def _samples(
-    vertices: UInt8[ndarray, "vertices height width channels"], seed: int
-) -> UInt8[ndarray, "samples height width channels"]:
-    """Returns images between the vertices, uniformly drawn; none for a single vertex."""
-    count = _NUM_SAMPLES if len(vertices) > 1 else 0
-    weights = uniform_weights(count, len(vertices), seeded(seed, _PURPOSE))
-    images = 255 * round_to_8_bits(combine(weights, as_batch(vertices)))
-    return images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8)

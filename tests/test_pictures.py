@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from patchcollide import pipeline
+from patchcollide.config import load_config
+from patchcollide.digits import read_digits, write_digits
+from patchcollide.errors import RunError
+from patchcollide.images import read_pixels
+from patchcollide.report.pictures import KINDS, write_picture
+from patchcollide.runs import open_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_digits(tmp_path / "digits", read_digits(None, "test"), 3)
+    image = sorted((tmp_path / "digits").rglob("*.png"))[0]
+    overrides = ["network.name=mlp", "network.weights=random", "network.min_confidence=0"]
+    overrides += ["optimiser.num_vertices=2", "evaluation.num_samples=8", "exact.extents=false"]
+    return open_run(pipeline.find_exact(load_config(overrides=overrides), image, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_runs_give_equal_pictures(run, tmp_path, kind):
+    for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
+        first, second = (
+            write_picture(run, tmp_path / f"{name}{suffix}", kind).read_bytes() for name in "ab"
+        )
+        assert first == second
+        assert first.startswith(start)
+    assert b"CreationDate" not in first
+
+
+def test_a_table_is_larger_than_the_differences_alone(run, tmp_path):
+    heights = [
+        read_pixels(write_picture(run, tmp_path / f"{kind}.png", kind)).shape[0] for kind in KINDS
+    ]
+    assert heights[0] > heights[1]
+
+
+def test_letters_of_a_pdf_are_letters(run, tmp_path):
+    content = write_picture(run, tmp_path / "a.pdf", "table").read_bytes()
+    assert b"/Font" in content
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("a.jpg", "table", r"a\.jpg should end in \.png or \.pdf"),
+        ("a", "table", r"should end in"),
+        ("a.pdf", "table7", r"one of table, differences, but is table7"),
+    ],
+)
+def test_other_formats_and_kinds_are_refused(run, tmp_path, name, kind, reason):
+    with pytest.raises(RunError, match=reason):
+        write_picture(run, tmp_path / name, kind)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_damaged_summary_is_named(run, tmp_path):
+    path = run / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["vertices"]
+    path.write_text(json.dumps(summary))
+    with pytest.raises(RunError, match=r"summary\.json is damaged \(KeyError"):
+        write_picture(run, tmp_path / "a.png", "table")
