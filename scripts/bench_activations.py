@@ -43,8 +43,9 @@ dimension | five vertices | far pair | in the class |
 
 def choose_targets(digits: Digits, wanted: int) -> list[int]:
     """Returns the first digit of each of the classes met first, then their second ones, ..."""
-    places = [np.flatnonzero(digits.labels == label).tolist() for label in range(10)]
-    places.sort(key=lambda found: found[0])
+    found = [np.flatnonzero(digits.labels == label).tolist() for label in range(10)]
+    places = [each for each in found if each]
+    places.sort(key=lambda each: each[0])
     turns = itertools.chain.from_iterable(itertools.zip_longest(*places))
     return list(itertools.islice((place for place in turns if place is not None), wanted))
 
@@ -61,7 +62,7 @@ def data_distance(digits: Digits, seed: int) -> float:
 
 def output_deviation(network: CollisionNetwork, digits: Digits) -> float:
     """Returns the standard deviation of the layer's activations over 1000 digits."""
-    batch = torch.from_numpy(digits.images[:1000]).permute(0, 3, 1, 2).float() / 255
+    batch = torch.from_numpy(digits.images[:1000].copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         outputs = network.module.get_submodule(network.layer)(network.pre_activation(batch))
     return float(outputs.std())
