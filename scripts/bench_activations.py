@@ -18,13 +18,13 @@ import torch
 from bench_machine import count, describe_machine, finish
 
 from patchcollide.activations import blind_regions
-from patchcollide.against_exact import mean_distance
 from patchcollide.config import load_config
 from patchcollide.digits import Digits, read_digits
 from patchcollide.errors import RunError
 from patchcollide.exact_search import exact_target
 from patchcollide.extents import find_far_pair
 from patchcollide.files import read_json, write_json, write_text
+from patchcollide.hulls import mean_distance
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.digit_networks import ACTIVATIONS, load_digit_network
 from patchcollide.networks.digit_weights import TrainingOptions, train

@@ -17,7 +17,7 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.against_exact import Reference, measure_against_exact, measure_reference
+from patchcollide.against_exact import measure_against_exact
 from patchcollide.config import Config, builtin_config, load_config
 from patchcollide.dataset_images import DatasetImages
 from patchcollide.digits import read_digits, write_digits
@@ -28,6 +28,7 @@ from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.networks.digit_weights import TrainingOptions, train
 from patchcollide.polytope import seeded
 from patchcollide.provenance import array_digest, fingerprint
+from patchcollide.references import Reference, measure_reference
 from patchcollide.retrieval import read_square
 from patchcollide.runs import load_history, load_vertices, open_run
 from patchcollide.summaries import read_summary

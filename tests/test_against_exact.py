@@ -5,16 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchcollide.against_exact import (
-    depths,
-    exact_widths,
-    measure_against_exact,
-    measure_reference,
-)
+from patchcollide.against_exact import measure_against_exact
 from patchcollide.errors import ProgramError, TargetError, UnboundedError
 from patchcollide.linear import ExactPolytope
 from patchcollide.matrices import selection
 from patchcollide.patch_simplex import PatchSimplex
+from patchcollide.references import depths, exact_widths, measure_reference
 from patchcollide.spaces import PixelBox, WholeSpace
 from tests.polyhedra import all_vertices, half_spaces
 from tests.test_linear import random_polytope

@@ -42,6 +42,7 @@ LAYERS = (
     ("patch_simplex", "proposition", "hulls"),
     ("linear",),
     ("extents",),
+    ("references",),
     ("against_exact",),
     ("piecewise", "rays", "walk"),
     (
