@@ -4,43 +4,20 @@ In hundreds of dimensions a hull of a few points has no volume; widths, distance
 what can be said. All are in the unit of a pixel, 0 to 1.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from patchcollide.errors import ProgramError, TargetError
-from patchcollide.extents import find_far_pair
 from patchcollide.hulls import POINT, leave_hull, mean_distance, spread
 from patchcollide.linear import ExactPolytope
-from patchcollide.shapes import Float64, Int64, ndarray
-from patchcollide.spaces import PixelBox
-from patchcollide.subspaces import Subspace, row_space
+from patchcollide.references import Reference, depths, eased, exact_widths
+from patchcollide.shapes import Float64, ndarray
+from patchcollide.subspaces import row_space
 
 TOLERANCES = (0.03, 0.1, 0.3, 1.0)
 """Distances within which a point counts as inside; rounding to 8 bits moves 28x28 pixels 0.03."""
 # Above rounding, so that what lies on a boundary can go along it.
 _LEAST_EASING = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """A polytope, and what hulls in it are held against.
-
-    Attributes:
-        polytope: Of pixels.
-        subspace: That of its equations, through the target.
-        vertices: Its own, for the units that approximate vertices drive.
-        far_distance: Between the farthest two vertices found.
-        directions: Of length 1, along the subspace.
-        widths: Of the polytope in these directions.
-    """
-
-    polytope: ExactPolytope
-    subspace: Subspace
-    vertices: Float64[ndarray, "vertices pixels"]
-    far_distance: float
-    directions: Float64[ndarray, "directions pixels"]
-    widths: Float64[ndarray, "directions"]
 
 
 @dataclass(frozen=True)
@@ -105,56 +82,6 @@ class AgainstExact:
     span: Reach | None
 
 
-def measure_reference(
-    polytope: ExactPolytope,
-    target: Float64[ndarray, "pixels"],
-    units: Int64[ndarray, "units"],
-    rng: np.random.Generator,
-    *,
-    num_directions: int = 16,
-    num_starts: int = 3,
-) -> Reference:
-    """Measures a polytope itself, once for all hulls.
-
-    Args:
-        polytope: Of pixels, bounded.
-        target: An image in it.
-        units: Those that approximate vertices drive, one each.
-        rng: Draws directions.
-        num_directions: Along the subspace, two linear programs each.
-        num_starts: Of the search for the far pair.
-
-    Raises:
-        ProgramError: If the polytope is of coefficients, not of pixels.
-        TargetError: If the target is not in the polytope.
-        UnboundedError: If the polytope has no end.
-    """
-    if not isinstance(polytope.space, PixelBox):
-        raise ProgramError(
-            "Vertices are held against a polytope of pixels, but this one is of "
-            f"{polytope.space.num_variables} coefficients. Leave the neighbours out."
-        )
-    # Of values as large as a layer's, not of pixels alone.
-    missed = polytope.contains(target, 1e-6)
-    if not missed.inside:
-        raise TargetError(
-            f"The target should lie in its own polytope, but misses {missed.constraint} by "
-            f"{missed.violation:.3g}. Give the image that the polytope is of."
-        )
-    constraints = polytope.constraints
-    subspace = Subspace.of(constraints.matrix[constraints.equations], target)
-    directions = subspace.draw(num_directions if subspace.dimension else 0, rng)
-    vertices = [vertex.image for vertex in polytope.unit_vertices(units)]
-    return Reference(
-        polytope=polytope,
-        subspace=subspace,
-        vertices=np.array(vertices).reshape(-1, len(target)),
-        far_distance=find_far_pair(polytope, rng, num_starts).distance,
-        directions=directions,
-        widths=exact_widths(polytope, directions),
-    )
-
-
 def measure_against_exact(
     reference: Reference,
     vertices: Float64[ndarray, "vertices pixels"],
@@ -175,36 +102,12 @@ def measure_against_exact(
     subspace = reference.subspace
     nearest = subspace.nearest(vertices)
     samples = rng.dirichlet(np.ones(len(vertices)), num_samples) @ vertices
-    centre = nearest.mean(axis=0)
     between = row_space(spread(nearest))
     span = rng.standard_normal((len(reference.directions) if len(between) else 0, len(between)))
     span = (span / np.linalg.norm(span, axis=1, keepdims=True)) @ between
     inner_depths = depths(reference, nearest)
     easing = max(float(-inner_depths.min()), _LEAST_EASING)
-    eased = _eased(reference, easing)
-
-    def reach(directions: ndarray, widths: ndarray, dimension: int) -> Reach | None:
-        if not len(directions):
-            return None
-        hull = np.ptp(vertices @ directions.T, axis=0).mean()
-        inner = np.mean([leave_hull(nearest, direction) for direction in directions])
-        outer = np.mean([eased.leaving(centre, each).distance for each in directions])
-        exact = widths.mean()
-        return Reach(
-            dimension=dimension,
-            hull_width=float(hull),
-            exact_width=float(exact),
-            width_ratio=float(hull / exact) if exact > POINT else None,
-            hull_boundary=float(inner),
-            exact_boundary=float(outer),
-            boundary_ratio=float(inner / outer) if outer > 0 else None,
-        )
-
-    def inside(points: ndarray) -> tuple[float, ...]:
-        missed = np.maximum(
-            subspace.distances(points), -depths(reference, subspace.nearest(points))
-        )
-        return tuple(float((missed <= tolerance).mean()) for tolerance in tolerances)
+    roomy = eased(reference, easing)
 
     return AgainstExact(
         vertex_distance=mean_distance(vertices),
@@ -213,62 +116,46 @@ def measure_against_exact(
         off_subspace=tuple(subspace.distances(vertices).tolist()),
         depths=tuple(inner_depths.tolist()),
         eased_by=easing,
-        centre_depth=float(depths(reference, centre[None])[0]),
+        centre_depth=float(depths(reference, nearest.mean(axis=0)[None])[0]),
         tolerances=tolerances,
-        vertices_inside=inside(vertices),
-        samples_inside=inside(samples),
-        subspace=reach(reference.directions, reference.widths, subspace.dimension),
-        span=reach(span, exact_widths(reference.polytope, span), len(between)),
+        vertices_inside=_inside(reference, vertices, tolerances),
+        samples_inside=_inside(reference, samples, tolerances),
+        subspace=_reach(nearest, roomy, reference.directions, reference.widths, subspace.dimension),
+        span=_reach(nearest, roomy, span, exact_widths(reference.polytope, span), len(between)),
     )
 
 
-def exact_widths(
-    polytope: ExactPolytope, directions: Float64[ndarray, "directions pixels"]
-) -> Float64[ndarray, "directions"]:
-    """Returns the largest less the smallest product of a polytope's images with directions."""
-    ends = [
-        polytope.minimise(sign * direction).value for direction in directions for sign in (-1, 1)
-    ]
-    return np.asarray(np.maximum(-np.reshape(ends, (-1, 2)).sum(axis=1), 0.0))
-
-
-def depths(
-    reference: Reference, points: Float64[ndarray, "points pixels"]
-) -> Float64[ndarray, "points"]:
-    """Returns how far points of the subspace are inside of the nearest inequality's boundary.
-
-    Distances are along the subspace. Inside they are those to the polytope's boundary; outside
-    they are negative, and the polytope may be farther. Inequalities that do not vary along the
-    subspace have no boundary there; infinite if there is no other.
-    """
-    rows, variables, constraints = *_reaches(reference), reference.polytope.constraints
-    values = points @ constraints.matrix.T + constraints.offset
-    rooms = [
-        (constraints.upper - values, rows),
-        (values - constraints.lower, rows),
-        (constraints.variable_upper - points, variables),
-        (points - constraints.variable_lower, variables),
-    ]
-    found = [room[:, reach > 0] / reach[reach > 0] for room, reach in rooms]
-    return np.asarray(np.concatenate(found, axis=1).min(axis=1, initial=np.inf))
-
-
-def _reaches(reference: Reference) -> tuple[ndarray, ndarray]:
-    """Returns how fast inequalities and pixels vary along the subspace; equations do not."""
-    constraints = reference.polytope.constraints
-    rows = reference.subspace.reach_of_rows(constraints.matrix)
-    return np.where(constraints.equations, 0.0, rows), reference.subspace.reach_of_variables
-
-
-def _eased(reference: Reference, tolerance: float) -> ExactPolytope:
-    """Returns the polytope without equations, its inequalities moved outwards by a distance."""
-    polytope, space = reference.polytope, reference.polytope.space
-    equal = polytope.constraints.equations
-    away = tolerance * _reaches(reference)[0]
-    low, high = space.lower.min(), space.upper.max()
-    return replace(
-        polytope,
-        lower=np.where(equal, -np.inf, polytope.lower - away),
-        upper=np.where(equal, np.inf, polytope.upper + away),
-        space=PixelBox(len(space.lower), low - tolerance, high + tolerance),
+def _reach(
+    vertices: Float64[ndarray, "vertices pixels"],
+    roomy: ExactPolytope,
+    directions: Float64[ndarray, "directions pixels"],
+    widths: Float64[ndarray, "directions"],
+    dimension: int,
+) -> Reach | None:
+    """Measures vertices of the subspace, beside the polytope's widths, eased for its boundary."""
+    if not len(directions):
+        return None
+    centre = vertices.mean(axis=0)
+    hull, exact = np.ptp(vertices @ directions.T, axis=0).mean(), widths.mean()
+    inner = np.mean([leave_hull(vertices, direction) for direction in directions])
+    outer = np.mean([roomy.leaving(centre, direction).distance for direction in directions])
+    return Reach(
+        dimension=dimension,
+        hull_width=float(hull),
+        exact_width=float(exact),
+        width_ratio=float(hull / exact) if exact > POINT else None,
+        hull_boundary=float(inner),
+        exact_boundary=float(outer),
+        boundary_ratio=float(inner / outer) if outer > 0 else None,
     )
+
+
+def _inside(
+    reference: Reference,
+    points: Float64[ndarray, "points pixels"],
+    tolerances: tuple[float, ...],
+) -> tuple[float, ...]:
+    subspace = reference.subspace
+    beyond = -depths(reference, subspace.nearest(points))
+    missed = np.maximum(subspace.distances(points), beyond)
+    return tuple(float((missed <= tolerance).mean()) for tolerance in tolerances)

@@ -18,13 +18,13 @@ import torch
 from bench_machine import count, describe_machine, finish
 
 from patchcollide.activations import blind_regions
-from patchcollide.against_exact import mean_distance
 from patchcollide.config import load_config
 from patchcollide.digits import Digits, read_digits
 from patchcollide.errors import RunError
 from patchcollide.exact_search import exact_target
 from patchcollide.extents import find_far_pair
 from patchcollide.files import read_json, write_json, write_text
+from patchcollide.hulls import mean_distance
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.digit_networks import ACTIVATIONS, load_digit_network
 from patchcollide.networks.digit_weights import TrainingOptions, train
@@ -43,8 +43,9 @@ dimension | five vertices | far pair | in the class |
 
 def choose_targets(digits: Digits, wanted: int) -> list[int]:
     """Returns the first digit of each of the classes met first, then their second ones, ..."""
-    places = [np.flatnonzero(digits.labels == label).tolist() for label in range(10)]
-    places.sort(key=lambda found: found[0])
+    found = [np.flatnonzero(digits.labels == label).tolist() for label in range(10)]
+    places = [each for each in found if each]
+    places.sort(key=lambda each: each[0])
     turns = itertools.chain.from_iterable(itertools.zip_longest(*places))
     return list(itertools.islice((place for place in turns if place is not None), wanted))
 
@@ -61,7 +62,7 @@ def data_distance(digits: Digits, seed: int) -> float:
 
 def output_deviation(network: CollisionNetwork, digits: Digits) -> float:
     """Returns the standard deviation of the layer's activations over 1000 digits."""
-    batch = torch.from_numpy(digits.images[:1000]).permute(0, 3, 1, 2).float() / 255
+    batch = torch.from_numpy(digits.images[:1000].copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         outputs = network.module.get_submodule(network.layer)(network.pre_activation(batch))
     return float(outputs.std())

@@ -17,7 +17,7 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.against_exact import Reference, measure_against_exact, measure_reference
+from patchcollide.against_exact import measure_against_exact
 from patchcollide.config import Config, builtin_config, load_config
 from patchcollide.dataset_images import DatasetImages
 from patchcollide.digits import read_digits, write_digits
@@ -28,6 +28,7 @@ from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.networks.digit_weights import TrainingOptions, train
 from patchcollide.polytope import seeded
 from patchcollide.provenance import array_digest, fingerprint
+from patchcollide.references import Reference, measure_reference
 from patchcollide.retrieval import read_square
 from patchcollide.runs import load_history, load_vertices, open_run
 from patchcollide.summaries import read_summary
@@ -59,7 +60,8 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, out = arguments, arguments.out
         out.mkdir(parents=True, exist_ok=True)
-        weights = train(TrainingOptions("mlp"), arguments.data, out / "mlp.safetensors")
+        options = TrainingOptions("mlp", epochs=arguments.epochs)
+        weights = train(options, arguments.data, out / "mlp.safetensors")
         self.digits: Path = out / "digits"
         write_digits(self.digits, read_digits(arguments.data, "test"), 200)
         self.settings = [
@@ -100,6 +102,7 @@ class Bench:
                 units.numpy(),
                 np.random.default_rng([self.config.seed, 11]),
                 num_directions=self.arguments.directions,
+                num_starts=self.arguments.starts,
             )
         return self._reference
 
@@ -112,6 +115,7 @@ class Bench:
                 "target": self.target.name,
                 "vertices": "exact" if vertices is None else array_digest(vertices),
                 "directions": self.arguments.directions,
+                "starts": self.arguments.starts,
                 "config": self.config.model_dump(mode="json"),
             }
         )
@@ -211,6 +215,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps-authors", type=count, default=5000)
     parser.add_argument("--rates", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
     parser.add_argument("--directions", type=count, default=16)
+    parser.add_argument("--starts", type=count, default=3, help="of the search for the far pair")
+    parser.add_argument("--epochs", type=count)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     return parser.parse_args()
 

@@ -43,6 +43,7 @@ LAYERS = (
     ("proposition",),
     ("linear",),
     ("extents",),
+    ("references",),
     ("against_exact",),
     ("piecewise", "rays", "walk"),
     (
