@@ -44,7 +44,8 @@ LAYERS = (
     ("linear",),
     ("extents",),
     ("references",),
-    ("against_exact",),
+    ("against_exact", "polygons"),
+    ("descents",),
     ("piecewise", "rays", "walk"),
     (
         "provenance",
@@ -76,7 +77,7 @@ LAYERS = (
     ("store",),
     ("changes", "shard_writer", "store_writer", "descriptors", "export"),
     ("search", "networks"),
-    ("validation", "units", "features", "affine"),
+    ("validation", "units", "features", "affine", "planar"),
     ("layer_inputs", "gradients", "schedules", "targets"),
     ("layer_maps",),
     ("layer_dimensions",),

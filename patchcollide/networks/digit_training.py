@@ -12,7 +12,7 @@ from patchcollide.progress import track
 from patchcollide.shapes import Float, Int64, Tensor
 
 BATCH_SIZE = 128
-_LARGEST_STEP = 3e-3
+LARGEST_STEP = 3e-3
 _TEST_BATCH = 1000
 
 
@@ -41,10 +41,32 @@ def train_digit_network(
         NetworkError: If there is no such activation.
     """
     module = build_digit_network(name, activation, seed)
+    return train_module(module, train, test, epochs=epochs, seed=seed)
+
+
+def train_module(
+    module: nn.Module,
+    train: Digits,
+    test: Digits,
+    *,
+    epochs: int,
+    seed: int,
+    largest_step: float = LARGEST_STEP,
+) -> Trained:
+    """Trains any module that takes pictures and returns ten logits, as above.
+
+    Args:
+        module: As its weights begin; it is changed.
+        train: What it learns from.
+        test: What it is measured on, once, at the end.
+        epochs: Passes over ``train``, at least 1.
+        seed: Of the order.
+        largest_step: The step size of Adam at the height of its cycle.
+    """
     optimiser = torch.optim.Adam(module.parameters())
     steps_per_epoch = -(-len(train) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, _LARGEST_STEP, epochs=epochs, steps_per_epoch=steps_per_epoch
+        optimiser, largest_step, epochs=epochs, steps_per_epoch=steps_per_epoch
     )
     generator = torch.Generator().manual_seed(seed)
     images, labels = _tensors(train)

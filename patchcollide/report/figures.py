@@ -21,6 +21,7 @@ from patchcollide.report.sheet import (
     MARK,
     MUTED,
     RULE,
+    SERIES,
     Axes,
     Figure,
     Layout,
@@ -41,11 +42,9 @@ __all__ = [
     "write_growth_chart",
 ]
 
-# Okabe and Ito's colours, told apart by most colour-blind readers.
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
 # Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
 _STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(_SERIES, start=1)
+    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
 }
 _SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
 _LOSS_TERMS = {
@@ -225,7 +224,7 @@ def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, floa
     axes = figure.add_subplot()
     for place, (name, points) in enumerate(series.items()):
         # More searches than colours: the lines of a second round are broken.
-        colour, line = _SERIES[place % len(_SERIES)], "-" if place < len(_SERIES) else "--"
+        colour, line = SERIES[place % len(SERIES)], "-" if place < len(SERIES) else "--"
         sizes, seconds = zip(*points, strict=True)
         axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
     _style(figure, axes, "Seconds of a search", is_empty=not series)
@@ -243,7 +242,7 @@ def _chart(
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     shown = []
-    for (key, label), colour in zip(terms.items(), _SERIES, strict=False):
+    for (key, label), colour in zip(terms.items(), SERIES, strict=False):
         steps, values = _series(history, key)
         if not values.any():
             continue

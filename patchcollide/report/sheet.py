@@ -29,6 +29,7 @@ __all__ = [
     "MARK",
     "MUTED",
     "RULE",
+    "SERIES",
     "Axes",
     "Figure",
     "Layout",
@@ -43,6 +44,8 @@ __all__ = [
 INK, MUTED, RULE, MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
 BOX = "#8a1fa8"
 """The purple of the paper's boxes, a little brighter."""
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
+"""Okabe and Ito's colours, told apart by most colour-blind readers, and one more."""
 FULL_SIZE_PX = 224
 FULL_SIZE_IN = 1.12
 """Width of a picture, in pixels and in inches: 200 dots an inch."""

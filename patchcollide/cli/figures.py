@@ -1,0 +1,26 @@
+"""Commands that draw figures of the paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+from patchcollide.cli.framework import Option, command, echo
+
+
+@command
+def figure1(
+    out: Annotated[Path, Option(help="The picture to write: NAME.pdf or NAME.png.")],
+    unit: Annotated[int, Option(min=0, max=7, help="The unit that is pushed down.")] = 0,
+    seed: Annotated[int, Option(help="Of the network that is trained for it.")] = 0,
+) -> None:
+    """Draws the paper's Figure 1 of a real layer with two inputs, trained on digits in seconds."""
+    from patchcollide.descents import lower_unit
+    from patchcollide.files import output_path
+    from patchcollide.planar import train_planar_layer
+    from patchcollide.report.half_planes import require_format, write_half_planes
+
+    require_format(out)
+    out = output_path(out)
+    layer = train_planar_layer(seed)
+    descent = lower_unit(layer.polytope, unit, layer.points[layer.target])
+    write_half_planes(out, layer, descent)
+    echo(out)
