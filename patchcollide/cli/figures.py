@@ -1,9 +1,24 @@
-"""Commands that draw figures of the paper."""
+"""Commands that draw figures: of runs, for papers, and the paper's own first."""
 
 from pathlib import Path
 from typing import Annotated
 
-from patchcollide.cli.framework import Option, command, echo
+from patchcollide.cli.framework import Argument, Option, command, echo
+
+
+@command
+def figure(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+    out: Annotated[Path, Option(help="The picture to write: NAME.pdf or NAME.png.")],
+    kind: Annotated[
+        str, Option(help="table, as in the paper's Tables 1, 3 and 5; or differences.")
+    ] = "table",
+) -> None:
+    """Draws a run for a paper: letters and lines are vectors in a PDF."""
+    from patchcollide.report.pictures import write_picture
+    from patchcollide.runs import open_run
+
+    echo(write_picture(open_run(run), out, kind))
 
 
 @command
