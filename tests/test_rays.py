@@ -77,12 +77,12 @@ def network(name):
     with torch.random.fork_rng():
         torch.manual_seed(5)
         module = NETWORKS[name]().double()
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.running_mean)
-            nn.init.uniform_(part.running_var, 0.5, 2)
-            nn.init.normal_(part.weight)
-            nn.init.normal_(part.bias)
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.normal_(part.running_mean)
+                nn.init.uniform_(part.running_var, 0.5, 2)
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
     return module.eval().requires_grad_(False)
 
 
