@@ -53,7 +53,7 @@ def write_summary(
     measured = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
-        target=_read_target(run, network),
+        target=target_of(run, network),
         vertices=vertices,
         unrounded=unrounded,
         settings=config.evaluation,
@@ -161,7 +161,12 @@ def read_summary(run: Run) -> dict[str, Any]:
     return read_json(run / SUMMARY_FILE, error=RunError)
 
 
-def _read_target(run: Run, network: CollisionNetwork) -> Target:
+def target_of(run: Run, network: CollisionNetwork) -> Target:
+    """Reads what a run's vertices collide with.
+
+    Raises:
+        InputError: If its file is missing or damaged, or not of this network.
+    """
     path = run / run.target_file
     if holds_features(path):
         features = read_features(path, network)
