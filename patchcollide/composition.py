@@ -16,7 +16,7 @@ from patchcollide.optimise import find_vertices, history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.patch_simplex import PatchSimplex
 from patchcollide.polytope import seeded
-from patchcollide.runs import Run, save_history, save_vertices
+from patchcollide.runs import CONTRIBUTIONS_FILE, Run, save_history, save_vertices
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch
@@ -52,6 +52,8 @@ def optimise_run(
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
     vertices, progress = find_vertices(search, parameterisation, checkpoint)
     save_history(run, progress.history, history_columns(progress.history))
+    if isinstance(parameterisation, PatchMixture):
+        parameterisation.contributions().save(run / CONTRIBUTIONS_FILE, run.fingerprint)
     images = 255 * vertices.permute(0, 2, 3, 1).cpu()
     save_vertices(
         run,

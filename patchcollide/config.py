@@ -183,6 +183,10 @@ class Evaluation(Section):
     num_samples: Count = 2000
     dataset_pairs: Count = 1000
     null_images: Count = 32
+    # Of each edge, and each way to the centre, that the page's tour goes along.
+    tour_points: Count = 16
+    check_samples: Count = 200
+    null_samples: Count = 200
     # Small batches stay in the caches of the processor.
     batch_size: Count = 8
 

@@ -1,6 +1,6 @@
 """The numbers of a table: how much of a polytope collides, how surely, and how far it reaches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,11 @@ import torch
 from patchcollide.channels import to_channels
 from patchcollide.config import Evaluation
 from patchcollide.gaps import Gaps, measure_gaps
+from patchcollide.hull_samples import HullSamples, sample_hull
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.parameterisations import resized
-from patchcollide.polytope import (
-    combine,
-    round_to_8_bits,
-    seeded,
-    stick_breaking_weights,
-    uniform_weights,
-)
-from patchcollide.progress import track
+from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
@@ -34,7 +28,7 @@ def evaluate_polytope(
     unrounded: Float[ndarray, "vertices height width channels"],
     settings: Evaluation,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], HullSamples]:
     """Measures the polytope between vertices.
 
     The headline numbers are of images as a file holds them: 8-bit vertices, and samples between
@@ -51,10 +45,11 @@ def evaluate_polytope(
         seed: Decides the samples.
 
     Returns:
-        The entries of ``summary.json`` that this measures. ``sample_probability_mean`` is the mean
-        probability of each sample's most probable class, as in the paper;
-        ``sample_class_probability_mean`` that of the target's class. ``certificate`` holds the
-        gaps of the samples, the vertices and the source; see :class:`patchcollide.gaps.Gaps`.
+        The entries of ``summary.json`` that this measures, and the samples of the headline.
+        ``sample_probability_mean`` is the mean probability of each sample's most probable class, as
+        in the paper; ``sample_class_probability_mean`` that of the target's class. ``certificate``
+        holds the gaps of the samples, the vertices and the source; see
+        :class:`patchcollide.gaps.Gaps`.
     """
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
@@ -67,19 +62,23 @@ def evaluate_polytope(
         draw: Callable[[int, int, torch.Generator], Tensor],
         rounding: bool,
         num_samples: int,
-    ) -> tuple[dict[str, Any], Gaps]:
+    ) -> tuple[HullSamples, Gaps]:
         weights = draw(num_samples, len(vertices), seeded(seed, 3))
-        return _sample(network, vertices, weights, target_class, features, settings, rounding)
+        size = settings.batch_size
+        return sample_hull(
+            network, vertices, weights, target_class, features, batch_size=size, rounding=rounding
+        )
 
-    headline, hull = sample(rounded, uniform_weights, True, settings.num_samples)
+    samples, hull = sample(rounded, uniform_weights, True, settings.num_samples)
     sticks, _ = sample(rounded, stick_breaking_weights, True, settings.num_samples)
     # Only shows what rounding changes, for which fewer samples will do.
     loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
+    by_sticks = _figures(sticks, target_class)
     distances = pairwise_distances(rounded)
     described, at_vertices = _describe_vertices(network, features, rounded)
     _, at_exact = _describe_vertices(network, features, exact)
     _, at_source = _describe_vertices(network, features, as_batch(source[None]))
-    return {
+    measured = {
         "target_class": target_class,
         "target_class_name": target.class_name,
         "target_probability": target.probability,
@@ -87,12 +86,15 @@ def evaluate_polytope(
         "source_class_name": source_name,
         "source_probability": source_probability,
         "num_vertices": len(vertices),
-        **headline,
-        "success_rate_stick_breaking": sticks["success_rate"],
-        "sample_probability_mean_stick_breaking": sticks["sample_probability_mean"],
+        **_figures(samples, target_class),
+        "success_rate_stick_breaking": by_sticks["success_rate"],
+        "sample_probability_mean_stick_breaking": by_sticks["sample_probability_mean"],
         "vertex_distance_mean": _mean(distances),
         "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
-        "unrounded": {**loose, "vertex_distance_mean": _mean(pairwise_distances(exact))},
+        "unrounded": {
+            **_figures(loose, target_class),
+            "vertex_distance_mean": _mean(pairwise_distances(exact)),
+        },
         "vertices": described,
         "certificate": {
             "hull": hull.summary(),
@@ -102,6 +104,7 @@ def evaluate_polytope(
             "source": at_source.rows()[0],
         },
     }
+    return measured, samples
 
 
 def as_batch(
@@ -116,35 +119,15 @@ def _mean(distances: Tensor) -> float:
     return float(distances.mean()) if len(distances) else 0.0
 
 
-def _sample(
-    network: CollisionNetwork,
-    vertices: Float[Tensor, "vertices channels height width"],
-    weights: Float[Tensor, "samples vertices"],
-    target_class: int,
-    features: TargetFeatures,
-    settings: Evaluation,
-    rounding: bool,
-) -> tuple[dict[str, Any], Gaps]:
-    hits, top, of_class = 0, 0.0, 0.0
-    gaps = []
-    for part in _batches(weights, settings.batch_size):
-        samples = combine(part, vertices)
-        samples = round_to_8_bits(samples) if rounding else samples
-        with torch.no_grad():
-            output = network(samples)
-        gaps.append(measure_gaps(output.pre_activation, features))
-        probabilities = output.probabilities
-        hits += int((probabilities.argmax(dim=1) == target_class).sum())
-        top += float(probabilities.amax(dim=1).sum())
-        of_class += float(probabilities[:, target_class].sum())
-    figures = {
-        "num_samples": len(weights),
-        "success_rate": hits / len(weights),
-        "success_interval": wilson_interval(hits, len(weights)),
-        "sample_probability_mean": top / len(weights),
-        "sample_class_probability_mean": of_class / len(weights),
+def _figures(samples: HullSamples, target_class: int) -> dict[str, Any]:
+    hits = int((samples.classes == target_class).sum())
+    return {
+        "num_samples": len(samples),
+        "success_rate": hits / len(samples),
+        "success_interval": wilson_interval(hits, len(samples)),
+        "sample_probability_mean": float(samples.probabilities.mean(dtype=np.float64)),
+        "sample_class_probability_mean": float(samples.target_probabilities.mean(dtype=np.float64)),
     }
-    return figures, Gaps.joined(gaps)
 
 
 def wilson_interval(hits: int, total: int) -> list[float]:
@@ -154,11 +137,6 @@ def wilson_interval(hits: int, total: int) -> list[float]:
 
     interval = binomtest(hits, total).proportion_ci(0.95, method="wilson")
     return [float(interval.low), float(interval.high)]
-
-
-def _batches(weights: Tensor, size: int) -> Iterator[Tensor]:
-    parts = torch.split(weights, size)
-    return track(parts, "Sampling the polytope", len(parts))
 
 
 def _describe_vertices(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from patchcollide.canvas import Canvas
+from patchcollide.contributions import Contributions, contributions_of
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.losses import total_variation
@@ -14,6 +15,8 @@ from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.variation import coefficient_variation
 
 CPU = torch.device("cpu")
+NUM_BLOCKS = 28
+MOST_CONTRIBUTORS = 6
 
 
 @runtime_checkable
@@ -108,6 +111,16 @@ class PatchMixture:
 
     def project(self) -> None:
         """Nothing to do: mixtures are always in range."""
+
+    def contributions(self) -> Contributions:
+        """Returns where the pixels of the images come from, on blocks of a 28th of a side."""
+        return contributions_of(
+            self.parameter,
+            self._tent,
+            self._canvas,
+            num_blocks=NUM_BLOCKS,
+            most=MOST_CONTRIBUTORS,
+        )
 
 
 def _mixing_canvas(canvas: Canvas, coefficient_size: int, output_size: int) -> Canvas:

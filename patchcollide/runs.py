@@ -39,6 +39,8 @@ VERSION = "1"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 EXACT_FILE = "exact.json"
+CONTRIBUTIONS_FILE = "contributions.h5"
+SAMPLES_FILE = "samples.h5"
 _SECONDS_FILE = "seconds.json"
 
 

@@ -1,5 +1,6 @@
 """``summary.json``: what a run found, in numbers."""
 
+import contextlib
 import logging
 import resource
 import sys
@@ -17,11 +18,20 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation import as_batch, evaluate_polytope
 from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
+from patchcollide.hull_samples import HullSamples, load_samples, save_samples
 from patchcollide.images import read_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
-from patchcollide.runs import EXACT_FILE, SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
+from patchcollide.runs import (
+    EXACT_FILE,
+    SAMPLES_FILE,
+    SUMMARY_FILE,
+    Run,
+    load_vertex_pngs,
+    load_vertices,
+)
+from patchcollide.sample_sets import sample_around, sample_null
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
@@ -50,20 +60,27 @@ def write_summary(
     unrounded, state = load_vertices(run)
     vertices = load_vertex_pngs(run)
     before = _earlier_summary(run)
-    measured = evaluate_polytope(
+    target = target_of(run, network)
+    measured, hull = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
-        target=target_of(run, network),
+        target=target,
         vertices=vertices,
         unrounded=unrounded,
         settings=config.evaluation,
         seed=config.seed,
     )
     distance, null = before.get("dataset_distance_mean"), None
+    samples = {
+        "hull": hull,
+        **sample_around(network, target, vertices, config.evaluation, config.seed),
+    }
+    drawn: list[UInt8[ndarray, "side side channels"]] = []
     if images is not None:
         others = DatasetImages(images, config, network)
-        distance = others.mean_distance()
-        null = measure_null(network, others.draw(), measured["certificate"], seed=config.seed)
+        distance, drawn = others.mean_distance(), others.draw()
+        null = measure_null(network, drawn, measured["certificate"], seed=config.seed)
+    _write_samples(run, network, target, vertices, samples, drawn)
     inputs = run.inputs
     exact = (run / EXACT_FILE).exists()
     write_json(
@@ -88,6 +105,24 @@ def write_summary(
             "versions": versions(),
         },
     )
+
+
+def _write_samples(
+    run: Run,
+    network: CollisionNetwork,
+    target: Target,
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    samples: dict[str, HullSamples],
+    images: Sequence[UInt8[ndarray, "side side channels"]],
+) -> None:
+    """Writes ``samples.h5``; without images a null measured beside the same vertices is kept."""
+    path, digest = run / SAMPLES_FILE, array_digest(vertices)
+    config = run.config
+    null = sample_null(network, target, images, len(vertices), config.evaluation, config.seed)
+    if null is None and path.exists():
+        with contextlib.suppress(RunError):
+            null = load_samples(path, digest).get("null")
+    save_samples(path, samples | ({} if null is None else {"null": null}), digest)
 
 
 def _certificate(
@@ -152,6 +187,9 @@ def add_certificate(
         max_pieces=max_pieces,
     )
     certificate |= {"null": null or certificate["null"], "walk": walk}
+    if (run / SAMPLES_FILE).exists():
+        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
+        _write_samples(run, network, target_of(run, network), vertices, samples, images)
     write_json(run / SUMMARY_FILE, summary)
     return summary
 

@@ -26,11 +26,13 @@ from tests.conftest import SMALL
 SETTINGS = [word for override in SMALL for word in ("--set", override)]
 ARTEFACTS = {
     "config.json",
+    "contributions.h5",
     "figure.png",
     "history.csv",
     "neighbours.h5",
     "neighbours.png",
     "report.html",
+    "samples.h5",
     "source.png",
     "summary.json",
     "target.png",

@@ -23,7 +23,7 @@ def pictures(num, seed):
 def evaluate(network, unrounded, *, seed=3, **settings):
     vertices = np.rint(unrounded).astype(np.uint8)
     source, target = np.rint(pictures(2, seed=1)).astype(np.uint8)
-    return evaluate_polytope(
+    measured, _ = evaluate_polytope(
         network,
         source=source,
         target=Target.of_picture(network, target),
@@ -32,6 +32,7 @@ def evaluate(network, unrounded, *, seed=3, **settings):
         settings=Evaluation(**({"num_samples": 25, "batch_size": 4} | settings)),
         seed=seed,
     )
+    return measured
 
 
 def direct_numbers(network, images, weights, target_class, *, rounding):
@@ -162,7 +163,7 @@ def test_rounding_can_cost_what_unrounded_vertices_have(small_network):
     target = np.full((32, 32, 3), 255, np.uint8)
     unrounded = np.full((2, 32, 32, 3), 100.49, np.float32)
     unrounded[1, ..., 1] = 7
-    measured = evaluate_polytope(
+    measured, _ = evaluate_polytope(
         small_network,
         source=target,
         target=Target.of_picture(small_network, target),

@@ -57,7 +57,7 @@ def test_an_evaluation_on_a_gpu_has_the_numbers_of_the_processor():
                 unrounded=vertices.astype(np.float32),
                 settings=load_config(overrides=SETTINGS).evaluation,
                 seed=0,
-            )
+            )[0]
         )
     expected, found = measured
     assert found["target_class"] == expected["target_class"]

@@ -1,0 +1,190 @@
+"""What a network says of images between vertices, one by one, and the file that holds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from patchcollide.errors import RunError
+from patchcollide.gaps import Gaps, measure_gaps
+from patchcollide.hdf5 import open_hdf5, write_hdf5
+from patchcollide.losses import TargetFeatures
+from patchcollide.networks import CollisionNetwork
+from patchcollide.polytope import combine, round_to_8_bits
+from patchcollide.progress import track
+from patchcollide.shapes import Float, Float32, Float64, Int64, Tensor, ndarray
+
+ENCODING = "patchcollide-samples"
+VERSION = "1"
+KINDS = ("hull", "tour", "check", "null")
+NEAREST = 16
+_POWER = 4
+_TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class HullSamples:
+    """Convex combinations of images, rounded to 8 bits, and what the network says of each.
+
+    Attributes:
+        weights: Of the images combined; a row sums to 1.
+        classes: The most probable class.
+        probabilities: Its probability, 0..1.
+        target_probabilities: That of the target's class.
+        active_gaps: Mean absolute difference to the target over its active units, as a share of
+            the target's own mean; see :class:`patchcollide.gaps.Gaps`.
+    """
+
+    weights: Float64[ndarray, "samples vertices"]
+    classes: Int64[ndarray, "samples"]
+    probabilities: Float32[ndarray, "samples"]
+    target_probabilities: Float32[ndarray, "samples"]
+    active_gaps: Float32[ndarray, "samples"]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def sample_hull(
+    network: CollisionNetwork,
+    vertices: Float[Tensor, "vertices channels height width"],
+    weights: Float[Tensor, "samples vertices"],
+    target_class: int,
+    features: TargetFeatures,
+    *,
+    batch_size: int,
+    rounding: bool = True,
+) -> tuple[HullSamples, Gaps]:
+    """Asks the network about combinations of images.
+
+    Args:
+        network: The network under study.
+        vertices: Images in ``[0, 1]``.
+        weights: Of each sample; at least one.
+        target_class: Whose probability is kept.
+        features: What gaps are measured to.
+        batch_size: Images that go through the network together.
+        rounding: Whether samples are rounded to 8 bits first.
+
+    Returns:
+        The samples, and all their gaps.
+    """
+    parts = torch.split(weights, batch_size)
+    columns: list[list[Tensor]] = [[], [], []]
+    gaps = []
+    for part in track(parts, "Sampling the polytope", len(parts)):
+        samples = combine(part, vertices)
+        with torch.no_grad():
+            output = network(round_to_8_bits(samples) if rounding else samples)
+        gaps.append(measure_gaps(output.pre_activation, features))
+        top, classes = output.probabilities.max(dim=1)
+        of_target = output.probabilities[:, target_class]
+        for column, values in zip(columns, (classes, top, of_target), strict=True):
+            column.append(values.cpu())
+    found = Gaps.joined(gaps)
+    numbers, chances, chances_of_target = (torch.cat(column).numpy() for column in columns)
+    samples_found = HullSamples(
+        weights=weights.double().numpy(),
+        classes=numbers,
+        probabilities=chances.astype(np.float32),
+        target_probabilities=chances_of_target.astype(np.float32),
+        active_gaps=found.columns()["active_gap_mean_relative"].astype(np.float32),
+    )
+    return samples_found, found
+
+
+def interpolate(
+    samples: HullSamples, weights: Float64[ndarray, "points vertices"]
+) -> Float64[ndarray, "points"]:
+    """Guesses the probability of the target's class at points of the polytope.
+
+    Each is the mean over the :data:`NEAREST` samples nearest in the space of weights, weighted by
+    the inverse fourth power of the distance: at a sample it is the sample's own.
+
+    Args:
+        samples: Where the network was asked; at least one.
+        weights: The points.
+    """
+    values = samples.target_probabilities.astype(np.float64)
+    guesses = []
+    for first in range(0, len(weights), _TOGETHER):
+        part = weights[first : first + _TOGETHER]
+        squares = np.square(part[:, None] - samples.weights[None]).sum(axis=2)
+        nearest = np.argsort(squares, axis=1, kind="stable")[:, :NEAREST]
+        influence = (np.take_along_axis(squares, nearest, axis=1) + 1e-12) ** (-_POWER / 2)
+        guesses.append((influence * values[nearest]).sum(axis=1) / influence.sum(axis=1))
+    return np.concatenate(guesses)
+
+
+def joined(*parts: HullSamples) -> HullSamples:
+    """Returns several sets of samples of the same vertices as one."""
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(HullSamples))
+    return HullSamples(*(np.concatenate(column) for column in columns))
+
+
+def interpolation_error(samples: HullSamples, check: HullSamples) -> dict[str, float]:
+    """Compares guesses with what the network says: mean, 95 % quantile and largest error."""
+    errors = np.abs(interpolate(samples, check.weights) - check.target_probabilities)
+    return {
+        "count": float(len(check)),
+        "mean": float(errors.mean()),
+        "quantile": float(np.quantile(errors, 0.95)),
+        "max": float(errors.max()),
+    }
+
+
+def save_samples(path: Path, samples: Mapping[str, HullSamples], fingerprint: str) -> None:
+    """Writes ``samples.h5``.
+
+    Args:
+        path: The file.
+        samples: By kind, of :data:`KINDS`: drawn uniformly from the hull, along the tour, to check
+            the interpolation, and between random images of the data set. ``null`` may be missing.
+        fingerprint: Of the run's vertices.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    write_hdf5(
+        path,
+        encoding=ENCODING,
+        version=VERSION,
+        datasets={
+            f"{kind}_{name}": value
+            for kind, part in samples.items()
+            for name, value in vars(part).items()
+        },
+        attributes={"fingerprint": fingerprint, "kinds": list(samples)},
+    )
+
+
+def load_samples(path: Path, fingerprint: str) -> dict[str, HullSamples]:
+    """Reads ``samples.h5``.
+
+    Raises:
+        RunError: If it is missing, damaged, or of other vertices.
+    """
+    with open_hdf5(path, encoding=ENCODING, version=VERSION, error=RunError) as file:
+        if file.attribute("fingerprint") != fingerprint:
+            raise RunError(
+                f"{path} is of other vertices than the PNG files beside it. Measure the run again "
+                f"with `patchcollide evaluate {path.parent}`."
+            )
+        kinds = file.attribute("kinds")
+        if not isinstance(kinds, list) or not {"hull", "tour", "check"} <= set(kinds) <= set(KINDS):
+            raise RunError(f"{path} is damaged: it holds samples of {kinds}. Evaluate the run.")
+        found = {}
+        for kind in kinds:
+            weights = file.array(f"{kind}_weights", np.float64, (None, None))
+            values = [
+                file.array(f"{kind}_{field.name}", kept, (len(weights),))
+                for field, kept in zip(
+                    fields(HullSamples)[1:],
+                    (np.int64, np.float32, np.float32, np.float32),
+                    strict=True,
+                )
+            ]
+            found[str(kind)] = HullSamples(weights, *values)
+    return found
