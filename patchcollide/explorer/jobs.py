@@ -193,5 +193,5 @@ def _free_place(beside: Path) -> Path:
 def _without_place(sentence: str, job: Job) -> str:
     """Names the pictures by their roles: where they are here means nothing to who sent them."""
     for role in ("source", "target"):
-        sentence = sentence.replace(str(job.inputs / role), f"the {role}")
+        sentence = sentence.replace(str(job.inputs / role), f"'{role}'")
     return sentence

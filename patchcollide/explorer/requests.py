@@ -53,7 +53,9 @@ async def read_body(
 
 
 def _too_long(what: str, max_bytes: int) -> RequestError:
-    return RequestError(413, f"The request holds more than the {max_bytes} bytes of {what}.")
+    return RequestError(
+        413, f"The request should hold {what} of at most {max_bytes} bytes, but holds more."
+    )
 
 
 def parse_object(body: bytes, *keys: str) -> dict[str, Any]:
@@ -94,11 +96,11 @@ def parse_weights(value: Any, num_vertices: int) -> Float64[Tensor, "vertices"]:
     """
     given = value.split(",", num_vertices) if isinstance(value, str) else value
     if not isinstance(given, list):
-        found = type(value).__name__
-        raise RequestError(400, f"The weights should be a list of numbers, but are a {found}.")
+        kind = type(value).__name__
+        raise RequestError(400, f"The weights should be a list of numbers, but are a {kind}.")
     if len(given) != num_vertices:
         # Text was cut no further than needed.
-        found = "more" if len(given) > num_vertices else str(len(given))
+        found = "more" if isinstance(value, str) and len(given) > num_vertices else str(len(given))
         raise RequestError(400, f"There should be {num_vertices} weights, but there are {found}.")
     weights = torch.tensor([_as_number(part) for part in given], dtype=torch.float64)
     if not weights.isfinite().all():
