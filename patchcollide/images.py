@@ -92,6 +92,13 @@ def png_bytes(image: UInt8[ndarray, "h w channels"]) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg_bytes(image: UInt8[ndarray, "h w 3"], quality: int = 85) -> bytes:
+    """Encodes an RGB image as JPEG, for what is looked at and not measured."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 def write_png(path: Path, image: UInt8[ndarray, "h w channels"]) -> None:
     """Writes ``image`` as PNG, whole or not at all.
 

@@ -92,6 +92,7 @@ def write_summary(
             "layer": network.layer,
             "parameterisation": inputs["parameterisation"],
             **measured,
+            "sample_classes": _classes(network, samples),
             "certificate": _certificate(measured["certificate"], vertices, before, null),
             "visibility": measure_visibility(vertices),
             "dataset_distance_mean": distance,
@@ -105,6 +106,20 @@ def write_summary(
             "versions": versions(),
         },
     )
+
+
+def _classes(network: CollisionNetwork, samples: dict[str, HullSamples]) -> list[dict[str, Any]]:
+    """Names all classes that samples have, and counts those of the hull; most first."""
+    all_classes = np.unique(np.concatenate([part.classes for part in samples.values()]))
+    counted = [
+        {
+            "class": int(index),
+            "class_name": network.class_name(int(index)),
+            "count": int((samples["hull"].classes == index).sum()),
+        }
+        for index in all_classes
+    ]
+    return sorted(counted, key=lambda found: -int(found["count"]))
 
 
 def _write_samples(

@@ -211,7 +211,7 @@ def main() -> dict[str, Any]:
     results = [Trial(path, arguments).run() for path in [arguments.store, *arguments.growth]]
     if arguments.plot:
         # It takes seconds to import.
-        from patchcollide.report.figures import write_growth_chart
+        from patchcollide.report.history import write_growth_chart
 
         write_growth_chart(arguments.plot, _series(results))
     return {

@@ -13,7 +13,7 @@ import pytest
 from patchcollide import collisions
 from patchcollide.config import load_config
 from patchcollide.images import read_pixels
-from patchcollide.report.figures import write_growth_chart
+from patchcollide.report.history import write_growth_chart
 from patchcollide.search.index_builder import build_index
 from patchcollide.store_writer import write_store
 from tests.conftest import SMALL

@@ -5,6 +5,7 @@ import pytest
 
 from patchcollide.errors import RunError
 from patchcollide.report.certificates import aligned, certificate_lines, walk_sentence
+from patchcollide.report.live import make_live
 from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
 from tests.test_report import Page, png_of, random_images, summary_of
@@ -94,6 +95,8 @@ def words_of(summary):
         config={},
         images={name: png_of(random_images(rng, 12, 14)) for name in names},
         history_svg="",
+        samples_svg="",
+        live=make_live(summary, None, None, 1),
         comparison=comparison_rows(summary),
         command="patchcollide collide",
     )

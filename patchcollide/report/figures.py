@@ -5,62 +5,31 @@ shown at full size, so that what is printed is what the network saw. Equal input
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from patchcollide.files import written_beside
 from patchcollide.report.boxes import NUM_BOXES, box_size, differing_boxes
 from patchcollide.report.sheet import (
     BOX,
     INK,
     MARK,
     MUTED,
-    RULE,
-    SERIES,
-    Axes,
-    Figure,
     Layout,
     Normalize,
     ScalarMappable,
     Sheet,
     cut,
-    rc_context,
     two_lines,
 )
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = [
     "caption",
-    "draw_history",
     "write_contact_sheet",
     "write_figure",
-    "write_growth_chart",
 ]
-
-# Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
-_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
-}
-_SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
-_LOSS_TERMS = {
-    "loss": "loss",
-    "active": "active",
-    "inactive": "inactive",
-    "unit": "unit",
-    "total_variation": "total variation",
-    "hull_active": "hull, active",
-    "hull_inactive": "hull, inactive",
-}
-_CHANCES = {
-    "validation_probability": "hull, probability",
-    "validation_success": "hull, success",
-}
-_DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
 
 
 def caption(class_name: str, probability: float) -> str:
@@ -188,132 +157,6 @@ def write_contact_sheet(
             words = f"{math.sqrt(squared):.0f}" if squared >= 0 else "none"
             sheet.text(words, columns[2 + rank], top + side + 4, points=6)
     sheet.write(path)
-
-
-def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
-    """Draws how an optimisation went as three charts: loss terms, probabilities, distances.
-
-    Args:
-        history: One mapping a step, with the columns of ``history.csv``; values that are missing,
-            empty or not finite are left out.
-
-    Returns:
-        Three ``<svg>`` elements for an HTML page, without references to anything outside. Their
-        colours follow the page's ``--ink``, ``--muted``, ``--rule`` and ``--series-1`` to
-        ``--series-7`` where it has them.
-    """
-    charts = (
-        ("losses", "Loss terms", _LOSS_TERMS),
-        ("chances", "Probability and success", _CHANCES),
-        ("distances", "Mean distance between vertices (L2)", _DISTANCES),
-    )
-    return "\n".join(_chart(history, *chart) for chart in charts)
-
-
-def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Writes how searches slow down as stores grow, on logarithmic axes.
-
-    Args:
-        path: The PNG file to write.
-        series: Name of each search to pairs of a number of patches and seconds.
-
-    Raises:
-        DiskFullError: If there is no room left.
-    """
-    figure = Figure((5.6, 3.8), dpi=160, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    for place, (name, points) in enumerate(series.items()):
-        # More searches than colours: the lines of a second round are broken.
-        colour, line = SERIES[place % len(SERIES)], "-" if place < len(SERIES) else "--"
-        sizes, seconds = zip(*points, strict=True)
-        axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
-    _style(figure, axes, "Seconds of a search", is_empty=not series)
-    axes.set_xlabel("patches in the store", fontsize=8, color=MUTED)
-    axes.set_ylabel("seconds", fontsize=8, color=MUTED)
-    with written_beside(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
-
-
-def _chart(
-    history: Sequence[Mapping[str, Any]], name: str, title: str, terms: Mapping[str, str]
-) -> str:
-    figure = Figure((4.2, 3.1), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
-    shown = []
-    for (key, label), colour in zip(terms.items(), SERIES, strict=False):
-        steps, values = _series(history, key)
-        if not values.any():
-            continue
-        marker = "o" if key.startswith("validation") or len(steps) == 1 else ""
-        axes.plot(steps, values, color=colour, label=label, lw=1.3, marker=marker, ms=2.8)
-        shown.append(values)
-    if name == "losses":
-        _scale_losses(axes, shown)
-    elif shown:
-        axes.set_ylim(0, 1.03 if name == "chances" else None)
-    _style(figure, axes, title, is_empty=not shown)
-    text = StringIO()
-    with rc_context(_SVG_SETTINGS):
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=metadata)
-    return _for_html(text.getvalue(), name, f"{title} over the steps of the optimisation")
-
-
-def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
-    # The term that drives a unit down ends below zero, where a logarithm has nothing to show.
-    values = np.concatenate(shown) if shown else np.ones(1)
-    if (values > 0).all():
-        axes.set_yscale("log")
-    else:
-        size = np.abs(values[values != 0])
-        threshold = 10.0 ** math.floor(math.log10(float(np.quantile(size, 0.1))))
-        axes.set_yscale("symlog", linthresh=threshold)
-
-
-def _style(figure: Figure, axes: Axes, title: str, *, is_empty: bool) -> None:
-    axes.set_title(title, fontsize=9, color=INK, loc="left", weight="bold")
-    axes.set_xlabel("step", fontsize=8, color=MUTED)
-    axes.tick_params(labelsize=8, labelcolor=MUTED, color=RULE, which="both")
-    axes.grid(True, color=RULE, lw=0.6)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(RULE)
-    if is_empty:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
-    else:
-        figure.legend(
-            loc="outside lower left",
-            ncols=3,
-            fontsize=7.5,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.2,
-        )
-
-
-def _for_html(svg: str, name: str, label: str) -> str:
-    svg = svg[svg.index("<svg") :].strip()
-    # A style element would hold for the whole page, a namespace is only for files.
-    svg = re.sub(r'<style.*?</style>| xmlns(:xlink)?="[^"]*"', "", svg, flags=re.DOTALL)
-    svg = svg.replace("xlink:href", "href")
-    # Several drawings share one page, and matplotlib numbers its elements anew in each.
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _STYLE_NAMES.items():
-        svg = svg.replace(colour, f"var({variable}, {colour})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-
-
-def _series(
-    history: Sequence[Mapping[str, Any]], key: str
-) -> tuple[Float[ndarray, "n"], Float[ndarray, "n"]]:
-    pairs = [(float(row["step"]), _number(row.get(key))) for row in history]
-    kept = np.array([pair for pair in pairs if math.isfinite(pair[1])], dtype=np.float64)
-    return kept.reshape(-1, 2)[:, 0], kept.reshape(-1, 2)[:, 1]
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None or value == "" else float(value)
 
 
 def _differences(

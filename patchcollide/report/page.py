@@ -12,6 +12,8 @@ from patchcollide.report.certificates import (
     gap_rows,
     walk_sentence,
 )
+from patchcollide.report.live import Live
+from patchcollide.report.scripts import page_script
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import embedded, lacking, render
 
@@ -24,13 +26,15 @@ def render_page(
     config: Mapping[str, Any],
     images: Mapping[str, bytes],
     history_svg: str,
+    samples_svg: str,
+    live: Live,
     comparison: Sequence[Row],
     command: str,
 ) -> str:
     """Returns the page of a run as HTML.
 
-    The page refers to nothing outside itself and forbids the browser to fetch anything; all texts
-    are escaped.
+    The page refers to nothing outside itself and forbids the browser to fetch anything, or to run
+    any script but its own; all texts are escaped.
 
     Args:
         summary: What was made and found. Texts: ``source`` and ``target`` (paths), ``network``,
@@ -48,8 +52,11 @@ def render_page(
         images: PNG files by name: ``source``, ``target`` (unless the summary's
             ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
             ``neighbours`` if patches were composed.
-        history_svg: What :func:`patchcollide.report.figures.draw_history` returned; inserted as
+        history_svg: What :func:`patchcollide.report.history.draw_history` returned; inserted as
             it is.
+        samples_svg: Charts of :mod:`patchcollide.report.sample_charts`, inserted as they are; empty
+            for runs whose samples were not kept.
+        live: What moves.
         comparison: The rows of the table of results, the paper's and the run's.
         command: The command line that makes the run again.
 
@@ -79,6 +86,9 @@ def render_page(
         # A page cannot know how long its own drawing takes, and must not change when redrawn.
         stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
         history_svg=history_svg,
+        samples_svg=samples_svg,
+        live=live,
+        script=page_script(),
         comparison=comparison,
         **_certificate(summary),
         command=command,
