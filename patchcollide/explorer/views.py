@@ -1,18 +1,25 @@
 """A run as the explorer shows it: page and pictures in memory, answers about its points."""
 
+import json
 from importlib.resources import files
 from typing import Any
 
 from patchcollide.errors import RunError
-from patchcollide.explorer.points import MEMBERSHIP_TOLERANCE, Points
+from patchcollide.explorer.points import Points
+from patchcollide.explorer.requests import MAX_IMAGE_BYTES
 from patchcollide.images import read_png
 from patchcollide.networks import CollisionNetwork
 from patchcollide.report.templates import embedded, render
 from patchcollide.runs import Run, require_files
 from patchcollide.summaries import read_summary
+from patchcollide.tours import leg_labels, tour
+
+_POINTS_PER_LEG = 16
+_SMALL_PX = 112
 
 _PARTS = (
     ("report/style.css", "text/css"),
+    ("report/simplex.js", "text/javascript"),
     ("explorer/explorer.css", "text/css"),
     ("explorer/explorer.js", "text/javascript"),
     ("explorer/collisions.js", "text/javascript"),
@@ -54,7 +61,18 @@ class RunView:
         self.page = self._page(run, summary, network, root).encode()
 
     def _page(self, run: Run, summary: dict[str, Any], network: CollisionNetwork, root: str) -> str:
-        sizes = {name: embedded(name, png) for name, png in self.pictures.items()}
+        count, side = (
+            self.points.num_vertices,
+            embedded("source", self.pictures["source.png"]).width,
+        )
+        points = tour(count, _POINTS_PER_LEG)
+        data = {
+            "root": root,
+            "maxBytes": MAX_IMAGE_BYTES,
+            "tour": points.round(6).tolist(),
+            "legs": leg_labels(count),
+            "pointsPerLeg": _POINTS_PER_LEG,
+        }
         try:
             vertices = [
                 {
@@ -75,9 +93,10 @@ class RunView:
             run=run.folder.name,
             root=root,
             network=network.full_name,
-            side=network.input_size,
             vertices=vertices,
             has_target="target.png" in self.pictures,
-            small=min(picture.width for picture in sizes.values()) < 112,
-            tolerance=MEMBERSHIP_TOLERANCE,
+            side=side,
+            small=side < _SMALL_PX,
+            tour_points=len(points),
+            data=json.dumps(data),
         )
