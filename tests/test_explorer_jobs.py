@@ -60,7 +60,7 @@ def wait_until(condition):
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -219,6 +219,11 @@ def client(explored_run):
 
 
 def states(client):
+    # Asking as a page does would take the time that the collision needs.
+    return [job["state"] for job in client.session.jobs.described()]
+
+
+def told_states(client):
     return [job["state"] for job in client.get("api/collisions").json()["collisions"]]
 
 
@@ -278,7 +283,7 @@ def test_a_real_search_is_cancelled_and_its_folder_removed(client, explored_run,
     assert "another waits" in client.refused(429, "POST", "api/collisions", json=body)
 
     def moving():
-        job = client.get("api/collisions").json()["collisions"][0]
+        job = client.session.jobs.described()[0]
         return job["stage"] == "Moving the vertices" and job["step"] > 2 and job["total"] == 1000000
 
     wait_until(moving)
@@ -288,6 +293,7 @@ def test_a_real_search_is_cancelled_and_its_folder_removed(client, explored_run,
     assert client.post("api/collisions/1/cancel").json()["id"] == "1"
     wait_until(lambda: states(client) == ["cancelled", "cancelled"])
     assert not list(explored_run.parent.glob("run-explored-*"))
+    assert told_states(client) == ["cancelled", "cancelled"]
     assert "is cancelled already" in client.refused(409, "POST", "api/collisions/1/cancel")
 
 
