@@ -87,8 +87,15 @@ def evaluate_polytope(
         "source_probability": source_probability,
         "num_vertices": len(vertices),
         **_figures(samples, target_class),
-        "success_rate_stick_breaking": by_sticks["success_rate"],
-        "sample_probability_mean_stick_breaking": by_sticks["sample_probability_mean"],
+        **{
+            f"{name}_stick_breaking": by_sticks[name]
+            for name in (
+                "success_rate",
+                "success_interval",
+                "sample_probability_mean",
+                "sample_class_probability_mean",
+            )
+        },
         "vertex_distance_mean": _mean(distances),
         "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
         "unrounded": {
