@@ -101,7 +101,7 @@ def collide(
 
 
 def evaluate(folder: Path) -> Path:
-    """Measures a finished run again, from its PNG files, and rewrites ``summary.json``.
+    """Measures a finished run again, from its PNG files; rewrites ``summary.json`` and the page.
 
     Raises:
         RunError: If the folder holds no finished run.
@@ -109,6 +109,7 @@ def evaluate(folder: Path) -> Path:
     """
     run = open_run(folder)
     write_summary(run, network_of(run))
+    write_report(run)
     return run / SUMMARY_FILE
 
 
