@@ -99,12 +99,7 @@ def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
     difference = active_gaps(z, target).abs()
     mean = _share(difference.sum(dim=1), target.active.sum())
     largest = _largest(difference)
-    low = target.blind.low
-    # A tolerance above the activation's whole range has it blind everywhere.
-    origin = low if low is not None and math.isfinite(low) else 0.0
-    level = _share(
-        ((target.pre_activation - origin).abs() * target.active).sum(), target.active.sum()
-    )
+    level = active_level(target)
     shown = excess(z, target).clamp(min=0)
     num_shown = (shown > 0).sum(dim=1)
     return Gaps(
@@ -115,6 +110,16 @@ def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
         inactive_violation_share=_share(num_shown.to(z.dtype), (~target.active).sum()),
         inactive_violation_mean=_share(shown.sum(dim=1), num_shown),
         inactive_violation_max=_largest(shown),
+    )
+
+
+def active_level(target: TargetFeatures) -> Float[Tensor, ""]:
+    """Returns the target's mean over its active units, measured from where these begin to show."""
+    low = target.blind.low
+    # A tolerance above the activation's whole range has it blind everywhere.
+    origin = low if low is not None and math.isfinite(low) else 0.0
+    return _share(
+        ((target.pre_activation - origin).abs() * target.active).sum(), target.active.sum()
     )
 
 

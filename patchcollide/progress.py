@@ -1,10 +1,13 @@
 """What a person at the terminal sees while work goes on: log lines, bars, the time left.
 
-The library itself is silent: the command line switches this on.
+The library itself is silent: the command line switches this on. A program that shows progress in a
+way of its own listens instead.
 """
 
+import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.box import SIMPLE
@@ -13,11 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 T = TypeVar("T")
+Listener = Callable[[str, int, int], None]
+"""Is told a label, how many items are done, and of how many."""
 
 logger = logging.getLogger("patchcollide")
 
 _console = Console(stderr=True, highlight=False)
 _bars_wanted = False
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 class _LineHandler(logging.Handler):
@@ -38,7 +44,14 @@ def show(level: int) -> None:
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    """Yields ``items``, with a bar and the time left when standard error is a terminal."""
+    """Yields ``items``, with a bar and the time left when standard error is a terminal.
+
+    Inside :func:`listening` the listener is told instead, before each item and after the last.
+    """
+    listener = _listener.get()
+    if listener is not None:
+        yield from _told(items, label, total, listener)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -49,6 +62,28 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
         disable=not (_bars_wanted and _console.is_terminal),
     ) as progress:
         yield from progress.track(items, total=total, description=label)
+
+
+def _told(items: Iterable[T], label: str, total: int, listener: Listener) -> Iterator[T]:
+    done = 0
+    listener(label, done, total)
+    for item in items:
+        yield item
+        done += 1
+        listener(label, done, total)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Has ``listener`` told of all that this thread tracks while the block runs.
+
+    What it raises comes out of the work that is tracked, between two items: the way to stop it.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

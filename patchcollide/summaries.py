@@ -60,7 +60,7 @@ def write_summary(
     unrounded, state = load_vertices(run)
     vertices = load_vertex_pngs(run)
     before = _earlier_summary(run)
-    target = _read_target(run, network)
+    target = target_of(run, network)
     measured, hull = evaluate_polytope(
         network,
         source=read_png(run / "source.png"),
@@ -204,7 +204,7 @@ def add_certificate(
     certificate |= {"null": null or certificate["null"], "walk": walk}
     if (run / SAMPLES_FILE).exists():
         samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
-        _write_samples(run, network, _read_target(run, network), vertices, samples, images)
+        _write_samples(run, network, target_of(run, network), vertices, samples, images)
     write_json(run / SUMMARY_FILE, summary)
     return summary
 
@@ -214,7 +214,12 @@ def read_summary(run: Run) -> dict[str, Any]:
     return read_json(run / SUMMARY_FILE, error=RunError)
 
 
-def _read_target(run: Run, network: CollisionNetwork) -> Target:
+def target_of(run: Run, network: CollisionNetwork) -> Target:
+    """Reads what a run's vertices collide with.
+
+    Raises:
+        InputError: If its file is missing or damaged, or not of this network.
+    """
     path = run / run.target_file
     if holds_features(path):
         features = read_features(path, network)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from patchcollide.collisions import collide
 from patchcollide.config import Config, load_config
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork
@@ -108,3 +109,18 @@ def small_network() -> CollisionNetwork:
         scale=(0.25, 0.25, 0.25),
         class_names=("ant", "bee", "cat", "dog"),
     )
+
+
+@pytest.fixture(scope="session")
+def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a small untrained network on grey 28-pixel images; not to be changed."""
+    folder = tmp_path_factory.mktemp("explored")
+    rng = np.random.default_rng(11)
+    for name in ("source", "target", *(f"images/{number}" for number in range(4))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        coarse = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+        write_png(folder / f"{name}.png", coarse.repeat(4, axis=0).repeat(4, axis=1))
+    settings = ('network.name="mlp"', 'network.weights="random"', 'network.device="cpu"')
+    config = load_config(overrides=[*SMALL, *settings, "optimiser.num_vertices=3"])
+    source, target = folder / "source.png", folder / "target.png"
+    return collide(config, source, target, folder / "run", images=folder / "images")

@@ -96,7 +96,7 @@ LAYERS = (
     ("collision_pairs",),
     ("collisions", "exact_collisions", "certification"),
     ("pipeline",),
-    ("demo", "reproduction"),
+    ("demo", "explorer", "reproduction"),
     ("cli",),
 )
 """Rooms from the bottom up: a room imports from rooms below it, and from its own layer."""
@@ -121,10 +121,12 @@ OWNERS = {
     "skimage.metrics": {"visibility"},
     "skimage.transform": {"visibility"},
     "sklearn": {"bundled"},
+    "starlette": {"explorer.app"},
     "timm": {"networks.efficientnet_lite0"},
     "torchvision.datasets": {"digits"},
     "torchvision.models": {"networks.vgg16"},
     "typer": {"cli.framework"},
+    "uvicorn": {"explorer.serving"},
 }
 
 EVERYWHERE = {"numpy", "torch"}

@@ -15,6 +15,8 @@ __all__ = ["Picture", "embedded", "lacking", "render"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+_FOLDERS = ("report", "explorer")
+
 # What a run left out when it looked for neighbours, in words.
 _OMISSIONS = {
     "leaked_images": "images of the store that are the source or the target, or nearly",
@@ -33,7 +35,7 @@ class Picture:
 
 
 def render(name: str, **values: Any) -> str:
-    """Fills a template of this folder; all texts are escaped.
+    """Fills a template of this folder or of the explorer's; all texts are escaped.
 
     Args:
         name: The template's file.
@@ -43,7 +45,9 @@ def render(name: str, **values: Any) -> str:
         RunError: If something that it shows is not there.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("patchcollide", "report"),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader("patchcollide", folder) for folder in _FOLDERS]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
