@@ -31,6 +31,7 @@ LAYERS = (
         "progress",
         "leak_guard",
         "polytope",
+        "tours",
         "seals",
         "locks",
         "sizes",
