@@ -112,6 +112,15 @@ def as_batch(
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
 
 
+def hull_images(
+    weights: Float[Tensor, "samples vertices"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
+) -> UInt8[ndarray, "samples height width channels"]:
+    """Returns convex combinations of 8-bit images, rounded to 8 bits as those measured are."""
+    images = 255 * round_to_8_bits(combine(weights, as_batch(vertices)))
+    return images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8)
+
+
 def _mean(distances: Tensor) -> float:
     return float(distances.mean()) if len(distances) else 0.0
 

@@ -26,6 +26,24 @@ def versions() -> dict[str, str]:
     return found
 
 
+def machine() -> dict[str, Any]:
+    """Returns what of the machine decides the last bits of a result.
+
+    Returns:
+        ``num_threads``, among which PyTorch splits sums; ``cpu_capability``, the instructions that
+        it computes with; ``architecture`` of the processor; and the name of the ``gpu``, or None.
+    """
+    # Takes long to import, which only those who compute should wait for.
+    import torch
+
+    return {
+        "num_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "architecture": platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
 @functools.cache
 def _version(library: str) -> str | None:
     # Every shard of a store asks, and looking up takes milliseconds.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from patchcollide.certificates import measure_null, walk_edges
+from patchcollide.config import parse_config
 from patchcollide.dataset_images import DatasetImages
 from patchcollide.degeneracy import measure_degeneracy
 from patchcollide.errors import RunError
@@ -22,7 +23,7 @@ from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
 from patchcollide.runs import EXACT_FILE, SUMMARY_FILE, Run, load_vertex_pngs, load_vertices
-from patchcollide.shapes import UInt8, ndarray
+from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
 from patchcollide.visibility import measure_visibility
@@ -46,14 +47,51 @@ def write_summary(
         InputError: If a file is missing, damaged or belongs to another run, or the folder holds no
             images.
     """
-    config = run.config
     unrounded, state = load_vertices(run)
-    vertices = load_vertex_pngs(run)
-    before = _earlier_summary(run)
+    summary = summarise(
+        network,
+        run.about,
+        source=read_png(run / "source.png"),
+        target=read_run_target(run, network),
+        vertices=load_vertex_pngs(run),
+        unrounded=unrounded,
+        images=images,
+        before=_earlier_summary(run),
+        found={**state, "neighbours": _omissions(run), "exact": read_exact(run)},
+    )
+    write_json(run / SUMMARY_FILE, summary)
+
+
+def summarise(
+    network: CollisionNetwork,
+    about: dict[str, Any],
+    *,
+    source: UInt8[ndarray, "height width channels"],
+    target: Target,
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    unrounded: Float[ndarray, "vertices height width channels"],
+    found: dict[str, Any],
+    images: PatchStore | Path | None = None,
+    before: dict[str, Any],
+) -> dict[str, Any]:
+    """Measures a polytope; returns what ``summary.json`` holds.
+
+    Args:
+        network: The network it was found with.
+        about: What :func:`patchcollide.runs.describe` says of it.
+        source: As the network saw it.
+        target: What vertices are to collide with.
+        vertices: 8-bit images.
+        unrounded: The same before rounding, 0 to 255.
+        found: How it was found: ``steps``, ``stopped_because``, ``neighbours`` and ``exact``.
+        images: See :func:`write_summary`.
+        before: An earlier summary, for what is not measured again; may be empty.
+    """
+    config, inputs = parse_config(about["config"], "the settings of the run"), about["inputs"]
     measured = evaluate_polytope(
         network,
-        source=read_png(run / "source.png"),
-        target=_read_target(run, network),
+        source=source,
+        target=target,
         vertices=vertices,
         unrounded=unrounded,
         settings=config.evaluation,
@@ -64,30 +102,23 @@ def write_summary(
         others = DatasetImages(images, config, network)
         distance = others.mean_distance()
         null = measure_null(network, others.draw(), measured["certificate"], seed=config.seed)
-    inputs = run.inputs
-    exact = (run / EXACT_FILE).exists()
-    write_json(
-        run / SUMMARY_FILE,
-        {
-            "source": inputs["source"],
-            "target": inputs["target"],
-            "network": network.full_name,
-            "layer": network.layer,
-            "parameterisation": inputs["parameterisation"],
-            **measured,
-            "certificate": _certificate(measured["certificate"], vertices, before, null),
-            "visibility": measure_visibility(vertices),
-            "dataset_distance_mean": distance,
-            **state,
-            "neighbours": _omissions(run),
-            "exact": read_json(run / EXACT_FILE, error=RunError) if exact else None,
-            "seconds": before.get("seconds", {}),
-            "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
-            "seed": config.seed,
-            "fingerprint": run.fingerprint,
-            "versions": versions(),
-        },
-    )
+    return {
+        "source": inputs["source"],
+        "target": inputs["target"],
+        "network": network.full_name,
+        "layer": network.layer,
+        "parameterisation": inputs["parameterisation"],
+        **measured,
+        "certificate": _certificate(measured["certificate"], vertices, before, null),
+        "visibility": measure_visibility(vertices),
+        "dataset_distance_mean": distance,
+        **found,
+        "seconds": before.get("seconds", {}),
+        "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
+        "seed": config.seed,
+        "fingerprint": about["fingerprint"],
+        "versions": versions(),
+    }
 
 
 def _certificate(
@@ -161,7 +192,14 @@ def read_summary(run: Run) -> dict[str, Any]:
     return read_json(run / SUMMARY_FILE, error=RunError)
 
 
-def _read_target(run: Run, network: CollisionNetwork) -> Target:
+def read_exact(run: Run) -> dict[str, Any] | None:
+    """Reads what linear programs said of the vertices; None if they were searched for."""
+    exists = (run / EXACT_FILE).exists()
+    return read_json(run / EXACT_FILE, error=RunError) if exists else None
+
+
+def read_run_target(run: Run, network: CollisionNetwork) -> Target:
+    """Reads the target of a run, an image or features, from its folder; errors as of these."""
     path = run / run.target_file
     if holds_features(path):
         features = read_features(path, network)

@@ -93,6 +93,8 @@ LAYERS = (
     ("collision_inputs",),
     ("collision_pairs",),
     ("collisions", "exact_collisions", "certification"),
+    ("polytopes",),
+    ("polytope_search",),
     ("pipeline",),
     ("demo", "reproduction"),
     ("cli",),

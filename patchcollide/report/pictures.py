@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from patchcollide.errors import RunError
-from patchcollide.evaluation import as_batch
+from patchcollide.evaluation import hull_images
 from patchcollide.files import output_path
 from patchcollide.images import read_png
-from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weights
-from patchcollide.report.figures import caption, write_figure
+from patchcollide.neighbours import Neighbours
+from patchcollide.polytope import seeded, uniform_weights
+from patchcollide.report.figures import caption, write_contact_sheet, write_figure
 from patchcollide.report.polytopes import write_polytope_figure
 from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs
 from patchcollide.shapes import UInt8, ndarray
@@ -86,6 +85,18 @@ def write_run_differences(path: Path, run: Run, title: str) -> None:
     )
 
 
+def write_neighbour_sheet(path: Path, neighbours: Neighbours) -> None:
+    """Draws windows of the source and their neighbours, for locations spread over it."""
+    write_contact_sheet(
+        path,
+        source=neighbours.source,
+        patches=neighbours.windows,
+        squared_distances=neighbours.squared_distances,
+        locations=neighbours.grid.corners_px(),
+        window_px=neighbours.grid.window_size,
+    )
+
+
 def _target(run: Run) -> UInt8[ndarray, "height width channels"] | None:
     return read_png(run / "target.png") if run.target_file == "target.png" else None
 
@@ -104,5 +115,4 @@ def _samples(
     """Returns images between the vertices, uniformly drawn; none for a single vertex."""
     count = _NUM_SAMPLES if len(vertices) > 1 else 0
     weights = uniform_weights(count, len(vertices), seeded(seed, _PURPOSE))
-    images = 255 * round_to_8_bits(combine(weights, as_batch(vertices)))
-    return images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8)
+    return hull_images(weights, vertices)
