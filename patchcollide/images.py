@@ -9,12 +9,12 @@ import io
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from patchcollide.channels import to_channels
 from patchcollide.errors import ImageError
@@ -28,6 +28,8 @@ MAX_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 # Of photographs 1 % larger than at Pillow's own level 6, but written more than twice as fast.
 _PNG_LEVEL = 3
+ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
+_LINE_PX = 16
 _REPLACE = "Replace or remove the file."
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -166,6 +168,52 @@ def write_png(path: Path, image: UInt8[ndarray, "h w channels"]) -> None:
     """
     with written_beside(path) as partial:
         partial.write_bytes(png_bytes(image))
+
+
+def captioned(
+    image: UInt8[ndarray, "h w channels"], lines: Sequence[str]
+) -> UInt8[ndarray, "taller w 3"]:
+    """Returns an image in RGB with lines of text on white beneath it; the image is not touched."""
+    height, width = image.shape[:2]
+    sheet = Image.new("RGB", (width, height + _LINE_PX * len(lines)), "white")
+    sheet.paste(Image.fromarray(to_channels(image, 3)))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LINE_PX - 4)
+    for number, line in enumerate(lines):
+        draw.text((2, height + number * _LINE_PX), line, fill="black", font=font)
+    return np.array(sheet)
+
+
+def write_animation(
+    path: Path, frames: Sequence[UInt8[ndarray, "h w channels"]], frame_s: float
+) -> None:
+    """Writes images of one size as an animation without end, whole or not at all.
+
+    WebP keeps every value; GIF has at most 256 colours a frame.
+
+    Args:
+        path: The file; its suffix, one of :data:`ANIMATIONS`, decides the format.
+        frames: At least one.
+        frame_s: How long each is shown, in seconds.
+
+    Raises:
+        ImageError: If the suffix is another.
+        DiskFullError: If there is no room left.
+    """
+    kind = ANIMATIONS.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(f"--out {path} should end in {' or '.join(ANIMATIONS)}.")
+    first, *others = [Image.fromarray(to_channels(frame, 3)) for frame in frames]
+    exact = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    with written_beside(path) as partial:
+        first.save(
+            partial,
+            format=kind,
+            save_all=True,
+            append_images=others,
+            duration=round(1000 * frame_s),
+            loop=0,
+            **exact,
+        )
 
 
 def read_png(path: Path) -> UInt8[ndarray, "h w channels"]:

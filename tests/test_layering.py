@@ -95,7 +95,7 @@ LAYERS = (
     ("collisions", "exact_collisions", "certification"),
     ("polytopes",),
     ("polytope_search",),
-    ("pipeline",),
+    ("pipeline", "animation"),
     ("demo", "reproduction"),
     ("cli",),
 )

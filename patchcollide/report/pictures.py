@@ -16,7 +16,8 @@ from patchcollide.runs import SUMMARY_FILE, Run, load_vertex_pngs
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.summaries import read_summary
 
-KINDS = ("table", "differences")
+# The paper's Tables 1, 3 and 5 are laid out alike: a run is one of them by what it is of.
+KINDS = ("table", "table1", "table3", "table5", "differences", "neighbours")
 SUFFIXES = (".png", ".pdf")
 _NUM_SAMPLES = 5
 _PURPOSE = 6
@@ -29,14 +30,17 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
     Args:
         run: A finished run.
         path: The file to write; its suffix, ``.png`` or ``.pdf``, decides the format.
-        kind: ``"table"`` as in the paper's Tables 1, 3 and 5: vertices, what differs most in
-            purple boxes, samples between them; ``"differences"`` as on the run's page.
+        kind: ``"table"`` as in the paper's Tables 1, 3 and 5, by whose numbers it may be called
+            too: vertices, what differs most in purple boxes, samples between them;
+            ``"differences"`` as on the run's page; ``"neighbours"``, the contact sheet of a run of
+            patches.
 
     Returns:
         Where it was written.
 
     Raises:
-        RunError: If the suffix or the kind is another, or a file of the run is missing or damaged.
+        RunError: If the suffix or the kind is another, if neighbours are asked of a run of free
+            pixels, or if a file of the run is missing or damaged.
         DiskFullError: If there is no room left.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -44,13 +48,16 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
     if kind not in KINDS:
         raise RunError(f"--kind should be one of {', '.join(KINDS)}, but is {kind}.")
     path = output_path(path)
+    if kind == "neighbours":
+        _write_run_neighbours(path, run)
+        return path
     summary = read_summary(run)
     try:
         title = f"{summary['network']}, {summary['layer']}, {summary['parameterisation']}"
-        if kind == "table":
-            write_run_polytope(path, run, title)
-        else:
+        if kind == "differences":
             write_run_differences(path, run, title)
+        else:
+            write_run_polytope(path, run, title)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run / SUMMARY_FILE} is damaged ({type(error).__name__}: {error}). Measure the run "
@@ -83,6 +90,15 @@ def write_run_differences(path: Path, run: Run, title: str) -> None:
         title=title,
         captions=_captions(read_summary(run)),
     )
+
+
+def _write_run_neighbours(path: Path, run: Run) -> None:
+    if not (run / "neighbours.h5").exists():
+        raise RunError(
+            f"{run.folder} varies {run.inputs['parameterisation']}, so it has no neighbours to "
+            "show. Choose another --kind, or a run of patches (`patchcollide collide --store`)."
+        )
+    write_neighbour_sheet(path, Neighbours.load(run / "neighbours.h5"))
 
 
 def write_neighbour_sheet(path: Path, neighbours: Neighbours) -> None:
