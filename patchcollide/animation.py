@@ -70,7 +70,9 @@ def tour_frames(
         network: Says the class beneath each; None for no captions.
     """
     weights = torch.from_numpy(tour(len(vertices), samples_per_leg))
-    images = np.concatenate([hull_images(part, vertices) for part in weights.split(_BATCH_SIZE)])
+    images = np.concatenate(
+        [hull_images(part, vertices) for part in torch.split(weights, _BATCH_SIZE)]
+    )
     shown = [enlarged(image) for image in images]
     if network is None:
         return shown

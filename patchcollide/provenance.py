@@ -14,7 +14,17 @@ import numpy as np
 from patchcollide import __version__
 from patchcollide.shapes import Num, ndarray
 
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scipy", "faiss-cpu")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "h5py",
+    "pillow",
+    "scipy",
+    "matplotlib",
+    "faiss-cpu",
+)
 
 
 def versions() -> dict[str, str]:

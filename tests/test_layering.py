@@ -95,7 +95,7 @@ LAYERS = (
     ("collisions", "exact_collisions", "certification"),
     ("polytopes",),
     ("polytope_search",),
-    ("pipeline", "animation"),
+    ("pipeline", "animation", "replay"),
     ("demo", "reproduction"),
     ("cli",),
 )
