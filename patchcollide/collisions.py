@@ -119,16 +119,35 @@ def report(folder: Path) -> Path:
 
 
 def network_of(run: Run) -> CollisionNetwork:
-    """Builds the network a run was made with; RunError if its weights are others now."""
+    """Builds the network a run was made with; RunError if its weights are others now.
+
+    Of a network that was given in memory only the caller has the code.
+    """
     config = run.config
+    if run.inputs.get("network_given_as") == "object":
+        raise RunError(
+            f"{run.folder} was made in Python with a network of one's own ({config.network.name}), "
+            "which no setting can name. Open it with that: patchcollide.Polytope.load(folder, "
+            "network=...)."
+        )
     network = load_network(config.network, config.seed)
+    require_same_network(run, network)
+    return network
+
+
+def require_same_network(run: Run, network: CollisionNetwork) -> None:
+    """Raises :class:`RunError` if a run was made with other weights, or at another layer."""
+    if network.layer != run.about["identity"]["layer"]:
+        raise RunError(
+            f"{run.folder} was made at layer '{run.about['identity']['layer']}', but the network "
+            f"given shows '{network.layer}'. Give it at that layer."
+        )
     if network.digest != run.about["identity"]["network"]:
         raise RunError(
             f"{run.folder} was made with other weights of {network.name} than the ones here "
             f"(digest {run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use "
             "those."
         )
-    return network
 
 
 def _make_run(
@@ -142,7 +161,7 @@ def _make_run(
     announce(config, network, inputs)
     # Before anything long begins: it refuses targets without enough inactive units.
     make_search(config, network, inputs.target)
-    write_pair(run, network, inputs)
+    write_pair(run, network, inputs.source, inputs.target)
     neighbours = None
     if inputs.origin is not None:
         with run.timed("retrieve"):

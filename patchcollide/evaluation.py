@@ -13,7 +13,13 @@ from patchcollide.hull_samples import HullSamples, sample_hull
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.parameterisations import resized
-from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
+from patchcollide.polytope import (
+    combine,
+    round_to_8_bits,
+    seeded,
+    stick_breaking_weights,
+    uniform_weights,
+)
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
@@ -120,6 +126,15 @@ def as_batch(
 ) -> Float[Tensor, "batch channels height width"]:
     """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def hull_images(
+    weights: Float[Tensor, "samples vertices"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
+) -> UInt8[ndarray, "samples height width channels"]:
+    """Returns convex combinations of 8-bit images, rounded to 8 bits as those measured are."""
+    images = 255 * round_to_8_bits(combine(weights, as_batch(vertices)))
+    return images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8)
 
 
 def _mean(distances: Tensor) -> float:

@@ -21,7 +21,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import seeded
 from patchcollide.progress import track
 from patchcollide.proposition import examine
-from patchcollide.shapes import Float64, UInt8, ndarray
+from patchcollide.shapes import Float32, Float64, UInt8, ndarray
 from patchcollide.spaces import PixelBox, Space, WholeSpace
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
@@ -147,6 +147,38 @@ def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[st
             for vertex in vertices
         ],
     }
+
+
+def vertex_images(
+    network: CollisionNetwork, vertices: Sequence[Vertex]
+) -> Float32[ndarray, "vertices height width channels"]:
+    """Returns vertices as images of 0..255.
+
+    Raises:
+        TargetError: If they leave this range.
+    """
+    shape = (network.channels, network.input_size, network.input_size)
+    stacked = np.stack([vertex.image.reshape(shape) for vertex in vertices])
+    if stacked.min() < -1e-9 or stacked.max() > 1 + 1e-9:
+        raise TargetError(
+            f"Vertices reach from {stacked.min():.3g} to {stacked.max():.3g}, so they are no "
+            "images of 0 to 1. Set exact.space = 'range'."
+        )
+    images = 255 * np.clip(stacked, 0, 1).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images, np.float32)
+
+
+def vertex_history(vertices: Sequence[Vertex]) -> list[dict[str, float]]:
+    """Returns a row for each vertex, in place of the steps of a search."""
+    return [
+        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
+        for number, vertex in enumerate(vertices)
+    ]
+
+
+def vertex_state(vertices: Sequence[Vertex]) -> dict[str, Any]:
+    """Returns how a search for exact vertices ended."""
+    return {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
 
 
 def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str, Any]:

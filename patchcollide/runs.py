@@ -28,7 +28,7 @@ from patchcollide.files import (
 )
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_png, write_png
-from patchcollide.provenance import differences, fingerprint, versions
+from patchcollide.provenance import differences, fingerprint, machine, versions
 from patchcollide.shapes import Float32, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
@@ -128,17 +128,7 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
     Raises:
         RunError: If the folder, or what was begun beside it, holds something else.
     """
-    settings = config.model_dump(mode="json")
-    made_from = {"config": settings, "identity": identity}
-    about = {
-        "encoding-type": ENCODING,
-        "encoding-version": VERSION,
-        "fingerprint": fingerprint(made_from),
-        **made_from,
-        "inputs": inputs,
-        "seed": config.seed,
-        "versions": versions(),
-    }
+    about = describe(config, inputs, identity)
     partial = partial_path(out)
     if is_occupied(out):
         return _same_run(out, out, about, f"Choose another --out than {out}, or remove it.")
@@ -155,6 +145,21 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / CONFIG_FILE, about)
     return Run(partial, out, about)
+
+
+def describe(config: Config, inputs: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
+    """Returns what ``config.json`` of a run holds; arguments as of :func:`start_run`."""
+    made_from = {"config": config.model_dump(mode="json"), "identity": identity}
+    return {
+        "encoding-type": ENCODING,
+        "encoding-version": VERSION,
+        "fingerprint": fingerprint(made_from),
+        **made_from,
+        "inputs": inputs,
+        "seed": config.seed,
+        "versions": versions(),
+        "machine": machine(),
+    }
 
 
 def open_run(folder: Path) -> Run:

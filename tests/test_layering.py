@@ -95,7 +95,9 @@ LAYERS = (
     ("collision_inputs",),
     ("collision_pairs",),
     ("collisions", "exact_collisions", "certification"),
-    ("pipeline",),
+    ("polytopes",),
+    ("polytope_search",),
+    ("pipeline", "animation", "replay"),
     ("demo", "explorer", "reproduction"),
     ("cli",),
 )
