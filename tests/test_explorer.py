@@ -4,9 +4,11 @@ import base64
 import io
 import json
 import logging
+import re
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -185,6 +187,50 @@ def test_the_page_and_its_parts_are_there(client, run):
     assert client.get("report.html").content == (run / "report.html").read_bytes()
     assert client.get("static/style.css").headers["content-type"].startswith("text/css")
     assert client.get("static/explorer.js").headers["content-type"].startswith("text/javascript")
+
+
+class Controls(HTMLParser):
+    """The controls of a page, and what names them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.inside_label, self.named, self.unnamed, self.images, self.data = False, 0, [], [], None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.inside_label = self.inside_label or tag == "label"
+        if tag == "input" and not (self.inside_label or "aria-label" in attributes):
+            self.unnamed.append(attributes)
+        self.named += tag == "input"
+        if tag == "img":
+            self.images.append(attributes)
+        self.data = json.loads(attributes["data-explorer"]) if tag == "main" else self.data
+
+    def handle_endtag(self, tag):
+        self.inside_label = self.inside_label and tag != "label"
+
+
+def test_the_page_has_a_name_for_each_control_and_a_tour_of_the_vertices(client):
+    page = client.get("").text
+    controls = Controls(page)
+    assert controls.named == 3 + 1 + 3, "sliders, the tour, files"
+    assert controls.unnamed == []
+    assert all("alt" in image for image in controls.images)
+    assert sum("data-vertex" in image for image in controls.images) == 3
+    assert controls.data["root"] == ""
+    assert controls.data["maxBytes"] == 20_000_000
+    tour = np.array(controls.data["tour"])
+    assert tour.shape[1] == 3
+    np.testing.assert_allclose(tour.sum(axis=1), 1, atol=1e-5)
+    assert len(tour) == 1 + len(controls.data["legs"]) * controls.data["pointsPerLeg"]
+    assert page.count('role="status"') == 3
+    assert page.count('role="alert"') == 5
+    for image in controls.images:
+        if "src" in image:
+            assert client.get(image["src"]).status_code == 200
+    for name in re.findall(r'(?:href|src)="(static/[^"]+)"', page):
+        assert client.get(name).status_code == 200
 
 
 def bomb():

@@ -30,7 +30,7 @@ class Maker:
         partial.mkdir()
         (partial / "begun").touch()
         for _ in track(range(10), "Moving", 10):
-            assert self.ticks.acquire(timeout=20)
+            assert self.ticks.acquire(timeout=120)
             if self.error:
                 raise self.error
         self.made.append((source.read_text(), target.read_text()))
@@ -57,7 +57,7 @@ class World:
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
@@ -289,6 +289,33 @@ def test_a_real_search_is_cancelled_and_its_folder_removed(client, explored_run,
     wait_until(lambda: states(client) == ["cancelled", "cancelled"])
     assert not list(explored_run.parent.glob("run-explored-*"))
     assert "is cancelled already" in client.refused(409, "POST", "api/collisions/1/cancel")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_store_of_the_run_is_used_while_it_is_there(
+    is_there, client, monkeypatch, tmp_path, caplog
+):
+    asked = []
+
+    def collide(*args, **kwargs):
+        asked.append((args, kwargs))
+        raise NetworkError("Enough.")
+
+    monkeypatch.setattr("patchcollide.explorer.session.collide", collide)
+    store = tmp_path / "store"
+    if is_there:
+        store.mkdir()
+    run = client.session._run
+    monkeypatch.setitem(run.about["inputs"], "store", str(store))
+    monkeypatch.setitem(run.about["inputs"], "images", str(tmp_path / "gone"))
+    body = {role: client.upload(picture(seed)) for seed, role in enumerate(("source", "target"))}
+    client.post("api/collisions", json=body)
+    wait_until(lambda: states(client) == ["failed"])
+    ((args, kwargs),) = asked
+    assert args[0] == run.config
+    assert args[3:] == (run.folder.with_name("run-explored-1"), store if is_there else None)
+    assert kwargs == {"images": None}
+    assert ("is no longer there: pixels vary freely" in caplog.text) == (not is_there)
 
 
 @pytest.mark.parametrize(

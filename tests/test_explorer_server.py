@@ -1,5 +1,6 @@
 """The explorer as a person starts it: a real server in a process of its own."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -18,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
+from patchcollide.explorer.serving import _listener
 from tests.exploring import CENTRE, picture
 
 
@@ -43,7 +45,7 @@ class Server:
 
     def stop(self, number):
         self.process.send_signal(number)
-        printed, said = self.process.communicate(timeout=30)
+        printed, said = self.process.communicate(timeout=120)
         return self.process.returncode, printed, said
 
 
@@ -124,6 +126,24 @@ def test_sigterm_ends_a_server_that_makes_a_collision_and_leaves_nothing(
     assert not list(explored_run.parent.glob("run-explored-*.partial"))
     for path in explored_run.parent.glob("run-explored-*"):
         path.rename(path.with_name(f"old-{time.monotonic_ns()}"))
+
+
+def test_answers_are_not_held_back_by_nagles_algorithm():
+    async def delayed():
+        found = asyncio.get_running_loop().create_future()
+
+        def met(_, writer):
+            connection = writer.get_extra_info("socket")
+            found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0)
+            writer.close()
+
+        listener = _listener(0)
+        async with await asyncio.start_server(met, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.close()
+            return await found
+
+    assert not asyncio.run(delayed())
 
 
 def explore(*words):

@@ -36,17 +36,24 @@
   }
 
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+  const width = (share) => `${(100 * share).toFixed(2)}%`;
   const number = (value) => (value === 0 ? "0" : Number(value.toPrecision(3)).toString());
 
   function classRow({ class: index, class_name: name, probability }, goal) {
     const bar = element("span", { className: "bar" });
-    bar.style.width = percent(probability);
+    bar.style.width = width(probability);
     const track = element("span", { className: "track", parts: [bar] });
     track.setAttribute("aria-hidden", "true");
     const value = element("span", { text: probability.toFixed(3), className: "value" });
     const isGoal = index === goal.class;
     const label = element("span", { text: isGoal ? `${name} (target)` : name });
     return element("li", { className: isGoal ? "goal" : "", parts: [label, track, value] });
+  }
+
+  function shareOf({ num_pairs: count, nearer_at_least: least, nearer_at_most: most }) {
+    const some = `${percent(least, 0)} to ${percent(most, 0)}`;
+    const share = least === 0 ? `at most ${percent(most, 0)}` : most === 1 ? `at least ${percent(least, 0)}` : some;
+    return `${share} of ${count} pairs of images`;
   }
 
   function facts({ gaps, membership, random_pairs: pairs, distances, ...answer }) {
@@ -63,8 +70,7 @@
       ["source", `${number(distances.source)} away`],
     ];
     if (pairs) {
-      rows.splice(2, 0, ["random pairs nearer", `${percent(pairs.nearer_at_least, 0)} to ` +
-        `${percent(pairs.nearer_at_most, 0)} of ${pairs.num_pairs}`]);
+      rows.splice(2, 0, ["random pairs nearer", shareOf(pairs)]);
     }
     rows.push(["answered in", `${answer.milliseconds.toFixed(0)} ms`]);
     return rows.flatMap(([name, value]) => [
@@ -87,7 +93,7 @@
       const same = membership.collides_class;
       this.root.hidden = false;
       this.find(".chance").textContent = `${target.class_name} ${target.probability.toFixed(3)}`;
-      this.find(".meter").style.width = percent(target.probability);
+      this.find(".meter").style.width = width(target.probability);
       this.find(".verdict").textContent = same
         ? `classified as the target${membership.inside ? ", and inside the polytope" : ""}`
         : `classified as ${top[0].class_name}`;
@@ -166,7 +172,7 @@
       (found) => {
         problem.textContent = "";
         answer.show(found);
-        document.documentElement.dataset.answers = String(Number(document.documentElement.dataset.answers ?? 0) + 1);
+        root.dataset.answers = String(Number(root.dataset.answers ?? 0) + 1);
       },
       (error) => { problem.textContent = error.message; },
     );
