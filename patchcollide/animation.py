@@ -70,9 +70,7 @@ def tour_frames(
         network: Says the class beneath each; None for no captions.
     """
     weights = torch.from_numpy(tour(len(vertices), samples_per_leg))
-    images = np.concatenate(
-        [hull_images(part, vertices) for part in torch.split(weights, _BATCH_SIZE)]
-    )
+    images = hull_images(weights, vertices)
     shown = [enlarged(image) for image in images]
     if network is None:
         return shown

@@ -133,8 +133,12 @@ def hull_images(
     vertices: UInt8[ndarray, "vertices height width channels"],
 ) -> UInt8[ndarray, "samples height width channels"]:
     """Returns convex combinations of 8-bit images, rounded to 8 bits as those measured are."""
-    images = 255 * round_to_8_bits(combine(weights, as_batch(vertices)))
-    return images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8)
+    corners, found = as_batch(vertices), []
+    # A batch at a time: as floats, thousands of images would not fit into memory.
+    for part in torch.split(weights, Evaluation().batch_size):
+        images = 255 * round_to_8_bits(combine(part, corners))
+        found.append(images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8))
+    return np.concatenate(found)
 
 
 def _mean(distances: Tensor) -> float:
