@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
 
 from patchcollide import pipeline
 from patchcollide.config import load_config
@@ -47,6 +49,16 @@ def find_browser() -> str:
             pytest.fail(f"{words}, but {REQUIRED} is set")
         pytest.skip(words)
     return found
+
+
+def serious_faults(page: Page) -> list[tuple[str, str]]:
+    """Returns what axe finds serious or worse: the rule, and the first place."""
+    violations = Axe().run(page).response["violations"]
+    return [
+        (found["id"], found["nodes"][0]["html"][:200])
+        for found in violations
+        if found["impact"] in ("serious", "critical")
+    ]
 
 
 def make_runs(folder: Path) -> dict[str, Path]:

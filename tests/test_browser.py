@@ -7,36 +7,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from patchcollide.evaluation import as_batch
 from patchcollide.hull_samples import interpolate, joined, load_samples
 from patchcollide.polytope import combine, round_to_8_bits
 from patchcollide.provenance import array_digest
 from patchcollide.runs import load_vertex_pngs, open_run
-from tests.browsing import KINDS, find_browser, make_runs
+from tests.browsing import KINDS, serious_faults
 
 WIDTHS = (390, 1440)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = find_browser()
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
 @pytest.fixture
-def opened(browser, runs):
+def opened(browser, runs_of_each_kind):
     """Opens a run's page and sees to it that nothing goes wrong while it is open."""
     contexts, wrong = [], []
 
@@ -47,7 +31,7 @@ def opened(browser, runs):
         page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: wrong.extend(refused(asked.url)))
-        page.goto((runs[kind] / "report.html").as_uri())
+        page.goto((runs_of_each_kind[kind] / "report.html").as_uri())
         page.wait_for_selector("html[data-ready=yes]")
         return page
 
@@ -141,19 +125,19 @@ def test_weights_always_sum_to_one(opened, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_canvas_shows_the_polytopes_own_pixels(opened, runs, kind, rng):
+def test_the_canvas_shows_the_polytopes_own_pixels(opened, runs_of_each_kind, kind, rng):
     page = opened(kind)
     corners = np.eye(4)
     for weights in [*corners, *rng.dirichlet(np.ones(4), 6), (corners[0] + corners[1]) / 2]:
         set_weights(page, weights)
-        expected = polytope_image(runs[kind], weights_of(page))
+        expected = polytope_image(runs_of_each_kind[kind], weights_of(page))
         assert abs(shown(page) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_page_guesses_as_python_does(opened, runs, kind, rng):
+def test_the_page_guesses_as_python_does(opened, runs_of_each_kind, kind, rng):
     page = opened(kind)
-    run = open_run(runs[kind])
+    run = open_run(runs_of_each_kind[kind])
     samples = load_samples(run / "samples.h5", array_digest(load_vertex_pngs(run)))
     asked = joined(samples["hull"], samples["tour"])
     for weights in [np.eye(4)[1], *rng.dirichlet(np.ones(4), 8)]:
@@ -197,7 +181,7 @@ def test_the_tour_ends_where_it_began_and_can_be_begun_again(opened):
     assert float(page.locator("input.tour").input_value()) < last
 
 
-def test_pointing_at_a_pixel_says_where_it_comes_from(opened, runs):
+def test_pointing_at_a_pixel_says_where_it_comes_from(opened, runs_of_each_kind):
     page = opened("patches")
     page.locator("canvas.blend").scroll_into_view_if_needed()
     box = page.locator("canvas.blend").bounding_box()
@@ -211,7 +195,7 @@ def test_pointing_at_a_pixel_says_where_it_comes_from(opened, runs):
     data = json.loads(page.locator("#page-data").inner_text())
     assert names <= set(data["contributions"]["names"])
     colours = page.locator(".colours li").all_inner_texts()
-    expected = load_vertex_pngs(open_run(runs["patches"]))[:, 19, 8, 0]
+    expected = load_vertex_pngs(open_run(runs_of_each_kind["patches"]))[:, 19, 8, 0]
     assert [int(text.split()[-1]) for text in colours[2:]] == expected.tolist()
 
 
@@ -229,9 +213,7 @@ def test_a_vertex_is_explained_by_its_own_patches(opened):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_shuts_people_out(opened, kind, scheme, width):
     page = opened(kind, width, scheme)
-    violations = Axe().run(page).response["violations"]
-    serious = [found for found in violations if found["impact"] in ("serious", "critical")]
-    assert not serious, [(found["id"], found["nodes"][0]["html"][:200]) for found in serious]
+    assert not serious_faults(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
