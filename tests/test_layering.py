@@ -23,6 +23,7 @@ LAYERS = (
         "parallel",
         "degeneracy",
         "visibility",
+        "regularisers",
     ),
     (
         "files",
