@@ -1,6 +1,6 @@
 """Discouraging layers whose units are nearly the same: how collinear their hyperplanes are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -77,7 +77,7 @@ class HyperplaneCollinearity:
         return mean_squared_cosine(rows, groups=groups, values_at_once=self._values_at_once)
 
 
-def hidden_layers(module: nn.Module) -> list[nn.Module]:
+def hidden_layers(module: nn.Module) -> Sequence[nn.Module]:
     """Returns the linear layers and convolutions of a module but the last, which gives logits."""
     return [part for part in module.modules() if isinstance(part, _KINDS)][:-1]
 
@@ -89,7 +89,7 @@ def normals(layer: nn.Module, *, biases: bool = False) -> Float[Tensor, "units i
         layer: A linear layer or a convolution; its kernels become rows.
         biases: Whether the bias is the last entry of the row; layers without have none to add.
     """
-    rows: Tensor = layer.weight.flatten(1)  # type: ignore[operator, union-attr, assignment]
+    rows: Tensor = layer.weight.flatten(1)  # type: ignore[operator]
     if biases and isinstance(layer.bias, Tensor):
         rows = torch.cat([rows, layer.bias[:, None]], dim=1)
     return rows
@@ -132,7 +132,7 @@ def _gram_square(rows: Float[Tensor, "groups n d"], values_at_once: int) -> Floa
         return _products_square(rows, rows)
     parts = [
         checkpoint(_products_square, block, rows, use_reentrant=False)
-        for block in rows.split(together, dim=1)
+        for block in torch.split(rows, together, dim=1)
     ]
     return torch.stack(parts).sum()
 

@@ -119,7 +119,7 @@ def test_a_penalty_on_collinear_hyperplanes_lowers_their_cosines():
     )
     assert torch.equal(plain.module.fc1.weight, same.module.fc1.weight)
     cosines = [
-        float(HyperplaneCollinearity(hidden_layers(trained.module))())
+        HyperplaneCollinearity(hidden_layers(trained.module))().item()
         for trained in (plain, penalised)
     ]
     assert cosines[1] < 0.5 * cosines[0]
@@ -135,7 +135,7 @@ def test_weights_files_say_with_which_penalty_they_were_made(tmp_path):
     assert about["collinearity"] == "2.5"
     network = load_network(Network(name="mlp", weights=str(path)))
     found = HyperplaneCollinearity(hidden_layers(network.module))()
-    assert float(about["mean_squared_cosine"]) == pytest.approx(float(found), abs=1e-6)
+    assert float(about["mean_squared_cosine"]) == pytest.approx(found.item(), abs=1e-6)
     train(penalised, None, path)
     with pytest.raises(NetworkError, match=r"collinearity = 2\.5 \(now 0\)"):
         train(plain, None, path)

@@ -35,6 +35,10 @@ def slow(rows, groups=1):
     return total / pairs if pairs else 0.0
 
 
+def number(penalty):
+    return penalty.item()
+
+
 def draw(num, inputs, generator):
     """Halves, so that parallel rows, zero rows and ties occur."""
     return torch.randint(-3, 4, (num, inputs), generator=generator).double() / 2
@@ -44,7 +48,7 @@ def draw(num, inputs, generator):
 def test_the_penalty_is_the_mean_over_pairs(num, inputs, generator):
     for _ in range(5):
         rows = draw(num, inputs, generator)
-        assert float(mean_squared_cosine(rows)) == pytest.approx(slow(rows), abs=1e-12)
+        assert number(mean_squared_cosine(rows)) == pytest.approx(slow(rows), abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,30 +61,30 @@ def test_the_penalty_is_the_mean_over_pairs(num, inputs, generator):
 def test_length_sign_and_order_of_rows_do_not_matter(seed, num, inputs, scale):
     generator = torch.Generator().manual_seed(seed)
     rows = draw(num, inputs, generator)
-    found = float(mean_squared_cosine(rows))
+    found = number(mean_squared_cosine(rows))
     assert -1e-12 <= found <= 1 + 1e-12
     lengths = torch.randn(num, 1, generator=generator, dtype=torch.float64)
     changed = scale * lengths * rows[torch.randperm(num, generator=generator)]
-    assert float(mean_squared_cosine(changed)) == pytest.approx(found, abs=1e-9)
+    assert number(mean_squared_cosine(changed)) == pytest.approx(found, abs=1e-9)
     assert found == pytest.approx(slow(rows), abs=1e-9)
 
 
 def test_perpendicular_and_parallel_hyperplanes_are_the_ends():
     eye = torch.eye(6)
-    assert float(mean_squared_cosine(eye)) == pytest.approx(0, abs=1e-6)
-    assert float(mean_squared_cosine(torch.cat([eye, -2 * eye]))) == pytest.approx(1 / 11)
+    assert number(mean_squared_cosine(eye)) == pytest.approx(0, abs=1e-6)
+    assert number(mean_squared_cosine(torch.cat([eye, -2 * eye]))) == pytest.approx(1 / 11)
     parallel = torch.tensor([[3.0], [-1.0], [0.5]]) * torch.tensor([1.0, 2.0, -1.0])
-    assert float(mean_squared_cosine(parallel)) == pytest.approx(1)
+    assert number(mean_squared_cosine(parallel)) == pytest.approx(1)
 
 
 def test_more_units_than_inputs_reach_no_less_than_a_tight_frame(generator):
     angles = torch.arange(5) * math.pi / 5
     frame = torch.stack([angles.cos(), angles.sin()], dim=1)
     least = (5 / 2 - 1) / (5 - 1)
-    assert float(mean_squared_cosine(frame)) == pytest.approx(least)
+    assert number(mean_squared_cosine(frame)) == pytest.approx(least)
     for _ in range(10):
         rows = torch.randn(5, 2, generator=generator)
-        assert float(mean_squared_cosine(rows)) >= least - 1e-6
+        assert number(mean_squared_cosine(rows)) >= least - 1e-6
 
 
 @pytest.mark.parametrize("zero", [[0], [0, 2], [0, 1, 2]])
@@ -89,7 +93,7 @@ def test_units_without_a_hyperplane_are_left_out(zero):
     dead = torch.ones(3, 1)
     dead[zero] = 0
     penalty = mean_squared_cosine(rows * dead)
-    assert float(penalty) == pytest.approx(slow(rows.detach() * dead), abs=1e-6)
+    assert number(penalty) == pytest.approx(slow(rows.detach() * dead), abs=1e-6)
     (gradient,) = torch.autograd.grad(penalty, rows)
     assert gradient.isfinite().all()
     assert not gradient[zero].any()
@@ -148,15 +152,15 @@ def test_groups_are_those_of_the_unrolled_convolution(groups, values_at_once, ge
     for unit in range(8):
         first = unit // (8 // groups) * (4 // groups)
         full[unit, first : first + 4 // groups] = layer.weight[unit].detach()
-    assert float(found) == pytest.approx(slow(full.flatten(1)), abs=1e-12)
-    assert float(found) == pytest.approx(slow(normals(layer).detach(), groups), abs=1e-12)
+    assert number(found) == pytest.approx(slow(full.flatten(1)), abs=1e-12)
+    assert number(found) == pytest.approx(slow(normals(layer).detach(), groups), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
 def test_kernels_are_rows_whatever_the_stride(kind):
     layer = kind(2, 5, 3, stride=2, padding=1)
     assert normals(layer).shape == (5, layer.weight[0].numel())
-    assert float(HyperplaneCollinearity([layer])()) == pytest.approx(
+    assert number(HyperplaneCollinearity([layer])()) == pytest.approx(
         slow(layer.weight.detach().flatten(1)), abs=1e-6
     )
 
@@ -166,16 +170,16 @@ def test_with_biases_parallel_hyperplanes_differ():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         layer.bias.copy_(torch.tensor([1.0, -1.0]))
-    assert float(HyperplaneCollinearity([layer])()) == pytest.approx(1)
-    assert float(HyperplaneCollinearity([layer], biases=True)()) == pytest.approx(0, abs=1e-6)
+    assert number(HyperplaneCollinearity([layer])()) == pytest.approx(1)
+    assert number(HyperplaneCollinearity([layer], biases=True)()) == pytest.approx(0, abs=1e-6)
     without = nn.Linear(2, 2, bias=False)
     assert normals(without, biases=True).shape == (2, 2)
 
 
 def test_of_several_layers_the_penalty_is_the_mean():
     layers = [nn.Linear(4, 3), nn.Linear(3, 5)]
-    each = [float(HyperplaneCollinearity([layer])()) for layer in layers]
-    assert float(HyperplaneCollinearity(layers)()) == pytest.approx(sum(each) / 2)
+    each = [number(HyperplaneCollinearity([layer])()) for layer in layers]
+    assert number(HyperplaneCollinearity(layers)()) == pytest.approx(sum(each) / 2)
 
 
 def test_hidden_layers_are_all_but_the_last():
@@ -190,13 +194,13 @@ def test_descent_spreads_hyperplanes(generator):
     with torch.no_grad():
         layer.weight.copy_(1 + 0.1 * torch.randn(10, 20, generator=generator))
     penalty = HyperplaneCollinearity([layer])
-    assert float(penalty()) > 0.9
+    assert number(penalty()) > 0.9
     optimiser = torch.optim.Adam(layer.parameters(), 0.05)
     for _ in range(200):
         optimiser.zero_grad()
         penalty().backward()
         optimiser.step()
-    assert float(penalty()) < 0.01
+    assert number(penalty()) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
         100 * trained.test_accuracy,
         len(test),
     )
-    collinearity = HyperplaneCollinearity(hidden_layers(trained.module))()
+    collinearity = HyperplaneCollinearity(hidden_layers(trained.module))().item()
     measured = {
         "test_accuracy": f"{trained.test_accuracy:.4f}",
-        "mean_squared_cosine": f"{float(collinearity):.6f}",
+        "mean_squared_cosine": f"{collinearity:.6f}",
         "patchcollide": __version__,
     }
     write_weights(out, trained.module, about | measured)
