@@ -10,6 +10,7 @@ finished cells are lines of OUT/cells.jsonl and are not made again.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import time
@@ -155,17 +156,13 @@ class Bench:
         }
 
 
-def finished_cells(path: Path, about: str) -> dict[tuple[float, int], dict[str, Any]]:
-    """Reads the cells of these settings; a last line that was cut off is no cell."""
-    cells = {}
+def finished_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads the cells that are finished; a line that was cut off is no cell."""
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if found["about"] == about:
-            cells[found["weight"], found["seed"]] = found["figures"]
-    return cells
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def table(weights: list[float], cells: dict[tuple[float, int], dict[str, Any]]) -> list[str]:
@@ -202,20 +199,20 @@ def main() -> dict[str, Any]:
     path = arguments.out / "cells.jsonl"
     options = {"epochs": arguments.epochs, "targets": bench.targets, "set": arguments.set}
     about = fingerprint({"data": bench.test.name, **options})
-    before = finished_cells(path, about)
+    lines = finished_lines(path)
     cells = {}
     # Seed by seed, so that a run that is stopped has something of every weight.
     for seed in arguments.seeds:
         for weight in arguments.weights:
-            cell = weight, seed
-            if cell not in before:
-                line = {"about": about, "weight": weight, "seed": seed}
-                before[cell] = bench.cell(*cell)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({**line, "figures": before[cell]}) + "\n")
-            cells[cell] = before[cell]
-    lines = table(arguments.weights, cells)
-    write_text(arguments.out / "table.md", "\n".join(lines) + "\n")
+            key = {"about": about, "weight": weight, "seed": seed}
+            found = next((line for line in lines if line.items() >= key.items()), None)
+            if found is None:
+                found = {**key, "figures": bench.cell(weight, seed)}
+                lines.append(found)
+                write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+            cells[weight, seed] = found["figures"]
+    rows = table(arguments.weights, cells)
+    write_text(arguments.out / "table.md", "\n".join(rows) + "\n")
     return {
         "machine": describe_machine(),
         "data": bench.test.name,
@@ -224,7 +221,7 @@ def main() -> dict[str, Any]:
         "cells": [
             {"weight": weight, "seed": seed, **figures} for (weight, seed), figures in cells.items()
         ],
-        "table": lines,
+        "table": rows,
     }
 
 

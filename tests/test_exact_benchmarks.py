@@ -142,7 +142,7 @@ def test_polytopes_are_measured_by_the_penalty_on_collinearity(run, tmp_path):
     again = run("bench_collinearity", *words, "--weights", 0, 10, "--seeds", 3)
     assert again["cells"][0] == plain
     assert again["cells"][1]["dimension"] == penalised["dimension"]
-    assert len(path.read_text().splitlines()) == 3
+    assert len(path.read_text().splitlines()) == 2
 
 
 def test_weights_are_lines_with_means_over_seeds(script):

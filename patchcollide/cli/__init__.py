@@ -1,9 +1,18 @@
 """The command line: options to settings, settings to stages, errors to sentences."""
 
-from patchcollide.cli import digits, figures, indexing, reproduction, runs, theory
+from patchcollide.cli import digits, figures, indexing, reproduction, runs, theory, transfer
 from patchcollide.cli.framework import app
 
-__all__ = ["digits", "figures", "indexing", "main", "reproduction", "runs", "theory"]
+__all__ = [
+    "digits",
+    "figures",
+    "indexing",
+    "main",
+    "reproduction",
+    "runs",
+    "theory",
+    "transfer",
+]
 
 
 def main() -> None:
