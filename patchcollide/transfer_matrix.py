@@ -158,17 +158,18 @@ def transfer(
     cells: list[Cell] = []
     null: dict[tuple[str, str], Figures] = {}
     networks = []
-    for spec in merge_specs(specs or [_spec_of(run) for run in runs.values()]):
+    wanted = merge_specs(specs or [_spec_of(run, options.layers) for run in runs.values()])
+    for label, spec in _labelled(wanted).items():
         network = load_network(spec.settings(config.network), config.seed)
         layers = _layers(network, spec.layers or options.layers)
-        networks.append({"network": spec.label, "digest": network.digest, "layers": [*layers]})
+        networks.append({"network": label, "digest": network.digest, "layers": [*layers]})
         for name, run in runs.items():
             _require_channels(name, run, network)
-            logger.info("%s in %s: %d layers", name, spec.label, len(layers))
-            cells += _cells(name, run, network, spec.label, layers, options.num_samples)
+            logger.info("%s in %s: %d layers", name, label, len(layers))
+            cells += _cells(name, run, network, label, layers, options.num_samples)
         if options.images is not None:
             pairs = _null(config, network, layers, options.images)
-            null |= {(spec.label, layer): figures for layer, figures in pairs.items()}
+            null |= {(label, layer): figures for layer, figures in pairs.items()}
     about = {
         "runs": [
             {"run": name, "path": printable(run.folder), "fingerprint": run.fingerprint}
@@ -226,9 +227,20 @@ def _require_channels(name: str, run: Run, network: CollisionNetwork) -> None:
         )
 
 
-def _spec_of(run: Run) -> NetworkSpec:
+def _spec_of(run: Run, layers: tuple[str, ...]) -> NetworkSpec:
+    """Returns the network of a run, at its own layer unless others are wanted."""
     settings = run.config.network
-    return NetworkSpec(settings.name, settings.weights)
+    own = (str(run.about["identity"]["layer"]),)
+    return NetworkSpec(settings.name, settings.weights, layers or own)
+
+
+def _labelled(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
+    """Returns networks by their labels; of weights files of one name by their paths."""
+    labels = [spec.label for spec in specs]
+    return {
+        label if labels.count(label) == 1 else f"{spec.name}={spec.weights}": spec
+        for label, spec in zip(labels, specs, strict=True)
+    }
 
 
 def _layers(network: CollisionNetwork, wanted: Sequence[str]) -> dict[str, BlindRegions]:

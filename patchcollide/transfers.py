@@ -78,7 +78,7 @@ def target_at(
 def measure_transfer(
     network: CollisionNetwork,
     target: LayeredTarget,
-    batches: Iterable[Float[Tensor, "batch channels height width"]],
+    batches: Iterable[Float[Tensor, "_ channels height width"]],
 ) -> dict[str, Figures]:
     """Measures how nearly images collide with a target, at its layers, in one pass of each image.
 
