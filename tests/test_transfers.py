@@ -101,7 +101,7 @@ def test_figures_are_those_of_each_layer_alone(seed, generator):
         features = TargetFeatures.of(at_target.pre_activation[0], alone.blind)
         gaps = measure_gaps(output.pre_activation, features)
         same = output.logits.argmax(dim=1) == at_target.logits.argmax()
-        assert figures.in_class == float(same.float().mean())
+        assert figures.in_class == float(same.double().mean())
         assert figures.active_gap == pytest.approx(float(gaps.active_gap_mean_relative.mean()))
         assert figures.inactive_violation == pytest.approx(
             float(gaps.inactive_violation_share.mean())
