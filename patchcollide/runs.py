@@ -131,7 +131,7 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
     about = {
         "encoding-type": ENCODING,
         "encoding-version": VERSION,
-        "fingerprint": fingerprint(made_from),
+        "fingerprint": fingerprint({"config": config.identity(), "identity": identity}),
         **made_from,
         "inputs": inputs,
         "seed": config.seed,

@@ -74,6 +74,7 @@ def write_summary(
             "network": network.full_name,
             "layer": network.layer,
             "parameterisation": inputs["parameterisation"],
+            "method": config.method,
             **measured,
             "certificate": _certificate(measured["certificate"], vertices, before, null),
             "visibility": measure_visibility(vertices),
