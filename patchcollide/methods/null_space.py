@@ -1,5 +1,6 @@
 """Null-space search: changes of a layer's input that its weights do not see."""
 
+import logging
 import time
 
 import numpy as np
@@ -9,15 +10,16 @@ from patchcollide.errors import NetworkError, TargetError
 from patchcollide.layer_inputs import PIXELS, Trace
 from patchcollide.layer_maps import LayerMap, read_layer_map
 from patchcollide.methods.matching import match
-from patchcollide.methods.null_spaces import NullSpace, null_space_of
+from patchcollide.methods.null_spaces import NullSpace, nearest_in_range, null_space_of
 from patchcollide.methods.problems import Problem
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import SearchState
 from patchcollide.shapes import Float, Float64, Tensor, ndarray
 
-# Far below rounding to 8 bits, and below what float32 makes of a pixel.
-_IN_RANGE = 1e-8
-_MOST_ROUNDS = 20_000
+logger = logging.getLogger(__name__)
+
+# Far below a step of 8 bits.
+_ONE_IMAGE = 1e-4
 
 
 def search_null_space(
@@ -28,10 +30,10 @@ def search_null_space(
     The layer computes ``W h + b`` of what precedes it. Adding to ``h(t)`` anything of the null
     space of ``W`` changes no unit, active or not, so the goal is ``h(t) + P (h(s) - h(t))``, with
     ``P`` the projection onto the null space and ``s`` the start. Where ``h`` is the image itself,
-    the goal is the answer but for its range: the nearest such image in ``[0, 1]`` is found by Dykstra's
-    alternating projections, and the collision is exact to rounding. Further up, images are sought
-    whose ``h`` is the goal, by gradient descent; nothing says that there are any, for one because
-    ``h`` may have to be negative where an activation made it.
+    the goal is the answer but for its range, so the nearest image to ``s`` is found among those of
+    ``t`` plus the null space in ``[0, 1]``, and the collision is exact to rounding. Further up,
+    images are sought whose ``h`` is the goal, by gradient descent; nothing says that there are any,
+    for one because ``h`` may have to be negative where an activation made it.
 
     Raises:
         NetworkError: If the layer is not affine in a module's input, its matrix is too large, or
@@ -94,46 +96,17 @@ def _exactly(
     starts: Float[Tensor, "vertices channels height width"],
 ) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
     points = starts.flatten(1).cpu().double().numpy()
-    images, history = nearest_in_range(space, target, points)
+    images, history = np.empty_like(points), []
+    for number, point in enumerate(points):
+        began = time.perf_counter()
+        images[number], missed = nearest_in_range(space, target, point)
+        seconds = time.perf_counter() - began
+        history.append({"step": float(number), "missed": missed, "seconds": seconds})
+    if np.abs(images - target).max(initial=0.0) < _ONE_IMAGE:
+        logger.warning(
+            "all images are the target: nothing else in range has the same pre-activation in every "
+            "unit. Let inactive units vary with --method polytope, or `patchcollide exact`."
+        )
     state = SearchState(len(history), history=history)
-    within = history[-1]["outside"] <= _IN_RANGE
-    state.stopped_because = (
-        "the images are in range" if within else "all steps were done; the rest was cut off"
-    )
+    state.stopped_because = "each image is the nearest one that collides exactly"
     return torch.from_numpy(images).to(starts).reshape(starts.shape), state
-
-
-def nearest_in_range(
-    space: NullSpace,
-    target: Float64[ndarray, "values"],
-    points: Float64[ndarray, "points values"],
-    most_rounds: int = _MOST_ROUNDS,
-) -> tuple[Float64[ndarray, "points values"], list[dict[str, float]]]:
-    """Returns the points of ``target`` plus a null space, in ``[0, 1]``, that are nearest to some.
-
-    Args:
-        space: The null space.
-        target: In ``[0, 1]``.
-        points: Where to look near.
-        most_rounds: How many pairs of projections at most.
-
-    Returns:
-        The points, cut to ``[0, 1]``, and for each round by how much they were outside before.
-
-    Source:
-        Dykstra, "An Algorithm for Restricted Least Squares Regression", 1983; the affine subspace
-        needs no correction.
-    """
-    correction, moved = np.zeros_like(points), points
-    history: list[dict[str, float]] = []
-    for step in range(most_rounds):
-        started = time.perf_counter()
-        found = target + space.along(moved - target)
-        moved = np.clip(found + correction, 0, 1)
-        correction = found + correction - moved
-        outside = float(np.abs(found - np.clip(found, 0, 1)).max(initial=0.0))
-        seconds = time.perf_counter() - started
-        history.append({"step": float(step), "outside": outside, "seconds": seconds})
-        if outside <= _IN_RANGE:
-            break
-    return np.clip(found, 0, 1), history

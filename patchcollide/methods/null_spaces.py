@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from patchcollide.errors import NetworkError
 from patchcollide.layer_maps import LayerMap
 from patchcollide.networks import CollisionNetwork
@@ -10,6 +12,8 @@ from patchcollide.sizes import format_size
 from patchcollide.subspaces import row_space
 
 MAX_BYTES = 2 << 30
+_MOST_STEPS = 200
+_MET = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +83,66 @@ def null_space_of(
             "another --method."
         )
     return space
+
+
+def nearest_in_range(
+    space: NullSpace, target: Float64[ndarray, "inputs"], point: Float64[ndarray, "inputs"]
+) -> tuple[Float64[ndarray, "inputs"], float]:
+    """Returns the nearest point in ``[0, 1]`` that a layer cannot tell from a target.
+
+    Args:
+        space: What the layer does not see.
+        target: In ``[0, 1]``.
+        point: What to be near to.
+
+    Returns:
+        The point, and by how much the most it differs from the target in a direction that is seen,
+        which rounding alone decides unless a search ended early.
+    """
+    found, missed = np.clip(point, 0, 1), 0.0
+    for inputs, basis in space.blocks:
+        found[inputs], error = _nearest(basis, target[inputs], point[inputs])
+        missed = max(missed, error)
+    return found, missed
+
+
+def _nearest(
+    basis: Float64[ndarray, "rank inputs"],
+    target: Float64[ndarray, "inputs"],
+    point: Float64[ndarray, "inputs"],
+) -> tuple[Float64[ndarray, "inputs"], float]:
+    """Solves the dual by Newton's method: its gradient is piecewise linear in the multipliers.
+
+    The nearest point is ``clip(point + basis.T @ multipliers)``, with multipliers for which it
+    agrees with the target along the basis. The target itself does, so there always are some.
+    """
+    wanted = basis @ target
+    multipliers = np.zeros(len(basis))
+
+    def at(multipliers: ndarray) -> tuple[ndarray, ndarray, float]:
+        free = point + multipliers @ basis
+        found = np.clip(free, 0, 1)
+        # The dual function, negated, is convex; its gradient is what is missed.
+        height = 0.5 * (np.square(free) - np.square(free - found)).sum() - multipliers @ wanted
+        return free, basis @ found - wanted, float(height)
+
+    free, missed, height = at(multipliers)
+    for _ in range(_MOST_STEPS):
+        if abs(missed).max(initial=0.0) <= _MET:
+            break
+        moving = basis[:, (free > 0) & (free < 1)]
+        matrix = moving @ moving.T
+        # Where most values are at their ends the matrix is singular; the more the less is missed.
+        matrix[np.diag_indices_from(matrix)] += min(1e-4, float(np.linalg.norm(missed)) * 1e-3)
+        step = -np.linalg.solve(matrix, missed)
+        length = 1.0
+        while length > 1e-10:
+            tried = at(multipliers + length * step)
+            if tried[2] <= height + 1e-4 * length * (step @ missed) or (
+                np.linalg.norm(tried[1]) < 0.5 * np.linalg.norm(missed)
+            ):
+                break
+            length /= 2
+        multipliers = multipliers + length * step
+        free, missed, height = tried
+    return np.clip(free, 0, 1), float(abs(missed).max(initial=0.0))
