@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -41,6 +41,7 @@ class SearchState:
     stopped_because: str = ""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """What a step minimises."""
 
