@@ -10,6 +10,7 @@ from patchcollide.config import Config
 from patchcollide.errors import DivergedError, InputError, RunError
 from patchcollide.extraction import read_target
 from patchcollide.files import output_path
+from patchcollide.methods import require_applicable
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.parallel import LOCAL, Backend
@@ -64,6 +65,7 @@ def collide(
         DiskFullError: If there is no room left.
     """
     out = output_path(out)
+    require_applicable(config, pixels=not (store_path or neighbours_path))
     if store_path and neighbours_path:
         raise RunError(
             f"Patches come from a store or from neighbours found before, but {store_path} and "

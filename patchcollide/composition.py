@@ -10,9 +10,10 @@ from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
 from patchcollide.errors import GeometryError
 from patchcollide.losses import TargetFeatures
+from patchcollide.methods import Problem, begin, method_of
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import find_vertices, history_columns
+from patchcollide.optimise import history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.patch_simplex import PatchSimplex
 from patchcollide.polytope import seeded
@@ -35,7 +36,8 @@ def optimise_run(
     """Finds a run's vertices and writes them, their PNG files and the history.
 
     Args:
-        config: Sections ``composition``, ``objective`` and ``optimiser``, and the seed.
+        config: ``method``, sections ``composition``, ``objective``, ``optimiser`` and
+            ``baselines``, and the seed.
         network: The network under study.
         source: The source as the network sees it, uint8 (H, W, channels).
         target: What the vertices are to collide with.
@@ -43,14 +45,17 @@ def optimise_run(
         run: Where the results go, and the checkpoint while it lasts.
 
     Raises:
+        InputError: If the method does not apply to the layer or the target.
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it; the state is kept.
         DiskFullError: If there is no room left.
     """
     search = make_search(config, network, target)
-    parameterisation = make_parameterisation(config, network, source, neighbours)
+    begun, start = begin(config, source, target)
+    parameterisation = make_parameterisation(begun, network, start, neighbours)
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
-    vertices, progress = find_vertices(search, parameterisation, checkpoint)
+    problem = Problem(config, network, target, search, parameterisation, checkpoint)
+    vertices, progress = method_of(config)(problem)
     save_history(run, progress.history, history_columns(progress.history))
     if isinstance(parameterisation, PatchMixture):
         parameterisation.contributions().save(run / CONTRIBUTIONS_FILE, run.fingerprint)
@@ -66,11 +71,15 @@ def optimise_run(
 def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
     """Returns the search that the settings describe.
 
+    Methods other than the default drive no unit anywhere and do all their steps: where they end is
+    what is asked of them.
+
     Raises:
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
             the settings is not inactive.
     """
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    ours = config.method == "polytope"
     return VertexSearch(
         network=network,
         target=features,
@@ -78,11 +87,15 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         target_probability=target.probability,
         target_margin=target.margin,
         units=choose_units(
-            features, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
+            features,
+            config.objective.units if ours else "none",
+            config.optimiser.num_vertices,
+            seeded(config.seed, 5),
         ),
         objective=config.objective,
         optimiser=config.optimiser,
         seed=config.seed,
+        stops_early=ours,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchcollide.boundaries import measure_boundary
 from patchcollide.channels import to_channels
 from patchcollide.config import Evaluation
 from patchcollide.gaps import Gaps, measure_gaps
@@ -54,8 +55,9 @@ def evaluate_polytope(
         The entries of ``summary.json`` that this measures, and the samples of the headline.
         ``sample_probability_mean`` is the mean probability of each sample's most probable class, as
         in the paper; ``sample_class_probability_mean`` that of the target's class. ``certificate``
-        holds the gaps of the samples, the vertices and the source; see
-        :class:`patchcollide.gaps.Gaps`.
+        holds the gaps of the samples, the vertices and the source, see
+        :class:`patchcollide.gaps.Gaps`, and how far vertices, source and target are from the
+        boundary, see :class:`patchcollide.boundaries.Boundary`.
     """
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
@@ -81,9 +83,9 @@ def evaluate_polytope(
     loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
     by_sticks = _figures(sticks, target_class)
     distances = pairwise_distances(rounded)
-    described, at_vertices = _describe_vertices(network, features, rounded)
-    _, at_exact = _describe_vertices(network, features, exact)
-    _, at_source = _describe_vertices(network, features, as_batch(source[None]))
+    described, at_vertices, boundary = _describe_vertices(network, features, rounded)
+    _, at_exact, _ = _describe_vertices(network, features, exact)
+    _, at_source, at_start = _describe_vertices(network, features, as_batch(source[None]))
     measured = {
         "target_class": target_class,
         "target_class_name": target.class_name,
@@ -115,6 +117,11 @@ def evaluate_polytope(
             "vertices": at_vertices.summary(),
             "vertices_unrounded": at_exact.summary(),
             "source": at_source.rows()[0],
+            "boundary": {
+                "vertices": boundary,
+                "source": at_start[0],
+                "target": measure_boundary(features.pre_activation[None], features)[0],
+            },
         },
     }
     return measured, samples
@@ -169,8 +176,8 @@ def _describe_vertices(
     network: CollisionNetwork,
     features: TargetFeatures,
     vertices: Float[Tensor, "vertices channels height width"],
-) -> tuple[list[dict[str, Any]], Gaps]:
-    """Class, probability and gaps of each vertex, in the units of the pre-activation."""
+) -> tuple[list[dict[str, Any]], Gaps, list[dict[str, float]]]:
+    """Class, probability, gaps and boundary of each vertex, in units of the pre-activation."""
     with torch.no_grad():
         output = network(vertices)
     gaps = measure_gaps(output.pre_activation, features)
@@ -180,7 +187,7 @@ def _describe_vertices(
         chance = float(probabilities[index])
         name = network.class_name(index)
         described.append({"class": index, "class_name": name, "probability": chance, **figures})
-    return described, gaps
+    return described, gaps, measure_boundary(output.pre_activation, features)
 
 
 def dataset_distance(

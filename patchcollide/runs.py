@@ -153,7 +153,7 @@ def describe(config: Config, inputs: dict[str, Any], identity: dict[str, Any]) -
     return {
         "encoding-type": ENCODING,
         "encoding-version": VERSION,
-        "fingerprint": fingerprint(made_from),
+        "fingerprint": fingerprint({"config": config.identity(), "identity": identity}),
         **made_from,
         "inputs": inputs,
         "seed": config.seed,

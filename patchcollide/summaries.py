@@ -130,6 +130,7 @@ def summarise(
         "network": network.full_name,
         "layer": network.layer,
         "parameterisation": inputs["parameterisation"],
+        "method": config.method,
         **measured,
         "sample_classes": name_classes(network, samples),
         "certificate": _certificate(measured["certificate"], vertices, before, null),

@@ -101,6 +101,10 @@ def collide(
         Path | None, Option(help="Neighbours found before, in place of a store.")
     ] = None,
     pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
+    method: Annotated[
+        str | None,
+        Option(help="polytope; to compare: features, metamer, null_space or adversarial."),
+    ] = None,
     images: DataImages = None,
     network: NetworkName = None,
     layer: LayerName = None,
@@ -120,6 +124,7 @@ def collide(
         raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
     options = {
         **_network_options(network, layer, weights),
+        "method": method,
         "network.device": device,
         "retrieval.device": device,
         "retrieval.engine": engine,
