@@ -12,7 +12,7 @@ from torch import nn
 
 from patchcollide.collision_inputs import IN_MEMORY, CollisionInputs
 from patchcollide.collision_pairs import announce, require_two_pictures
-from patchcollide.composition import make_parameterisation, make_search
+from patchcollide.composition import search_vertices
 from patchcollide.config import Config, load_config
 from patchcollide.errors import ImageError, NetworkError, RunError
 from patchcollide.exact_search import (
@@ -26,11 +26,10 @@ from patchcollide.exact_search import (
 )
 from patchcollide.extraction import read_target
 from patchcollide.images import Picture, picture_size, square_image
+from patchcollide.methods import require_applicable
 from patchcollide.neighbour_search import find_neighbours
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork, find_device, load_network
-from patchcollide.optimise import find_vertices
-from patchcollide.parameterisations import PatchMixture
 from patchcollide.polytopes import Polytope
 from patchcollide.retrieval import open_store, require_neighbours_of
 from patchcollide.runs import describe
@@ -227,16 +226,12 @@ def _descend(
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
 ) -> Polytope:
-    search = make_search(config, network, inputs.target)
-    parameterisation = make_parameterisation(config, network, inputs.source, neighbours)
-    vertices, progress = find_vertices(search, parameterisation)
-    images = 255 * vertices.permute(0, 2, 3, 1).cpu()
-    state = {"steps": progress.step, "stopped_because": progress.stopped_because}
+    require_applicable(config, pixels=neighbours is None)
+    found = search_vertices(config, network, inputs.source, inputs.target, neighbours)
     polytope = _polytope(
-        config, network, inputs, images.contiguous().numpy(), state, progress.history, neighbours
+        config, network, inputs, found.unrounded, found.state, found.history, neighbours
     )
-    if isinstance(parameterisation, PatchMixture):
-        polytope.contributions = parameterisation.contributions()
+    polytope.contributions = found.contributions
     return polytope
 
 
