@@ -95,16 +95,38 @@ def measure_gaps(z: Float[Tensor, "images units"], target: TargetFeatures) -> Ga
     return Gaps.joined(_measure(part, target) for part in torch.split(z, together))
 
 
+def feature_differences(
+    z: Float[Tensor, "images units"], target: TargetFeatures
+) -> Float[Tensor, "images"]:
+    """Returns how far each image's features are from a target's, as a share of the target's own.
+
+    The absolute differences of all units, active and blind, over the sum of the target's features,
+    measured from where the activation is blind: 0 for a collision, 1 for an image that nothing
+    responds to. Where the target itself has no features, 1 for any that respond.
+
+    Args:
+        z: Pre-activations of the images.
+        target: The features to collide with.
+    """
+    differing = active_gaps(z, target).abs().sum(dim=1)
+    differing = differing + excess(z, target).clamp(min=0).sum(dim=1)
+    level = _level(target)
+    return differing / level if level > 0 else (differing > 0).to(z.dtype)
+
+
+def _level(target: TargetFeatures) -> Float[Tensor, ""]:
+    """Returns the sum of what the active units respond to the target."""
+    low = target.blind.low
+    # A tolerance above the activation's whole range has it blind everywhere.
+    origin = low if low is not None and math.isfinite(low) else 0.0
+    return ((target.pre_activation - origin).abs() * target.active).sum()
+
+
 def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
     difference = active_gaps(z, target).abs()
     mean = _share(difference.sum(dim=1), target.active.sum())
     largest = _largest(difference)
-    low = target.blind.low
-    # A tolerance above the activation's whole range has it blind everywhere.
-    origin = low if low is not None and math.isfinite(low) else 0.0
-    level = _share(
-        ((target.pre_activation - origin).abs() * target.active).sum(), target.active.sum()
-    )
+    level = _share(_level(target), target.active.sum())
     shown = excess(z, target).clamp(min=0)
     num_shown = (shown > 0).sum(dim=1)
     return Gaps(

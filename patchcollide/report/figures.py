@@ -5,9 +5,7 @@ shown at full size, so that what is printed is what the network saw. Equal input
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,9 @@ from patchcollide.report.sheet import (
     ScalarMappable,
     Sheet,
     cut,
-    rc_context,
     two_lines,
 )
+from patchcollide.report.svg import inline_svg
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = [
@@ -42,11 +40,6 @@ __all__ = [
     "write_growth_chart",
 ]
 
-# Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
-_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
-}
-_SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
 _LOSS_TERMS = {
     "loss": "loss",
     "active": "active",
@@ -254,11 +247,7 @@ def _chart(
     elif shown:
         axes.set_ylim(0, 1.03 if name == "chances" else None)
     _style(figure, axes, title, is_empty=not shown)
-    text = StringIO()
-    with rc_context(_SVG_SETTINGS):
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=metadata)
-    return _for_html(text.getvalue(), name, f"{title} over the steps of the optimisation")
+    return inline_svg(figure, name, f"{title} over the steps of the optimisation")
 
 
 def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
@@ -290,18 +279,6 @@ def _style(figure: Figure, axes: Axes, title: str, *, is_empty: bool) -> None:
             labelcolor=INK,
             handlelength=1.2,
         )
-
-
-def _for_html(svg: str, name: str, label: str) -> str:
-    svg = svg[svg.index("<svg") :].strip()
-    # A style element would hold for the whole page, a namespace is only for files.
-    svg = re.sub(r'<style.*?</style>| xmlns(:xlink)?="[^"]*"', "", svg, flags=re.DOTALL)
-    svg = svg.replace("xlink:href", "href")
-    # Several drawings share one page, and matplotlib numbers its elements anew in each.
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _STYLE_NAMES.items():
-        svg = svg.replace(colour, f"var({variable}, {colour})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 def _series(
