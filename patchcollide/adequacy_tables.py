@@ -94,6 +94,12 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
     return sorted(rows, key=lambda row: -row.adequacy.score)
 
 
+def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
+    """Returns networks side by side in Markdown."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _blindness(audit: dict[str, Any]) -> np.ndarray:
     """Returns the blindness of each image, in the order of their names."""
     named = {row["name"]: row["blindness"] for row in audit["images"]}

@@ -86,7 +86,9 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
     write_json(run / AUDIT_FILE, found)
     write_table(run / TABLE_FILE, found["images"])
     write_audit_page(run, found)
-    run.finish()
+    finished = run.finish()
+    # audit.json holds them all.
+    (finished / RECORDS_FILE).unlink()
     return out
 
 

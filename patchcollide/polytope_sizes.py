@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ _DIRECTIONS = 13
 """Tells the seed of the directions from those of other draws."""
 
 
+@runtime_checkable
 class VertexFinder(Protocol):
     """Finds a few vertices of an image's polytope, the same way for every image.
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from patchcollide import progress
 from patchcollide.cli.framework import (
     Argument,
     ConfigPath,
@@ -58,10 +57,14 @@ def audit(
 @command
 def adequacy(
     audits: Annotated[list[Path], Argument(help="Finished audits of the same images.")],
+    out: Annotated[Path | None, Option(help="A Markdown file to write as well.")] = None,
 ) -> None:
     """Compares networks by how little that people see escapes them, on the same images."""
     from patchcollide import pipeline
-    from patchcollide.adequacy_tables import HEADER
+    from patchcollide.adequacy_tables import adequacy_table
+    from patchcollide.files import output_path, write_text
 
-    rows = pipeline.compare_audits(audits)
-    progress.print_table(HEADER, [row.cells() for row in rows])
+    table = adequacy_table(pipeline.compare_audits(audits))
+    if out is not None:
+        write_text(output_path(out), table)
+    echo(table)
