@@ -100,9 +100,9 @@ def feature_differences(
 ) -> Float[Tensor, "images"]:
     """Returns how far each image's features are from a target's, as a share of the target's own.
 
-    The absolute differences of all units, active and blind, over the sum of the target's features,
-    measured from where the activation is blind: 0 for a collision, 1 for an image that nothing
-    responds to. Where the target itself has no features, 1 for any that respond.
+    The absolute differences of active units and what blind ones show, over the sum of the target's
+    features, measured from where the activation is blind: 0 for a collision. For a target without
+    features, over the sum of its absolute pre-activations.
 
     Args:
         z: Pre-activations of the images.
@@ -111,7 +111,7 @@ def feature_differences(
     differing = active_gaps(z, target).abs().sum(dim=1)
     differing = differing + excess(z, target).clamp(min=0).sum(dim=1)
     level = _level(target)
-    return differing / level if level > 0 else (differing > 0).to(z.dtype)
+    return _share(differing, level if level > 0 else target.pre_activation.abs().sum())
 
 
 def _level(target: TargetFeatures) -> Float[Tensor, ""]:

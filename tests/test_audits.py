@@ -177,14 +177,21 @@ def test_a_damaged_record_is_refused(tmp_path):
 
 def test_a_search_ranks_as_linear_programs_do_where_sizes_are_far_apart(network, folder):
     config = load_config(
-        overrides=["audit.method=search", "audit.steps=60", "objective.active=100"]
+        overrides=[
+            "audit.method=search",
+            "audit.steps=60",
+            "objective.active=100",
+            "objective.diversity=0.01",
+        ]
     )
     finder = choose_finder(config, network)
     sizes = [
         measure_polytope(config, network, finder, read_png(path), None).figures["size"]
         for path in sorted(folder.rglob("*.png"), key=lambda path: path.name)
     ]
-    assert sizes[0] < sizes[4] < sizes[9]
+    assert sizes[0] < sizes[1] < sizes[3] < sizes[5] < sizes[9]
+    # What is matched at a price, not exactly, is never quite nothing.
+    assert sizes[0] < 0.1 * sizes[9]
 
 
 def test_the_sample_is_seeded_and_a_smaller_one_is_part_of_a_larger(network, folder):
