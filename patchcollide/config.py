@@ -192,6 +192,23 @@ class Baselines(Section):
     attack_steps: Count = 40
 
 
+class Audit(Section):
+    """How the polytopes of many images are measured, and of how many images.
+
+    ``method``: exactly, by linear programs (``"exact"``), by a search over pixels with a fixed
+    number of ``steps`` (``"search"``), or exactly where the layer is affine in the image
+    (``"auto"``). ``per_class`` images of each class are drawn by seed; ``hull_samples`` points
+    between the vertices of each are classified. A search takes its objective from section
+    ``objective`` and its step size from ``optimiser``.
+    """
+
+    method: Literal["auto", "exact", "search"] = "auto"
+    per_class: Count = 20
+    num_vertices: Annotated[int, Field(ge=2, le=16)] = 3
+    steps: Count = 40
+    hull_samples: Count = 32
+
+
 class Evaluation(Section):
     """How a finished polytope is measured, and beside how many images of the data set."""
 
@@ -228,6 +245,7 @@ class Config(Section):
     exact: Exact = Exact()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    audit: Audit = Audit()
 
     @property
     def grid(self) -> PatchGrid:

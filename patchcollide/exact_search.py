@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from patchcollide.affine import affine_layer
+from patchcollide.activations import BlindRegions
+from patchcollide.affine import AffineLayer, affine_layer
 from patchcollide.composition import mixing_space
 from patchcollide.config import Config, Exact
 from patchcollide.errors import TargetError
@@ -65,10 +66,7 @@ def exact_target(
             "An exact polytope is measured from the image that it collides with, but the target is "
             "given as features. Give the image."
         )
-    layer = affine_layer(network)
     image = flat(target.picture)
-    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
-    features = TargetFeatures.of(pre_activation, network.blind)
     space: Space
     if neighbours is not None:
         space = mixing_space(config, network, neighbours)
@@ -76,6 +74,22 @@ def exact_target(
         space = WholeSpace(len(image))
     else:
         space = PixelBox(len(image))
+    return exact_target_in(affine_layer(network), network.blind, image, space)
+
+
+def exact_target_in(
+    layer: AffineLayer, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
+) -> ExactTarget:
+    """Sets up the polytope of an image at a layer that was read before.
+
+    Args:
+        layer: Affine in the image.
+        blind: Where its activation is constant.
+        image: As :func:`flat` gives it.
+        space: Where what collides with it is looked for.
+    """
+    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
+    features = TargetFeatures.of(pre_activation, blind)
     lower, upper = features.lower.numpy(), features.upper.numpy()
     return ExactTarget(
         image, features, ExactPolytope(layer.matrix, layer.offset, lower, upper, space)

@@ -1,6 +1,7 @@
 """The command line: options to settings, settings to stages, errors to sentences."""
 
 from patchcollide.cli import (
+    audits,
     digits,
     explorer,
     figures,
@@ -13,6 +14,7 @@ from patchcollide.cli import (
 from patchcollide.cli.framework import app
 
 __all__ = [
+    "audits",
     "digits",
     "explorer",
     "figures",
