@@ -77,8 +77,8 @@ def sample_null(
 def name_classes(
     network: CollisionNetwork, samples: Mapping[str, HullSamples]
 ) -> list[dict[str, Any]]:
-    """Names all classes that samples have, and counts those of the hull; most first."""
-    found = np.unique(np.concatenate([part.classes for part in samples.values()]))
+    """Names all classes of a polytope's samples, and counts those of the hull; most first."""
+    found = np.unique(np.concatenate([samples[kind].classes for kind in ("hull", "tour")]))
     counted = [
         {
             "class": int(index),
