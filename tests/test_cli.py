@@ -145,7 +145,8 @@ def test_every_output_carries_settings_seed_and_versions(indexed):
 def test_pixels_need_no_store(world):
     outcome = world.collide("--pixels")
     assert outcome.exit_code == 0, outcome.said
-    assert {path.name for path in world.run.iterdir()} == ARTEFACTS - {"contributions.h5", 
+    assert {path.name for path in world.run.iterdir()} == ARTEFACTS - {
+        "contributions.h5",
         "neighbours.h5",
         "neighbours.png",
     }
