@@ -12,20 +12,24 @@ from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
 
+IN_MEMORY = Path("an image in memory")
+"""Stands where the path of a file would."""
+
 
 @dataclass(frozen=True)
 class CollisionInputs:
     """What a collision is made of.
 
     Attributes:
-        source_path: The source's file.
-        target_path: The target's file.
+        source_path: The source's file, or :data:`IN_MEMORY`.
+        target_path: The target's file, or the same.
         source: The source as the network sees it.
         target: What vertices are to collide with.
         origin: Where patches come from: a store, or a file of neighbours found before; None if
             pixels vary freely.
         images: A folder of the data set's images, to compare with; None for the store's.
         exact: Whether vertices are found by linear programming.
+        own_network: Whether the network is the caller's, which no settings can name.
     """
 
     source_path: Path
@@ -35,6 +39,7 @@ class CollisionInputs:
     origin: PatchStore | Path | None
     images: Path | None = None
     exact: bool = False
+    own_network: bool = False
 
     @property
     def store(self) -> PatchStore | None:
@@ -47,13 +52,14 @@ class CollisionInputs:
         return f"{kind}, exact" if self.exact else kind
 
     def described(self, config: Config, network: CollisionNetwork, out: Path) -> dict[str, Any]:
-        """Returns names and paths, and the command line that makes the run again."""
+        """Returns names and paths, and the command line that makes the run again, if one can."""
         return {
             "source": printable(self.source_path),
             "target": printable(self.target_path),
             "target_given_as": self.target.given_as,
             "target_image": self.target.image,
             "network": network.full_name,
+            "network_given_as": "object" if self.own_network else "name",
             "layer": network.layer,
             "store": printable(self.store.path) if self.store else None,
             "neighbours": printable(self.origin) if isinstance(self.origin, Path) else None,
@@ -76,6 +82,8 @@ class CollisionInputs:
         }
 
     def _command(self, config: Config, out: Path) -> str:
+        if self.own_network or IN_MEMORY in (self.source_path, self.target_path):
+            return "patchcollide.find_polytope(...) in Python, on what was in memory"
         words = ["patchcollide", "exact" if self.exact else "collide"]
         words += ["--source", printable(self.source_path), "--target", printable(self.target_path)]
         if isinstance(self.origin, PatchStore):

@@ -10,21 +10,26 @@ from patchcollide.errors import ImageError
 from patchcollide.features import write_features
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork
-from patchcollide.provenance import printable
 from patchcollide.runs import Run
-from patchcollide.targets import require_finite
+from patchcollide.shapes import UInt8, ndarray
+from patchcollide.targets import Target, require_finite
 
 logger = logging.getLogger(__name__)
 
 
-def write_pair(run: Run, network: CollisionNetwork, inputs: CollisionInputs) -> None:
+def write_pair(
+    run: Run,
+    network: CollisionNetwork,
+    source: UInt8[ndarray, "height width channels"],
+    target: Target,
+) -> None:
     """Writes ``source.png``, and ``target.png`` or, of given features, ``target.h5``."""
-    write_png(run / "source.png", inputs.source)
-    target, path = inputs.target, run / run.target_file
+    write_png(run / "source.png", source)
+    path = run / run.target_file
     if target.picture is not None:
         write_png(path, target.picture)
     else:
-        about = {"fingerprint": run.fingerprint, "origin": printable(inputs.target_path)}
+        about = {"fingerprint": run.fingerprint, "origin": run.inputs["target"]}
         write_features(path, target.pre_activation, network, image=target.image, about=about)
 
 

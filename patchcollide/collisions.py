@@ -10,6 +10,7 @@ from patchcollide.config import Config
 from patchcollide.errors import DivergedError, InputError, RunError
 from patchcollide.extraction import read_target
 from patchcollide.files import output_path
+from patchcollide.methods import require_applicable
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.parallel import LOCAL, Backend
@@ -64,6 +65,7 @@ def collide(
         DiskFullError: If there is no room left.
     """
     out = output_path(out)
+    require_applicable(config, pixels=not (store_path or neighbours_path))
     if store_path and neighbours_path:
         raise RunError(
             f"Patches come from a store or from neighbours found before, but {store_path} and "
@@ -101,7 +103,7 @@ def collide(
 
 
 def evaluate(folder: Path) -> Path:
-    """Measures a finished run again, from its PNG files, and rewrites ``summary.json``.
+    """Measures a finished run again, from its PNG files; rewrites ``summary.json`` and the page.
 
     Raises:
         RunError: If the folder holds no finished run.
@@ -109,6 +111,7 @@ def evaluate(folder: Path) -> Path:
     """
     run = open_run(folder)
     write_summary(run, network_of(run))
+    write_report(run)
     return run / SUMMARY_FILE
 
 
@@ -118,16 +121,35 @@ def report(folder: Path) -> Path:
 
 
 def network_of(run: Run) -> CollisionNetwork:
-    """Builds the network a run was made with; RunError if its weights are others now."""
+    """Builds the network a run was made with; RunError if its weights are others now.
+
+    Of a network that was given in memory only the caller has the code.
+    """
     config = run.config
+    if run.inputs.get("network_given_as") == "object":
+        raise RunError(
+            f"{run.folder} was made in Python with a network of one's own ({config.network.name}), "
+            "which no setting can name. Open it with that: patchcollide.Polytope.load(folder, "
+            "network=...)."
+        )
     network = load_network(config.network, config.seed)
+    require_same_network(run, network)
+    return network
+
+
+def require_same_network(run: Run, network: CollisionNetwork) -> None:
+    """Raises :class:`RunError` if a run was made with other weights, or at another layer."""
+    if network.layer != run.about["identity"]["layer"]:
+        raise RunError(
+            f"{run.folder} was made at layer '{run.about['identity']['layer']}', but the network "
+            f"given shows '{network.layer}'. Give it at that layer."
+        )
     if network.digest != run.about["identity"]["network"]:
         raise RunError(
             f"{run.folder} was made with other weights of {network.name} than the ones here "
             f"(digest {run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use "
             "those."
         )
-    return network
 
 
 def _make_run(
@@ -141,7 +163,7 @@ def _make_run(
     announce(config, network, inputs)
     # Before anything long begins: it refuses targets without enough inactive units.
     make_search(config, network, inputs.target)
-    write_pair(run, network, inputs)
+    write_pair(run, network, inputs.source, inputs.target)
     neighbours = None
     if inputs.origin is not None:
         with run.timed("retrieve"):

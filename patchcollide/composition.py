@@ -1,6 +1,7 @@
 """The composition stage: vertices of a run, from neighbours or from free pixels."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,18 @@ import numpy as np
 from patchcollide.channels import to_channels
 from patchcollide.checkpoints import Checkpoint
 from patchcollide.config import Config
+from patchcollide.contributions import Contributions
 from patchcollide.errors import GeometryError
 from patchcollide.losses import TargetFeatures
+from patchcollide.methods import Problem, begin, method_of
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
-from patchcollide.optimise import find_vertices, history_columns
+from patchcollide.optimise import history_columns
 from patchcollide.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.patch_simplex import PatchSimplex
 from patchcollide.polytope import seeded
 from patchcollide.runs import CONTRIBUTIONS_FILE, Run, save_history, save_vertices
+from patchcollide.shapes import Float32, ndarray
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch
@@ -35,7 +39,8 @@ def optimise_run(
     """Finds a run's vertices and writes them, their PNG files and the history.
 
     Args:
-        config: Sections ``composition``, ``objective`` and ``optimiser``, and the seed.
+        config: ``method``, sections ``composition``, ``objective``, ``optimiser`` and
+            ``baselines``, and the seed.
         network: The network under study.
         source: The source as the network sees it, uint8 (H, W, channels).
         target: What the vertices are to collide with.
@@ -43,34 +48,76 @@ def optimise_run(
         run: Where the results go, and the checkpoint while it lasts.
 
     Raises:
+        InputError: If the method does not apply to the layer or the target.
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it; the state is kept.
         DiskFullError: If there is no room left.
     """
-    search = make_search(config, network, target)
-    parameterisation = make_parameterisation(config, network, source, neighbours)
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
-    vertices, progress = find_vertices(search, parameterisation, checkpoint)
-    save_history(run, progress.history, history_columns(progress.history))
-    if isinstance(parameterisation, PatchMixture):
-        parameterisation.contributions().save(run / CONTRIBUTIONS_FILE, run.fingerprint)
+    found = search_vertices(config, network, source, target, neighbours, checkpoint)
+    save_history(run, found.history, history_columns(found.history))
+    if found.contributions is not None:
+        found.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
+    save_vertices(run, found.unrounded, found.state)
+    steps, reason = found.state["steps"], found.state["stopped_because"]
+    logger.info("Stopped after %d steps: %s.", steps, reason)
+
+
+@dataclass(frozen=True)
+class FoundVertices:
+    """What a search ended with.
+
+    Attributes:
+        unrounded: The vertices, 0 to 255.
+        state: ``steps`` and ``stopped_because``.
+        history: One row a step.
+        contributions: Which neighbours pixels come from; None of free pixels.
+    """
+
+    unrounded: Float32[ndarray, "vertices height width channels"]
+    state: dict[str, Any]
+    history: list[dict[str, float]]
+    contributions: Contributions | None
+
+
+def search_vertices(
+    config: Config,
+    network: CollisionNetwork,
+    source: np.ndarray,
+    target: Target,
+    neighbours: Neighbours | None,
+    checkpoint: Checkpoint | None = None,
+) -> FoundVertices:
+    """Finds vertices by the method that the settings name; arguments and errors as above."""
+    search = make_search(config, network, target)
+    begun, start = begin(config, source, target)
+    parameterisation = make_parameterisation(begun, network, start, neighbours)
+    problem = Problem(config, network, target, search, parameterisation, checkpoint)
+    vertices, progress = method_of(config)(problem)
     images = 255 * vertices.permute(0, 2, 3, 1).cpu()
-    save_vertices(
-        run,
-        images.contiguous().numpy(),
-        {"steps": progress.step, "stopped_because": progress.stopped_because},
+    contributions = None
+    if isinstance(parameterisation, PatchMixture):
+        contributions = parameterisation.contributions()
+    return FoundVertices(
+        unrounded=images.contiguous().numpy(),
+        state={"steps": progress.step, "stopped_because": progress.stopped_because},
+        history=progress.history,
+        contributions=contributions,
     )
-    logger.info("Stopped after %d steps: %s.", progress.step, progress.stopped_because)
 
 
 def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
     """Returns the search that the settings describe.
+
+    Methods other than the default drive no unit anywhere and do all their steps: where they end is
+    what is asked of them.
 
     Raises:
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
             the settings is not inactive.
     """
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    ours = config.method == "polytope"
     return VertexSearch(
         network=network,
         target=features,
@@ -78,11 +125,15 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         target_probability=target.probability,
         target_margin=target.margin,
         units=choose_units(
-            features, config.objective.units, config.optimiser.num_vertices, seeded(config.seed, 5)
+            features,
+            config.objective.units if ours else "none",
+            config.optimiser.num_vertices,
+            seeded(config.seed, 5),
         ),
         objective=config.objective,
         optimiser=config.optimiser,
         seed=config.seed,
+        stops_early=ours,
     )
 
 

@@ -177,6 +177,38 @@ class Exact(Section):
     width_pixels: Count = 16
 
 
+class Baselines(Section):
+    """What methods other than the default need beside section ``optimiser``.
+
+    ``start`` is what free pixels start from: ``"auto"`` is noise for metamers, else the source.
+    ``match`` is what metamers match: what goes into the layer's activation or comes out of it. An
+    adversarial example stays within ``radius`` grey levels, of 0..255, of the source at each value,
+    in ``attack_steps`` steps.
+    """
+
+    start: Literal["auto", "source", "target", "noise"] = "auto"
+    match: Literal["pre_activation", "activation"] = "pre_activation"
+    radius: Annotated[float, Field(gt=0, le=255, allow_inf_nan=False)] = 8.0
+    attack_steps: Count = 40
+
+
+class Audit(Section):
+    """How the polytopes of many images are measured, and of how many images.
+
+    ``method``: exactly, by linear programs (``"exact"``), by a search over pixels with a fixed
+    number of ``steps`` (``"search"``), or exactly where the layer is affine in the image
+    (``"auto"``). ``per_class`` images of each class are drawn by seed; ``hull_samples`` points
+    between the vertices of each are classified. A search takes its objective from section
+    ``objective`` and its step size from ``optimiser``.
+    """
+
+    method: Literal["auto", "exact", "search"] = "auto"
+    per_class: Count = 20
+    num_vertices: Annotated[int, Field(ge=2, le=16)] = 3
+    steps: Count = 40
+    hull_samples: Count = 32
+
+
 class Evaluation(Section):
     """How a finished polytope is measured, and beside how many images of the data set."""
 
@@ -192,8 +224,13 @@ class Evaluation(Section):
 
 
 class Config(Section):
-    """All settings."""
+    """All settings.
 
+    ``method`` is how ``collide`` finds images: ``"polytope"`` is ours, the others are to compare
+    with; see :mod:`patchcollide.methods`.
+    """
+
+    method: Literal["polytope", "features", "metamer", "null_space", "adversarial"] = "polytope"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     allow_same_image: bool = False
     images: Images = Images()
@@ -206,7 +243,9 @@ class Config(Section):
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
     exact: Exact = Exact()
+    baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    audit: Audit = Audit()
 
     @property
     def grid(self) -> PatchGrid:
@@ -217,6 +256,16 @@ class Config(Section):
             self.patches.stride_px,
             self.patches.patch_px,
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what identifies a run: all settings but, for the default method, the others'.
+
+        So runs have the fingerprints that they had when there was one method only.
+        """
+        settings = self.model_dump(mode="json")
+        if self.method == "polytope":
+            del settings["method"], settings["baselines"]
+        return settings
 
     @model_validator(mode="after")
     def _geometry_fits(self) -> "Config":

@@ -1,5 +1,6 @@
 """Images of the data set that a polytope is compared with: of a store, or of a folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +60,19 @@ class DatasetImages:
         if isinstance(self.place, PatchStore):
             size, channels = network.input_size, network.channels
             return dataset_distance(self.place, num_pairs, seed, size=size, channels=channels)
-        images = self.draw(MOST_OF_FOLDER)
-        if len(images) < 2:
-            return None
-        rng = np.random.default_rng([seed, 4])
-        pairs = [rng.choice(len(images), size=2, replace=False) for _ in range(num_pairs)]
-        found = [pairwise_distances(as_batch(np.stack([images[a], images[b]]))) for a, b in pairs]
-        return float(np.mean([float(distance) for distance in found]))
+        return mean_pair_distance(self.draw(MOST_OF_FOLDER), num_pairs, seed)
+
+
+def mean_pair_distance(
+    images: Sequence[UInt8[ndarray, "side side channels"]], num_pairs: int, seed: int
+) -> float | None:
+    """Returns the mean L2 distance of random pairs of images, in 0..255; None without a pair."""
+    if len(images) < 2:
+        return None
+    rng = np.random.default_rng([seed, 4])
+    pairs = [rng.choice(len(images), size=2, replace=False) for _ in range(num_pairs)]
+    found = [pairwise_distances(as_batch(np.stack([images[a], images[b]]))) for a, b in pairs]
+    return float(np.mean([float(distance) for distance in found]))
 
 
 def images_of_store(

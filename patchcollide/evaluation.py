@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchcollide.boundaries import measure_boundary
 from patchcollide.channels import to_channels
 from patchcollide.config import Evaluation
 from patchcollide.gaps import Gaps, measure_gaps
@@ -13,7 +14,13 @@ from patchcollide.hull_samples import HullSamples, sample_hull
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.parameterisations import resized
-from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
+from patchcollide.polytope import (
+    combine,
+    round_to_8_bits,
+    seeded,
+    stick_breaking_weights,
+    uniform_weights,
+)
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
@@ -48,8 +55,9 @@ def evaluate_polytope(
         The entries of ``summary.json`` that this measures, and the samples of the headline.
         ``sample_probability_mean`` is the mean probability of each sample's most probable class, as
         in the paper; ``sample_class_probability_mean`` that of the target's class. ``certificate``
-        holds the gaps of the samples, the vertices and the source; see
-        :class:`patchcollide.gaps.Gaps`.
+        holds the gaps of the samples, the vertices and the source, see
+        :class:`patchcollide.gaps.Gaps`, and how far vertices, source and target are from the
+        boundary, see :class:`patchcollide.boundaries.Boundary`.
     """
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
@@ -75,9 +83,9 @@ def evaluate_polytope(
     loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
     by_sticks = _figures(sticks, target_class)
     distances = pairwise_distances(rounded)
-    described, at_vertices = _describe_vertices(network, features, rounded)
-    _, at_exact = _describe_vertices(network, features, exact)
-    _, at_source = _describe_vertices(network, features, as_batch(source[None]))
+    described, at_vertices, boundary = _describe_vertices(network, features, rounded)
+    _, at_exact, _ = _describe_vertices(network, features, exact)
+    _, at_source, at_start = _describe_vertices(network, features, as_batch(source[None]))
     measured = {
         "target_class": target_class,
         "target_class_name": target.class_name,
@@ -87,8 +95,15 @@ def evaluate_polytope(
         "source_probability": source_probability,
         "num_vertices": len(vertices),
         **_figures(samples, target_class),
-        "success_rate_stick_breaking": by_sticks["success_rate"],
-        "sample_probability_mean_stick_breaking": by_sticks["sample_probability_mean"],
+        **{
+            f"{name}_stick_breaking": by_sticks[name]
+            for name in (
+                "success_rate",
+                "success_interval",
+                "sample_probability_mean",
+                "sample_class_probability_mean",
+            )
+        },
         "vertex_distance_mean": _mean(distances),
         "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
         "unrounded": {
@@ -102,6 +117,11 @@ def evaluate_polytope(
             "vertices": at_vertices.summary(),
             "vertices_unrounded": at_exact.summary(),
             "source": at_source.rows()[0],
+            "boundary": {
+                "vertices": boundary,
+                "source": at_start[0],
+                "target": measure_boundary(features.pre_activation[None], features)[0],
+            },
         },
     }
     return measured, samples
@@ -113,6 +133,19 @@ def as_batch(
 ) -> Float[Tensor, "batch channels height width"]:
     """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def hull_images(
+    weights: Float[Tensor, "samples vertices"],
+    vertices: UInt8[ndarray, "vertices height width channels"],
+) -> UInt8[ndarray, "samples height width channels"]:
+    """Returns convex combinations of 8-bit images, rounded to 8 bits as those measured are."""
+    corners, found = as_batch(vertices), []
+    # A batch at a time: as floats, thousands of images would not fit into memory.
+    for part in torch.split(weights, Evaluation().batch_size):
+        images = 255 * round_to_8_bits(combine(part, corners))
+        found.append(images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8))
+    return np.concatenate(found)
 
 
 def _mean(distances: Tensor) -> float:
@@ -143,8 +176,8 @@ def _describe_vertices(
     network: CollisionNetwork,
     features: TargetFeatures,
     vertices: Float[Tensor, "vertices channels height width"],
-) -> tuple[list[dict[str, Any]], Gaps]:
-    """Class, probability and gaps of each vertex, in the units of the pre-activation."""
+) -> tuple[list[dict[str, Any]], Gaps, list[dict[str, float]]]:
+    """Class, probability, gaps and boundary of each vertex, in units of the pre-activation."""
     with torch.no_grad():
         output = network(vertices)
     gaps = measure_gaps(output.pre_activation, features)
@@ -154,7 +187,7 @@ def _describe_vertices(
         chance = float(probabilities[index])
         name = network.class_name(index)
         described.append({"class": index, "class_name": name, "probability": chance, **figures})
-    return described, gaps
+    return described, gaps, measure_boundary(output.pre_activation, features)
 
 
 def dataset_distance(

@@ -4,23 +4,25 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
-
 from patchcollide.collision_inputs import CollisionInputs
 from patchcollide.collision_pairs import announce, write_pair
 from patchcollide.config import Config
-from patchcollide.errors import ImageError, InputError, TargetError
+from patchcollide.errors import ImageError, InputError
 from patchcollide.exact_search import (
     describe_vertices,
     exact_target,
     find_exact_vertices,
     measure_extents,
+    vertex_history,
+    vertex_images,
+    vertex_state,
 )
 from patchcollide.extraction import read_target
 from patchcollide.files import output_path, write_json
 from patchcollide.images import read_pixels
 from patchcollide.linear import Vertex
 from patchcollide.networks import CollisionNetwork, load_network
+from patchcollide.optimise import history_columns
 from patchcollide.report.writer import write_report
 from patchcollide.retrieval import adopt_neighbours, read_square, require_neighbours
 from patchcollide.runs import (
@@ -102,7 +104,7 @@ def find_exact(
 
 def _make_run(config: Config, network: CollisionNetwork, inputs: CollisionInputs, run: Run) -> None:
     announce(config, network, inputs)
-    write_pair(run, network, inputs)
+    write_pair(run, network, inputs.source, inputs.target)
     neighbours = None
     if isinstance(inputs.origin, Path):
         neighbours = adopt_neighbours(inputs.origin, run / "neighbours.h5")
@@ -135,21 +137,9 @@ def _spread(vertices: list[Vertex]) -> float:
 
 
 def _save(run: Run, network: CollisionNetwork, vertices: list[Vertex]) -> None:
-    shape = (network.channels, network.input_size, network.input_size)
-    stacked = np.stack([vertex.image.reshape(shape) for vertex in vertices])
-    if stacked.min() < -1e-9 or stacked.max() > 1 + 1e-9:
-        raise TargetError(
-            f"Vertices reach from {stacked.min():.3g} to {stacked.max():.3g}, so they are no "
-            "images of 0 to 1. Set exact.space = 'range'."
-        )
-    images = 255 * np.clip(stacked, 0, 1).transpose(0, 2, 3, 1)
-    history = [
-        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
-        for number, vertex in enumerate(vertices)
-    ]
-    save_history(run, history, ["step", "minimum", "violation"])
-    state = {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
-    save_vertices(run, np.ascontiguousarray(images, np.float32), state)
+    images, history = vertex_images(network, vertices), vertex_history(vertices)
+    save_history(run, history, history_columns(history))
+    save_vertices(run, images, vertex_state(vertices))
 
 
 def _require_size(path: Path, network: CollisionNetwork) -> None:

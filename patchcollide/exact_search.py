@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from patchcollide.affine import affine_layer
+from patchcollide.activations import BlindRegions
+from patchcollide.affine import AffineLayer, affine_layer
 from patchcollide.composition import mixing_space
 from patchcollide.config import Config, Exact
 from patchcollide.errors import TargetError
@@ -21,7 +22,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import seeded
 from patchcollide.progress import track
 from patchcollide.proposition import examine
-from patchcollide.shapes import Float64, UInt8, ndarray
+from patchcollide.shapes import Float32, Float64, UInt8, ndarray
 from patchcollide.spaces import PixelBox, Space, WholeSpace
 from patchcollide.targets import Target
 from patchcollide.units import choose_units
@@ -65,10 +66,7 @@ def exact_target(
             "An exact polytope is measured from the image that it collides with, but the target is "
             "given as features. Give the image."
         )
-    layer = affine_layer(network)
     image = flat(target.picture)
-    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
-    features = TargetFeatures.of(pre_activation, network.blind)
     space: Space
     if neighbours is not None:
         space = mixing_space(config, network, neighbours)
@@ -76,6 +74,22 @@ def exact_target(
         space = WholeSpace(len(image))
     else:
         space = PixelBox(len(image))
+    return exact_target_in(affine_layer(network), network.blind, image, space)
+
+
+def exact_target_in(
+    layer: AffineLayer, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
+) -> ExactTarget:
+    """Sets up the polytope of an image at a layer that was read before.
+
+    Args:
+        layer: Affine in the image.
+        blind: Where its activation is constant.
+        image: As :func:`flat` gives it.
+        space: Where what collides with it is looked for.
+    """
+    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
+    features = TargetFeatures.of(pre_activation, blind)
     lower, upper = features.lower.numpy(), features.upper.numpy()
     return ExactTarget(
         image, features, ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
@@ -147,6 +161,38 @@ def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[st
             for vertex in vertices
         ],
     }
+
+
+def vertex_images(
+    network: CollisionNetwork, vertices: Sequence[Vertex]
+) -> Float32[ndarray, "vertices height width channels"]:
+    """Returns vertices as images of 0..255.
+
+    Raises:
+        TargetError: If they leave this range.
+    """
+    shape = (network.channels, network.input_size, network.input_size)
+    stacked = np.stack([vertex.image.reshape(shape) for vertex in vertices])
+    if stacked.min() < -1e-9 or stacked.max() > 1 + 1e-9:
+        raise TargetError(
+            f"Vertices reach from {stacked.min():.3g} to {stacked.max():.3g}, so they are no "
+            "images of 0 to 1. Set exact.space = 'range'."
+        )
+    images = 255 * np.clip(stacked, 0, 1).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images, np.float32)
+
+
+def vertex_history(vertices: Sequence[Vertex]) -> list[dict[str, float]]:
+    """Returns a row for each vertex, in place of the steps of a search."""
+    return [
+        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
+        for number, vertex in enumerate(vertices)
+    ]
+
+
+def vertex_state(vertices: Sequence[Vertex]) -> dict[str, Any]:
+    """Returns how a search for exact vertices ended."""
+    return {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
 
 
 def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str, Any]:

@@ -95,6 +95,33 @@ def measure_gaps(z: Float[Tensor, "images units"], target: TargetFeatures) -> Ga
     return Gaps.joined(_measure(part, target) for part in torch.split(z, together))
 
 
+def feature_differences(
+    z: Float[Tensor, "images units"], target: TargetFeatures
+) -> Float[Tensor, "images"]:
+    """Returns how far each image's features are from a target's, as a share of the target's own.
+
+    The absolute differences of active units and what blind ones show, over the sum of the target's
+    features, measured from where the activation is blind: 0 for a collision. For a target without
+    features, over the sum of its absolute pre-activations.
+
+    Args:
+        z: Pre-activations of the images.
+        target: The features to collide with.
+    """
+    differing = active_gaps(z, target).abs().sum(dim=1)
+    differing = differing + excess(z, target).clamp(min=0).sum(dim=1)
+    level = _level(target)
+    return _share(differing, level if level > 0 else target.pre_activation.abs().sum())
+
+
+def _level(target: TargetFeatures) -> Float[Tensor, ""]:
+    """Returns the sum of what the active units respond to the target."""
+    low = target.blind.low
+    # A tolerance above the activation's whole range has it blind everywhere.
+    origin = low if low is not None and math.isfinite(low) else 0.0
+    return ((target.pre_activation - origin).abs() * target.active).sum()
+
+
 def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
     difference = active_gaps(z, target).abs()
     mean = _share(difference.sum(dim=1), target.active.sum())
@@ -115,12 +142,7 @@ def _measure(z: Float[Tensor, "images units"], target: TargetFeatures) -> Gaps:
 
 def active_level(target: TargetFeatures) -> Float[Tensor, ""]:
     """Returns the target's mean over its active units, measured from where these begin to show."""
-    low = target.blind.low
-    # A tolerance above the activation's whole range has it blind everywhere.
-    origin = low if low is not None and math.isfinite(low) else 0.0
-    return _share(
-        ((target.pre_activation - origin).abs() * target.active).sum(), target.active.sum()
-    )
+    return _share(_level(target), target.active.sum())
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

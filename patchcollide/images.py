@@ -9,22 +9,27 @@ import io
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from patchcollide.channels import to_channels
 from patchcollide.errors import ImageError
 from patchcollide.files import written_beside
 from patchcollide.shapes import UInt8, ndarray
 
+Picture = str | Path | Image.Image | ndarray
+"""A file, a picture of Pillow's, or an uint8 array (height, width, 1 or 3) or (height, width)."""
+
 MAX_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 # Of photographs 1 % larger than at Pillow's own level 6, but written more than twice as fast.
 _PNG_LEVEL = 3
+ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
+_LINE_PX = 16
 _REPLACE = "Replace or remove the file."
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -58,7 +63,70 @@ def read_image(
     Raises:
         ImageError: If the file is missing, is no picture, is damaged, or is too large.
     """
-    image = _decode(path, max_pixels, draft_px=2 * size)
+    return _squared(_decode(path, max_pixels, draft_px=2 * size), size, fit, channels)
+
+
+def square_image(
+    picture: Picture,
+    *,
+    size: int,
+    fit: Literal["crop", "squash"],
+    max_pixels: int,
+    channels: int = 3,
+) -> UInt8[ndarray, "size size channels"]:
+    """Makes any picture square as :func:`read_image` does; one of that size stays as it is.
+
+    Args:
+        picture: A file, or what is in memory; that is not changed.
+        size: See there, as for the rest.
+        fit: See there.
+        max_pixels: Of files.
+        channels: See there.
+
+    Raises:
+        ImageError: As :func:`read_image`, and for arrays of another kind or shape.
+    """
+    if isinstance(picture, str | Path):
+        path = Path(picture)
+        return read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
+    return _squared(_plain(picture), size, fit, channels)
+
+
+def picture_size(picture: Picture) -> tuple[int, int]:
+    """Returns the width and the height of a picture as it is shown.
+
+    Raises:
+        ImageError: As :func:`square_image`.
+    """
+    if isinstance(picture, str | Path):
+        height, width = read_pixels(Path(picture)).shape[:2]
+        return width, height
+    return _plain(picture).size
+
+
+def _plain(picture: Image.Image | ndarray) -> Image.Image:
+    """Brings what is in memory into an upright picture of mode L, RGB or RGBA."""
+    if isinstance(picture, Image.Image):
+        try:
+            return _upright(picture)
+        except _RefusedError as error:
+            raise ImageError(f"The picture given has {error}. Convert it to RGB or L.") from error
+    channels = picture.shape[2:]
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in ((), (1,), (3,)):
+        raise ImageError(
+            "A picture in memory should be an uint8 array of 0..255 of shape (height, width), "
+            f"(height, width, 1) or (height, width, 3), but is {picture.dtype} of shape "
+            f"{picture.shape}. Convert it."
+        )
+    if not picture.size:
+        raise ImageError(f"A picture should have pixels, but its shape is {picture.shape}.")
+    plain = picture[:, :, 0] if channels == (1,) else picture
+    return Image.fromarray(np.ascontiguousarray(plain))
+
+
+def _squared(
+    image: Image.Image, size: int, fit: Literal["crop", "squash"], channels: int
+) -> UInt8[ndarray, "size size channels"]:
     width, height = image.size
     # Only the box is resampled, so that a banner never becomes `size` high and far longer.
     side_x, side_y = (min(image.size),) * 2 if fit == "crop" else image.size
@@ -109,6 +177,52 @@ def write_png(path: Path, image: UInt8[ndarray, "h w channels"]) -> None:
         partial.write_bytes(png_bytes(image))
 
 
+def captioned(
+    image: UInt8[ndarray, "h w channels"], lines: Sequence[str]
+) -> UInt8[ndarray, "taller w 3"]:
+    """Returns an image in RGB with lines of text on white beneath it; the image is not touched."""
+    height, width = image.shape[:2]
+    sheet = Image.new("RGB", (width, height + _LINE_PX * len(lines)), "white")
+    sheet.paste(Image.fromarray(to_channels(image, 3)))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LINE_PX - 4)
+    for number, line in enumerate(lines):
+        draw.text((2, height + number * _LINE_PX), line, fill="black", font=font)
+    return np.array(sheet)
+
+
+def write_animation(
+    path: Path, frames: Sequence[UInt8[ndarray, "h w channels"]], frame_s: float
+) -> None:
+    """Writes images of one size as an animation without end, whole or not at all.
+
+    WebP keeps every value; GIF has at most 256 colours a frame.
+
+    Args:
+        path: The file; its suffix, one of :data:`ANIMATIONS`, decides the format.
+        frames: At least one.
+        frame_s: How long each is shown, in seconds.
+
+    Raises:
+        ImageError: If the suffix is another.
+        DiskFullError: If there is no room left.
+    """
+    kind = ANIMATIONS.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(f"--out {path} should end in {' or '.join(ANIMATIONS)}.")
+    first, *others = [Image.fromarray(to_channels(frame, 3)) for frame in frames]
+    exact = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    with written_beside(path) as partial:
+        first.save(
+            partial,
+            format=kind,
+            save_all=True,
+            append_images=others,
+            duration=round(1000 * frame_s),
+            loop=0,
+            **exact,
+        )
+
+
 def read_png(path: Path) -> UInt8[ndarray, "h w channels"]:
     """Reads the exact pixels that :func:`write_png` wrote.
 
@@ -131,11 +245,16 @@ def _decode(path: Path, max_pixels: int, draft_px: int | None = None) -> Image.I
     with _explained(path), _opened(path, max_pixels) as image:
         if draft_px is not None:
             image.draft(None, (draft_px, draft_px))
-        image.load()
-        # Only now: a PNG may hold it behind its pixels, and a TIFF turns itself while it loads.
-        turn = _UPRIGHT.get(_orientation(image))
-        plain = _eight_bit(image)
-        return plain if turn is None else plain.transpose(turn)
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns a picture of mode L, RGB or RGBA, turned as its EXIF orientation says."""
+    image.load()
+    # Only now: a PNG may hold it behind its pixels, and a TIFF turns itself while it loads.
+    turn = _UPRIGHT.get(_orientation(image))
+    plain = _eight_bit(image)
+    return plain if turn is None else plain.transpose(turn)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from patchcollide.checkpoints import Checkpoint
-from patchcollide.config import Optimiser
+from patchcollide.config import Objective, Optimiser
 from patchcollide.errors import DivergedError, InterruptedWorkError
 from patchcollide.gradients import StepLoss
 from patchcollide.interrupts import StopRequest, stop_requests
@@ -40,8 +41,26 @@ class SearchState:
     stopped_because: str = ""
 
 
+@runtime_checkable
+class Loss(Protocol):
+    """What a step minimises."""
+
+    def backward(
+        self,
+        parameterisation: Parameterisation,
+        objective: Objective,
+        generator: torch.Generator,
+        /,
+    ) -> dict[str, float]:
+        """Adds the gradient of the loss to the parameter's; returns ``loss`` and its terms."""
+        ...
+
+
 def find_vertices(
-    search: VertexSearch, parameterisation: Parameterisation, checkpoint: Checkpoint | None = None
+    search: VertexSearch,
+    parameterisation: Parameterisation,
+    checkpoint: Checkpoint | None = None,
+    loss: Loss | None = None,
 ) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
     """Moves the vertices until their hull collides with the target.
 
@@ -49,6 +68,7 @@ def find_vertices(
         search: What to do.
         parameterisation: Starts where its parameter is, unless ``checkpoint`` holds a later state.
         checkpoint: Where to keep the state; None to keep none.
+        loss: What to minimise; None for the objective of the search.
 
     Returns:
         The vertices, RGB in ``[0, 1]``, and how the search went.
@@ -65,14 +85,18 @@ def find_vertices(
     if checkpoint is not None:
         state = checkpoint.load(parameterisation.parameter, optimiser, generator)
         progress = SearchState(**state) if state else progress
+    losses = loss or StepLoss(search)
     with stop_requests() as request:
-        _iterate(search, parameterisation, optimiser, generator, progress, checkpoint, request)
+        _iterate(
+            search, losses, parameterisation, optimiser, generator, progress, checkpoint, request
+        )
     with torch.no_grad():
         return parameterisation.images().detach().clone(), progress
 
 
 def _iterate(
     search: VertexSearch,
+    losses: Loss,
     parameterisation: Parameterisation,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
@@ -81,7 +105,6 @@ def _iterate(
     request: StopRequest,
 ) -> None:
     settings = search.optimiser
-    losses = StepLoss(search)
 
     def keep() -> None:
         if checkpoint is not None:
@@ -110,7 +133,7 @@ def _check(search: VertexSearch, parameterisation: Parameterisation, progress: S
         row = validate(search, parameterisation.images())
     progress.history[-1] |= {**row, "diversity": progress.diversity}
     logger.debug("step %d: %s", progress.step, progress.history[-1])
-    if sure_enough(row, search) and far_enough(row, search):
+    if search.stops_early and sure_enough(row, search) and far_enough(row, search):
         progress.stopped_because = "the validation batch collides"
     elif progress.step == search.optimiser.steps:
         progress.stopped_because = "all steps were done"
@@ -119,7 +142,7 @@ def _check(search: VertexSearch, parameterisation: Parameterisation, progress: S
 
 def _step(
     search: VertexSearch,
-    losses: StepLoss,
+    losses: Loss,
     parameterisation: Parameterisation,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,

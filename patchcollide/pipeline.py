@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from patchcollide import retrieval
+from patchcollide.adequacy_tables import compare_audits
+from patchcollide.audits import audit
 from patchcollide.certification import certify
 from patchcollide.collisions import collide, evaluate, report
 from patchcollide.config import Config
@@ -25,9 +27,11 @@ from patchcollide.store import PatchStore
 from patchcollide.summaries import read_summary
 
 __all__ = [
+    "audit",
     "certify",
     "collide",
     "compare",
+    "compare_audits",
     "evaluate",
     "export",
     "extract_features",

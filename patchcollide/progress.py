@@ -24,6 +24,7 @@ logger = logging.getLogger("patchcollide")
 _console = Console(stderr=True, highlight=False)
 _bars_wanted = False
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_WIDEST = 1000
 
 
 class _LineHandler(logging.Handler):
@@ -93,4 +94,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A file or another program has no width: nothing is cut.
+        console.width = max(console.width, _WIDEST)
+    console.print(table)

@@ -14,7 +14,17 @@ import numpy as np
 from patchcollide import __version__
 from patchcollide.shapes import Num, ndarray
 
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scipy", "faiss-cpu")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "h5py",
+    "pillow",
+    "scipy",
+    "matplotlib",
+    "faiss-cpu",
+)
 
 
 def versions() -> dict[str, str]:
@@ -24,6 +34,24 @@ def versions() -> dict[str, str]:
         if version := _version(name):
             found[name] = version
     return found
+
+
+def machine() -> dict[str, Any]:
+    """Returns what of the machine decides the last bits of a result.
+
+    Returns:
+        ``num_threads``, among which PyTorch splits sums; ``cpu_capability``, the instructions that
+        it computes with; ``architecture`` of the processor; and the name of the ``gpu``, or None.
+    """
+    # Takes long to import, which only those who compute should wait for.
+    import torch
+
+    return {
+        "num_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "architecture": platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
 
 
 @functools.cache

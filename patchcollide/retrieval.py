@@ -15,7 +15,7 @@ from patchcollide.list_import import ListOptions, neighbours_from_lists
 from patchcollide.neighbour_search import find_neighbours_of_each
 from patchcollide.neighbours import Neighbours
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.report.figures import write_contact_sheet
+from patchcollide.report.pictures import write_neighbour_sheet
 from patchcollide.search import open_searcher
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
@@ -142,24 +142,43 @@ def require_neighbours(config: Config, source: Path, path: Path) -> None:
             margin, or holds fewer neighbours than are to be composed.
         ImageError: If the source cannot be read.
     """
-    found = Neighbours.load(path)
+    picture = read_square(config, source, config.images.size_px)
+    require_neighbours_of(config, picture, Neighbours.load(path), f"{path}", f"{source}")
+
+
+def require_neighbours_of(
+    config: Config,
+    picture: UInt8[ndarray, "side side 3"],
+    found: Neighbours,
+    name: str,
+    source: str,
+) -> None:
+    """Does what :func:`require_neighbours` does, of what is in memory.
+
+    Args:
+        config: See there.
+        picture: The image they must be of, at ``images.size_px``.
+        found: The neighbours.
+        name: What they are called in errors.
+        source: What the image is called in errors.
+    """
     grid = config.grid.with_stride(config.retrieval.query_stride_px)
     expected = (grid, config.composition.margin_px)
     if (found.grid, found.margin) != expected:
         raise RetrievalError(
-            f"{path} holds neighbours on {found.grid} with a margin of {found.margin} pixels, but "
+            f"{name} holds neighbours on {found.grid} with a margin of {found.margin} pixels, but "
             f"the settings ask for {grid} with {expected[1]}. Change the settings "
             "(composition.margin_px, retrieval.query_stride_px, patches, images.size_px), or "
             "retrieve again."
         )
-    if not np.array_equal(found.source, read_square(config, source, config.images.size_px)):
+    if not np.array_equal(found.source, picture):
         raise RetrievalError(
-            f"{path} holds the neighbours of another picture than {source}, or of that one made "
+            f"{name} holds the neighbours of another picture than {source}, or of that one made "
             "square in another way. Give --source as it was then, with the same images.fit."
         )
     if found.ids.shape[1] < config.composition.neighbours:
         raise RetrievalError(
-            f"{path} holds {found.ids.shape[1]} neighbours of each location, but "
+            f"{name} holds {found.ids.shape[1]} neighbours of each location, but "
             f"composition.neighbours = {config.composition.neighbours}. Set it to at most that."
         )
 
@@ -175,14 +194,7 @@ def adopt_neighbours(path: Path, out: Path) -> Neighbours:
 def _load(path: Path) -> Neighbours:
     """Reads a file of neighbours and draws its contact sheet beside."""
     neighbours = Neighbours.load(path)
-    write_contact_sheet(
-        path.with_suffix(".png"),
-        source=neighbours.source,
-        patches=neighbours.windows,
-        squared_distances=neighbours.squared_distances,
-        locations=neighbours.grid.corners_px(),
-        window_px=neighbours.grid.window_size,
-    )
+    write_neighbour_sheet(path.with_suffix(".png"), neighbours)
     return neighbours
 
 

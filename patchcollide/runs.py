@@ -28,12 +28,13 @@ from patchcollide.files import (
 )
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_png, write_png
-from patchcollide.provenance import differences, fingerprint, versions
+from patchcollide.provenance import differences, fingerprint, machine, versions
 from patchcollide.shapes import Float32, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
 
 ENCODING = "patchcollide-run"
+AUDIT_ENCODING = "patchcollide-audit"
 VERTICES_ENCODING = "patchcollide-vertices"
 VERSION = "1"
 CONFIG_FILE = "config.json"
@@ -42,6 +43,7 @@ EXACT_FILE = "exact.json"
 CONTRIBUTIONS_FILE = "contributions.h5"
 SAMPLES_FILE = "samples.h5"
 _SECONDS_FILE = "seconds.json"
+_COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,13 @@ class Run:
             shutil.rmtree(self.folder)
 
 
-def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[str, Any]) -> Run:
+def start_run(
+    out: Path,
+    config: Config,
+    inputs: dict[str, Any],
+    identity: dict[str, Any],
+    encoding: str = ENCODING,
+) -> Run:
     """Opens the folder of a run, new, begun or finished.
 
     Args:
@@ -124,21 +132,12 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
         config: All settings; they are part of its fingerprint.
         inputs: What it is made from, for people: written into ``config.json``.
         identity: Digests of the inputs' contents: part of its fingerprint.
+        encoding: What kind of run it is.
 
     Raises:
         RunError: If the folder, or what was begun beside it, holds something else.
     """
-    settings = config.model_dump(mode="json")
-    made_from = {"config": settings, "identity": identity}
-    about = {
-        "encoding-type": ENCODING,
-        "encoding-version": VERSION,
-        "fingerprint": fingerprint(made_from),
-        **made_from,
-        "inputs": inputs,
-        "seed": config.seed,
-        "versions": versions(),
-    }
+    about = describe(config, inputs, identity, encoding)
     partial = partial_path(out)
     if is_occupied(out):
         return _same_run(out, out, about, f"Choose another --out than {out}, or remove it.")
@@ -157,25 +156,50 @@ def start_run(out: Path, config: Config, inputs: dict[str, Any], identity: dict[
     return Run(partial, out, about)
 
 
-def open_run(folder: Path) -> Run:
+def describe(
+    config: Config,
+    inputs: dict[str, Any],
+    identity: dict[str, Any],
+    encoding: str = ENCODING,
+) -> dict[str, Any]:
+    """Returns what ``config.json`` of a run holds; arguments as of :func:`start_run`."""
+    made_from = {"config": config.model_dump(mode="json"), "identity": identity}
+    return {
+        "encoding-type": encoding,
+        "encoding-version": VERSION,
+        "fingerprint": fingerprint({"config": config.identity(), "identity": identity}),
+        **made_from,
+        "inputs": inputs,
+        "seed": config.seed,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def open_run(folder: Path, encoding: str = ENCODING) -> Run:
     """Opens a finished run.
+
+    Args:
+        folder: Where it is.
+        encoding: What kind of run it should be.
 
     Raises:
         RunError: If there is none, or it is of another version.
     """
     if not (folder / CONFIG_FILE).is_file():
         begun = folder.with_name(folder.name + PARTIAL_SUFFIX) if folder.name else folder
+        command = f"`patchcollide {_COMMANDS[encoding]}`"
         hint = (
-            f"It was begun in {begun} but not finished: run the same `patchcollide collide` again."
+            f"It was begun in {begun} but not finished: run the same {command} again."
             if begun.exists()
-            else "Check the path, or make a run with `patchcollide collide`."
+            else f"Check the path, or make a run with {command}."
         )
         raise RunError(f"{folder} is not a run: it holds no {CONFIG_FILE}. {hint}")
     about = read_json(folder / CONFIG_FILE, error=RunError)
     found = (about.get("encoding-type"), about.get("encoding-version"))
-    if found != (ENCODING, VERSION):
+    if found != (encoding, VERSION):
         raise RunError(
-            f"{folder / CONFIG_FILE} should be '{ENCODING}' version {VERSION}, but is "
+            f"{folder / CONFIG_FILE} should be '{encoding}' version {VERSION}, but is "
             f"'{found[0]}' version {found[1]}. Make the run again with this version."
         )
     missing = {"fingerprint", "config", "identity", "inputs", "seed"} - about.keys()
@@ -202,7 +226,7 @@ def require_files(run: Run, num_vertices: int) -> None:
 
 def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run:
     try:
-        found = open_run(folder).about
+        found = open_run(folder, about["encoding-type"]).about
     except RunError as error:
         raise RunError(f"{folder} is there already and is not this run: {error} {how}") from None
     if found["fingerprint"] != about["fingerprint"]:

@@ -1,6 +1,7 @@
 """The samples of a polytope that its page shows: of the hull, of a tour, and beside them a null."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def sample_null(
     num_vertices: int,
     settings: Evaluation,
     seed: int,
-) -> HullSamples | None:
+) -> dict[str, HullSamples]:
     """Asks the network about what lies between random images: polytopes nobody made collide.
 
     Args:
@@ -65,12 +66,28 @@ def sample_null(
         seed: Decides the samples.
 
     Returns:
-        The samples, with weights of all images; None if there are too few.
+        ``null``, with weights of all images; nothing if there are too few.
     """
     if len(images) < num_vertices:
-        return None
+        return {}
     weights = null_weights(settings.null_samples, len(images), num_vertices, seed)
-    return _ask(network, target, np.stack(images), weights, settings)
+    return {"null": _ask(network, target, np.stack(images), weights, settings)}
+
+
+def name_classes(
+    network: CollisionNetwork, samples: Mapping[str, HullSamples]
+) -> list[dict[str, Any]]:
+    """Names all classes of a polytope's samples, and counts those of the hull; most first."""
+    found = np.unique(np.concatenate([samples[kind].classes for kind in ("hull", "tour")]))
+    counted = [
+        {
+            "class": int(index),
+            "class_name": network.class_name(int(index)),
+            "count": int((samples["hull"].classes == index).sum()),
+        }
+        for index in found
+    ]
+    return sorted(counted, key=lambda named: -int(named["count"]))
 
 
 def _ask(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from patchcollide.certificates import measure_null, walk_edges
+from patchcollide.config import parse_config
 from patchcollide.dataset_images import DatasetImages
 from patchcollide.degeneracy import measure_degeneracy
 from patchcollide.errors import RunError
@@ -31,8 +32,8 @@ from patchcollide.runs import (
     load_vertex_pngs,
     load_vertices,
 )
-from patchcollide.sample_sets import sample_around, sample_null
-from patchcollide.shapes import UInt8, ndarray
+from patchcollide.sample_sets import name_classes, sample_around, sample_null
+from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
 from patchcollide.visibility import measure_visibility
@@ -56,88 +57,104 @@ def write_summary(
         InputError: If a file is missing, damaged or belongs to another run, or the folder holds no
             images.
     """
-    config = run.config
     unrounded, state = load_vertices(run)
-    vertices = load_vertex_pngs(run)
-    before = _earlier_summary(run)
-    target = target_of(run, network)
+    vertices, before = load_vertex_pngs(run), _earlier_summary(run)
+    summary, samples = summarise(
+        network,
+        run.about,
+        source=read_png(run / "source.png"),
+        target=read_run_target(run, network),
+        vertices=vertices,
+        unrounded=unrounded,
+        images=images,
+        before=before,
+        found={**state, "neighbours": _omissions(run), "exact": read_exact(run)},
+    )
+    save_samples(run / SAMPLES_FILE, _earlier_null(run, vertices) | samples, array_digest(vertices))
+    write_json(run / SUMMARY_FILE, summary)
+
+
+def summarise(
+    network: CollisionNetwork,
+    about: dict[str, Any],
+    *,
+    source: UInt8[ndarray, "height width channels"],
+    target: Target,
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    unrounded: Float[ndarray, "vertices height width channels"],
+    found: dict[str, Any],
+    images: PatchStore | Path | None = None,
+    before: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, HullSamples]]:
+    """Measures a polytope.
+
+    Args:
+        network: The network it was found with.
+        about: What :func:`patchcollide.runs.describe` says of it.
+        source: As the network saw it.
+        target: What vertices are to collide with.
+        vertices: 8-bit images.
+        unrounded: The same before rounding, 0 to 255.
+        found: How it was found: ``steps``, ``stopped_because``, ``neighbours`` and ``exact``.
+        images: See :func:`write_summary`.
+        before: An earlier summary, for what is not measured again; may be empty.
+
+    Returns:
+        What ``summary.json`` holds, and the samples by kind, ``null`` only with images.
+    """
+    config, inputs = parse_config(about["config"], "the settings of the run"), about["inputs"]
     measured, hull = evaluate_polytope(
         network,
-        source=read_png(run / "source.png"),
+        source=source,
         target=target,
         vertices=vertices,
         unrounded=unrounded,
         settings=config.evaluation,
         seed=config.seed,
     )
-    distance, null = before.get("dataset_distance_mean"), None
     samples = {
         "hull": hull,
         **sample_around(network, target, vertices, config.evaluation, config.seed),
     }
-    drawn: list[UInt8[ndarray, "side side channels"]] = []
+    distance, null = before.get("dataset_distance_mean"), None
     if images is not None:
         others = DatasetImages(images, config, network)
         distance, drawn = others.mean_distance(), others.draw()
         null = measure_null(network, drawn, measured["certificate"], seed=config.seed)
-    _write_samples(run, network, target, vertices, samples, drawn)
-    inputs = run.inputs
-    exact = (run / EXACT_FILE).exists()
-    write_json(
-        run / SUMMARY_FILE,
-        {
-            "source": inputs["source"],
-            "target": inputs["target"],
-            "network": network.full_name,
-            "layer": network.layer,
-            "parameterisation": inputs["parameterisation"],
-            **measured,
-            "sample_classes": _classes(network, samples),
-            "certificate": _certificate(measured["certificate"], vertices, before, null),
-            "visibility": measure_visibility(vertices),
-            "dataset_distance_mean": distance,
-            **state,
-            "neighbours": _omissions(run),
-            "exact": read_json(run / EXACT_FILE, error=RunError) if exact else None,
-            "seconds": before.get("seconds", {}),
-            "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
-            "seed": config.seed,
-            "fingerprint": run.fingerprint,
-            "versions": versions(),
-        },
-    )
+        samples |= sample_null(
+            network, target, drawn, len(vertices), config.evaluation, config.seed
+        )
+    summary = {
+        "source": inputs["source"],
+        "target": inputs["target"],
+        "network": network.full_name,
+        "layer": network.layer,
+        "parameterisation": inputs["parameterisation"],
+        "method": config.method,
+        **measured,
+        "sample_classes": name_classes(network, samples),
+        "certificate": _certificate(measured["certificate"], vertices, before, null),
+        "visibility": measure_visibility(vertices),
+        "dataset_distance_mean": distance,
+        **found,
+        "seconds": before.get("seconds", {}),
+        "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
+        "seed": config.seed,
+        "fingerprint": about["fingerprint"],
+        "versions": versions(),
+    }
+    return summary, samples
 
 
-def _classes(network: CollisionNetwork, samples: dict[str, HullSamples]) -> list[dict[str, Any]]:
-    """Names all classes that samples have, and counts those of the hull; most first."""
-    all_classes = np.unique(np.concatenate([part.classes for part in samples.values()]))
-    counted = [
-        {
-            "class": int(index),
-            "class_name": network.class_name(int(index)),
-            "count": int((samples["hull"].classes == index).sum()),
-        }
-        for index in all_classes
-    ]
-    return sorted(counted, key=lambda found: -int(found["count"]))
-
-
-def _write_samples(
-    run: Run,
-    network: CollisionNetwork,
-    target: Target,
-    vertices: UInt8[ndarray, "vertices height width channels"],
-    samples: dict[str, HullSamples],
-    images: Sequence[UInt8[ndarray, "side side channels"]],
-) -> None:
-    """Writes ``samples.h5``; without images a null measured beside the same vertices is kept."""
-    path, digest = run / SAMPLES_FILE, array_digest(vertices)
-    config = run.config
-    null = sample_null(network, target, images, len(vertices), config.evaluation, config.seed)
-    if null is None and path.exists():
-        with contextlib.suppress(RunError):
-            null = load_samples(path, digest).get("null")
-    save_samples(path, samples | ({} if null is None else {"null": null}), digest)
+def _earlier_null(
+    run: Run, vertices: UInt8[ndarray, "vertices height width channels"]
+) -> dict[str, HullSamples]:
+    """Returns a null that was measured beside the same vertices before, if there is one."""
+    path = run / SAMPLES_FILE
+    with contextlib.suppress(RunError):
+        found = load_samples(path, array_digest(vertices)) if path.exists() else {}
+        return {"null": found["null"]} if "null" in found else {}
+    return {}
 
 
 def _certificate(
@@ -203,8 +220,10 @@ def add_certificate(
     )
     certificate |= {"null": null or certificate["null"], "walk": walk}
     if (run / SAMPLES_FILE).exists():
+        settings, target = run.config.evaluation, read_run_target(run, network)
         samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
-        _write_samples(run, network, target_of(run, network), vertices, samples, images)
+        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
+        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
     return summary
 
@@ -214,12 +233,14 @@ def read_summary(run: Run) -> dict[str, Any]:
     return read_json(run / SUMMARY_FILE, error=RunError)
 
 
-def target_of(run: Run, network: CollisionNetwork) -> Target:
-    """Reads what a run's vertices collide with.
+def read_exact(run: Run) -> dict[str, Any] | None:
+    """Reads what linear programs said of the vertices; None if they were searched for."""
+    exists = (run / EXACT_FILE).exists()
+    return read_json(run / EXACT_FILE, error=RunError) if exists else None
 
-    Raises:
-        InputError: If its file is missing or damaged, or not of this network.
-    """
+
+def read_run_target(run: Run, network: CollisionNetwork) -> Target:
+    """Reads the target of a run, an image or features, from its folder; errors as of these."""
     path = run / run.target_file
     if holds_features(path):
         features = read_features(path, network)

@@ -35,6 +35,7 @@ class VertexSearch:
         objective: Weights of the losses.
         optimiser: Steps, schedule and stop rule.
         seed: Decides the hull samples.
+        stops_early: Whether a hull that collides ends the search; else all steps are done.
     """
 
     network: CollisionNetwork
@@ -46,6 +47,7 @@ class VertexSearch:
     objective: Objective
     optimiser: Optimiser
     seed: int
+    stops_early: bool = True
 
 
 def validate(

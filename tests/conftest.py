@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,3 +125,25 @@ def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(overrides=[*SMALL, *settings, "optimiser.num_vertices=3"])
     source, target = folder / "source.png", folder / "target.png"
     return collide(config, source, target, folder / "run", images=folder / "images")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real browser; tests of it are skipped where none is installed."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browsing import find_browser
+
+    path = find_browser()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def runs_of_each_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Finished runs of patches, of pixels, and exact ones, of digits."""
+    from tests.browsing import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("runs"))

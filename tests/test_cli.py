@@ -146,6 +146,7 @@ def test_pixels_need_no_store(world):
     outcome = world.collide("--pixels")
     assert outcome.exit_code == 0, outcome.said
     assert {path.name for path in world.run.iterdir()} == ARTEFACTS - {
+        "contributions.h5",
         "neighbours.h5",
         "neighbours.png",
     }

@@ -11,6 +11,7 @@ from patchcollide.demo import run_demo
 from patchcollide.images import read_image, read_png
 from patchcollide.networks import load_network
 from patchcollide.photographs import PHOTOGRAPHS, photograph, write_photographs
+from patchcollide.replay import replay
 from patchcollide.search.ann import open_index
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.index_builder import build_index
@@ -47,6 +48,12 @@ def test_a_second_demo_does_nothing_in_seconds(run, caplog):
         run_demo(run)
     assert time.perf_counter() - started < 30
     assert "nothing to do" in caplog.text
+
+
+def test_the_demo_can_be_made_again_to_the_last_bit(run):
+    found = replay(run)
+    assert found.identical, found.lines()
+    assert not found.notes
 
 
 def test_the_index_finds_what_the_exact_oracle_finds(tmp_path):

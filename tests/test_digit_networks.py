@@ -11,6 +11,7 @@ from patchcollide.networks.digit_networks import ACTIVATIONS, build_digit_networ
 from patchcollide.networks.digit_training import measure_accuracy, train_digit_network
 from patchcollide.networks.digit_weights import TrainingOptions, train
 from patchcollide.networks.weights import read_metadata
+from patchcollide.regularisers import HyperplaneCollinearity, hidden_layers
 
 
 def few(split, count=200):
@@ -108,6 +109,48 @@ def test_without_weights_a_network_is_trained_once_and_kept(tmp_path, monkeypatc
     before = path.stat().st_mtime_ns
     assert load_network(Network(name="mlp")).digest == network.digest
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_penalty_on_collinear_hyperplanes_lowers_their_cosines():
+    digits, test = few("train", 600), few("test")
+    plain, same, penalised = (
+        train_digit_network("mlp", "relu", digits, test, epochs=6, seed=1, **options)
+        for options in ({}, {"collinearity": 0.0}, {"collinearity": 100.0})
+    )
+    assert torch.equal(plain.module.fc1.weight, same.module.fc1.weight)
+    cosines = [
+        HyperplaneCollinearity(hidden_layers(trained.module))().item()
+        for trained in (plain, penalised)
+    ]
+    assert cosines[1] < 0.5 * cosines[0]
+    assert penalised.test_accuracy > 0.7
+
+
+def test_weights_files_say_with_which_penalty_they_were_made(tmp_path):
+    path = tmp_path / "mlp.safetensors"
+    plain = TrainingOptions("mlp", epochs=1)
+    penalised = TrainingOptions("mlp", epochs=1, collinearity=2.5)
+    train(penalised, None, path)
+    about = read_metadata(path)
+    assert about["collinearity"] == "2.5"
+    network = load_network(Network(name="mlp", weights=str(path)))
+    found = HyperplaneCollinearity(hidden_layers(network.module))()
+    assert float(about["mean_squared_cosine"]) == pytest.approx(found.item(), abs=1e-6)
+    train(penalised, None, path)
+    with pytest.raises(NetworkError, match=r"collinearity = 2\.5 \(now 0\)"):
+        train(plain, None, path)
+    path.unlink()
+    train(plain, None, path)
+    # As in files from before there was a penalty.
+    assert "collinearity" not in read_metadata(path)
+    with pytest.raises(NetworkError, match=r"collinearity = 0 \(now 2\.5\)"):
+        train(penalised, None, path)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_a_weight_that_is_no_weight_is_refused(tmp_path, weight):
+    with pytest.raises(NetworkError, match="collinearity should be a number of at least 0"):
+        train(TrainingOptions("mlp", collinearity=weight), None, tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights"])

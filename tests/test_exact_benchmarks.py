@@ -120,3 +120,39 @@ def test_tables_have_a_cell_for_each_column(script):
         "| 7 from itself | ours | 3 | 1.00 | 50 % | - | 0.2 | 0.4 | 0, 50, 100, 100 % | 0 % |"
     )
     assert lines[3].startswith("| 7 from 2 | ours | 3 | 1.00 | - |")
+
+
+@pytest.mark.slow
+def test_polytopes_are_measured_by_the_penalty_on_collinearity(run, tmp_path):
+    out = tmp_path / "collinearity"
+    words = ["--out", out, "--epochs", 2, "--targets", 1, "--set", "optimiser.steps=40"]
+    document = run("bench_collinearity", *words, "--weights", 0, 10, "--seeds", 3)
+    plain, penalised = document["cells"]
+    assert (plain["weight"], penalised["weight"]) == (0, 10)
+    for layer in ("fc1", "fc2"):
+        assert penalised[f"cosine_{layer}"] < plain[f"cosine_{layer}"]
+    for cell in document["cells"]:
+        assert cell["dimension"] == 28**2 - cell["equations"]
+        assert cell["in_class"] == 1
+        assert 0 < cell["pixel_width"] <= 1
+    # A line that was cut off is made again, others are not.
+    path = out / "cells.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text(f"{lines[0]}\n{lines[1][:50]}\n")
+    again = run("bench_collinearity", *words, "--weights", 0, 10, "--seeds", 3)
+    assert again["cells"][0] == plain
+    assert again["cells"][1]["dimension"] == penalised["dimension"]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_weights_are_lines_with_means_over_seeds(script):
+    benchmark = script("bench_collinearity")
+    keys = [column[0] for column in benchmark._COLUMNS.values() if column]
+    cells = {
+        (1.0, seed): {**dict.fromkeys(keys, 2.0), "dimension": value}
+        for seed, value in enumerate([690.0, 700.0])
+    }
+    lines = benchmark.table([1.0], cells)
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| 1 | 200.00 ± 0.00 % |")
+    assert "| 695 ± 7 |" in lines[2]

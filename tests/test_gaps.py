@@ -13,6 +13,7 @@ from patchcollide.gaps import (
     Gaps,
     collides,
     describe_null,
+    feature_differences,
     gaps_of_pairs,
     measure_gaps,
     random_pairs,
@@ -180,3 +181,17 @@ def test_the_null_says_how_many_pairs_are_nearer(generator, rng):
         low, middle, high = described["quantiles"][name]
         assert low <= middle <= high
         assert middle == pytest.approx(np.median(values))
+
+
+def test_features_differ_by_a_share_of_the_targets():
+    target = TargetFeatures.of(torch.tensor([2.0, -1.0, 3.0]), RELU)
+    z = torch.tensor([[2.0, -9.0, 3.0], [1.0, 0.5, 3.0], [-1.0, -1.0, -1.0]])
+    # Below zero it is an active unit's pre-activation that counts, not its feature.
+    expected = [0, (1 + 0.5) / 5, (3 + 4) / 5]
+    assert feature_differences(z, target).tolist() == pytest.approx(expected)
+
+
+def test_features_of_a_target_without_any_differ_by_a_share_of_its_pre_activations():
+    target = TargetFeatures.of(torch.tensor([-3.0, -1.0]), RELU)
+    z = torch.tensor([[-5.0, 0.0], [1.0, 1.0]])
+    assert feature_differences(z, target).tolist() == [0, 0.5]

@@ -1,14 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 
-from patchcollide import pipeline
+from patchcollide import find_polytope, pipeline
 from patchcollide.config import load_config
 from patchcollide.digits import read_digits, write_digits
 from patchcollide.errors import RunError
 from patchcollide.images import read_pixels
 from patchcollide.report.pictures import KINDS, write_picture
 from patchcollide.runs import open_run
+from tests.conftest import SMALL
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def run(tmp_path):
     return open_run(pipeline.find_exact(load_config(overrides=overrides), image, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "neighbours"])
 def test_equal_runs_give_equal_pictures(run, tmp_path, kind):
     for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
         first, second = (
@@ -33,9 +35,34 @@ def test_equal_runs_give_equal_pictures(run, tmp_path, kind):
 
 def test_a_table_is_larger_than_the_differences_alone(run, tmp_path):
     heights = [
-        read_pixels(write_picture(run, tmp_path / f"{kind}.png", kind)).shape[0] for kind in KINDS
+        read_pixels(write_picture(run, tmp_path / f"{kind}.png", kind)).shape[0]
+        for kind in ("table", "differences")
     ]
     assert heights[0] > heights[1]
+
+
+def test_the_papers_tables_are_laid_out_alike(run, tmp_path):
+    drawn = [
+        write_picture(run, tmp_path / f"{kind}.png", kind).read_bytes()
+        for kind in ("table", "table1", "table3", "table5")
+    ]
+    assert len(set(drawn)) == 1
+
+
+def test_neighbours_are_drawn_of_runs_of_patches_alone(run, small_network, small_store, tmp_path):
+    with pytest.raises(RunError, match="varies pixels, exact, so it has no neighbours to show"):
+        write_picture(run, tmp_path / "a.pdf", "neighbours")
+    assert not (tmp_path / "a.pdf").exists()
+    rng = np.random.default_rng(1)
+    source, target = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    settings = load_config(overrides=[*SMALL, "retrieval.engine=exact"])
+    composed = find_polytope(
+        small_network, "act", source, target, store=small_store.path, settings=settings
+    )
+    patches = open_run(composed.save(tmp_path / "patches"))
+    drawn = write_picture(patches, tmp_path / "a.png", "neighbours")
+    assert drawn.read_bytes() == (patches / "neighbours.png").read_bytes()
+    assert b"/Font" in write_picture(patches, tmp_path / "a.pdf", "neighbours").read_bytes()
 
 
 def test_letters_of_a_pdf_are_letters(run, tmp_path):
@@ -48,7 +75,7 @@ def test_letters_of_a_pdf_are_letters(run, tmp_path):
     [
         ("a.jpg", "table", r"a\.jpg should end in \.png or \.pdf"),
         ("a", "table", r"should end in"),
-        ("a.pdf", "table7", r"one of table, differences, but is table7"),
+        ("a.pdf", "table7", r"one of table, table1, .*neighbours, but is table7"),
     ],
 )
 def test_other_formats_and_kinds_are_refused(run, tmp_path, name, kind, reason):

@@ -1,9 +1,30 @@
 """The command line: options to settings, settings to stages, errors to sentences."""
 
-from patchcollide.cli import digits, explorer, figures, indexing, reproduction, runs, theory
+from patchcollide.cli import (
+    audits,
+    digits,
+    explorer,
+    figures,
+    indexing,
+    reproduction,
+    runs,
+    theory,
+    transfer,
+)
 from patchcollide.cli.framework import app
 
-__all__ = ["digits", "explorer", "figures", "indexing", "main", "reproduction", "runs", "theory"]
+__all__ = [
+    "audits",
+    "digits",
+    "explorer",
+    "figures",
+    "indexing",
+    "main",
+    "reproduction",
+    "runs",
+    "theory",
+    "transfer",
+]
 
 
 def main() -> None:

@@ -43,6 +43,10 @@ def train(
     ] = "relu",
     epochs: Annotated[int | None, Option(min=1, help="Passes over the digits.")] = None,
     seed: Annotated[int, Option(help="Of the first weights and the order of the digits.")] = 0,
+    collinearity: Annotated[
+        float,
+        Option(help="Weight of a penalty on nearly collinear hyperplanes of hidden units."),
+    ] = 0.0,
 ) -> None:
     """Trains a small network for digits, MNIST's or those that come with scikit-learn."""
     from patchcollide.networks import DIGIT_NETWORKS
@@ -52,7 +56,7 @@ def train(
     if network not in DIGIT_NETWORKS:
         known = " and ".join(DIGIT_NETWORKS)
         raise BadParameter(f"{network} cannot be trained here; networks for digits are {known}.")
-    options = TrainingOptions(network, activation, epochs, seed)
+    options = TrainingOptions(network, activation, epochs, seed, collinearity)
     echo(train_network(options, _folder(data, download), out))
 
 

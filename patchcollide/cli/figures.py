@@ -11,7 +11,11 @@ def figure(
     run: Annotated[Path, Argument(help="A finished run's folder.")],
     out: Annotated[Path, Option(help="The picture to write: NAME.pdf or NAME.png.")],
     kind: Annotated[
-        str, Option(help="table, as in the paper's Tables 1, 3 and 5; or differences.")
+        str,
+        Option(
+            help="table, as in the paper's Tables 1, 3 and 5 (or table1, table3, table5); "
+            "differences; or neighbours, the contact sheet."
+        ),
     ] = "table",
 ) -> None:
     """Draws a run for a paper: letters and lines are vectors in a PDF."""
@@ -19,6 +23,35 @@ def figure(
     from patchcollide.runs import open_run
 
     echo(write_picture(open_run(run), out, kind))
+
+
+@command
+def animate(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+    out: Annotated[Path, Option(help="The animation to write: NAME.webp, exact, or NAME.gif.")],
+    per_leg: Annotated[
+        int, Option("--frames-per-leg", min=1, help="From a vertex to the next.")
+    ] = 12,
+    rate: Annotated[
+        float, Option("--frames-per-second", min=0.1, max=50, help="How fast it is shown.")
+    ] = 12.0,
+    captions: Annotated[
+        bool, Option("--captions/--no-captions", help="Say each frame's class beneath; or not.")
+    ] = True,
+) -> None:
+    """Animates a tour of a run's polytope: along all edges between vertices, then to the centre."""
+    from patchcollide.animation import write_tour
+    from patchcollide.runs import open_run
+
+    echo(
+        write_tour(
+            open_run(run),
+            out,
+            samples_per_leg=per_leg,
+            frames_per_second=rate,
+            with_captions=captions,
+        )
+    )
 
 
 @command

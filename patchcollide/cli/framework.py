@@ -30,7 +30,8 @@ _INTERRUPTED = 130
 # All that typer finds wrong with a command line; it has no name of its own for them.
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
-Option, Argument, BadParameter, echo = typer.Option, typer.Argument, typer.BadParameter, typer.echo
+Option, Argument, echo = typer.Option, typer.Argument, typer.echo
+BadParameter, Exit = typer.BadParameter, typer.Exit
 
 ConfigPath = Annotated[
     Path | None, typer.Option("--config", help="Settings in TOML; see configs/.", metavar="FILE")

@@ -9,6 +9,7 @@ from patchcollide.cli.framework import (
     BadParameter,
     ConfigPath,
     Engine,
+    Exit,
     Option,
     Overrides,
     Scheduler,
@@ -100,6 +101,10 @@ def collide(
         Path | None, Option(help="Neighbours found before, in place of a store.")
     ] = None,
     pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
+    method: Annotated[
+        str | None,
+        Option(help="polytope; to compare: features, metamer, null_space or adversarial."),
+    ] = None,
     images: DataImages = None,
     network: NetworkName = None,
     layer: LayerName = None,
@@ -119,6 +124,7 @@ def collide(
         raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
     options = {
         **_network_options(network, layer, weights),
+        "method": method,
         "network.device": device,
         "retrieval.device": device,
         "retrieval.engine": engine,
@@ -230,6 +236,26 @@ def certify(
     for line in certificate_lines(read_summary(open_run(run))):
         echo(line)
     echo(run / "report.html")
+
+
+@command
+def replay(
+    run: Annotated[Path, Argument(help="A finished run's folder.")],
+    out: Annotated[
+        Path | None, Option(help="Keep what is made in this folder; by default nothing is kept.")
+    ] = None,
+) -> None:
+    """Makes a run again and compares every picture byte for byte.
+
+    The exit code is 0 if all are identical, 1 if not, 2 if the run cannot be made again.
+    """
+    from patchcollide.replay import replay
+
+    found = replay(run, out)
+    for line in found.lines():
+        echo(line)
+    if not found.identical:
+        raise Exit(1)
 
 
 @command

@@ -15,7 +15,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import combine, round_to_8_bits
 from patchcollide.runs import Run, load_vertex_pngs
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
-from patchcollide.summaries import read_summary, target_of
+from patchcollide.summaries import read_run_target, read_summary
 
 NUM_CLASSES = 5
 MEMBERSHIP_TOLERANCE = 0.02
@@ -55,7 +55,7 @@ class Points:
             )
         self._vertices = as_batch(vertices)
         self._source = as_batch(source[None])
-        target = target_of(run, network)
+        target = read_run_target(run, network)
         self._class, self._class_name = target.class_index, target.class_name
         self._features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
         self._activated = self._activate(self._features.pre_activation)

@@ -9,6 +9,7 @@ from torch import nn
 from patchcollide.digits import Digits
 from patchcollide.networks.digit_networks import build_digit_network
 from patchcollide.progress import track
+from patchcollide.regularisers import HyperplaneCollinearity, hidden_layers
 from patchcollide.shapes import Float, Int64, Tensor
 
 BATCH_SIZE = 128
@@ -24,7 +25,14 @@ class Trained(NamedTuple):
 
 
 def train_digit_network(
-    name: str, activation: str, train: Digits, test: Digits, *, epochs: int, seed: int
+    name: str,
+    activation: str,
+    train: Digits,
+    test: Digits,
+    *,
+    epochs: int,
+    seed: int,
+    collinearity: float = 0.0,
 ) -> Trained:
     """Trains a network on digits, by Adam with one cycle of the step size.
 
@@ -36,12 +44,13 @@ def train_digit_network(
         epochs: Passes over ``train``, at least 1.
         seed: Of the first weights and the order; the same seed gives the same weights on the same
             machine with the same number of threads.
+        collinearity: As in :func:`train_module`.
 
     Raises:
         NetworkError: If there is no such activation.
     """
     module = build_digit_network(name, activation, seed)
-    return train_module(module, train, test, epochs=epochs, seed=seed)
+    return train_module(module, train, test, epochs=epochs, seed=seed, collinearity=collinearity)
 
 
 def train_module(
@@ -52,6 +61,7 @@ def train_module(
     epochs: int,
     seed: int,
     largest_step: float = LARGEST_STEP,
+    collinearity: float = 0.0,
 ) -> Trained:
     """Trains any module that takes pictures and returns ten logits, as above.
 
@@ -62,7 +72,10 @@ def train_module(
         epochs: Passes over ``train``, at least 1.
         seed: Of the order.
         largest_step: The step size of Adam at the height of its cycle.
+        collinearity: What is added to the mean cross-entropy, in nats: so many times
+            :class:`patchcollide.regularisers.HyperplaneCollinearity` of all hidden layers.
     """
+    penalty = HyperplaneCollinearity(hidden_layers(module)) if collinearity else None
     optimiser = torch.optim.Adam(module.parameters())
     steps_per_epoch = -(-len(train) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -75,6 +88,8 @@ def train_module(
         order = torch.randperm(len(train), generator=generator)
         for chosen in torch.split(order, BATCH_SIZE):
             loss = F.cross_entropy(module(_pixels(images[chosen])), labels[chosen])
+            if penalty is not None:
+                loss = loss + collinearity * penalty()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -1,6 +1,7 @@
 """Files of trained small networks: made by the training stage, or when weights are first wanted."""
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from patchcollide.files import output_path
 from patchcollide.networks.digit_training import train_digit_network
 from patchcollide.networks.weights import SAFETENSORS_SUFFIX, read_metadata, write_weights
 from patchcollide.provenance import array_digest, fingerprint
+from patchcollide.regularisers import HyperplaneCollinearity, hidden_layers
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +31,22 @@ class TrainingOptions:
         activation: Its activation, such as ``relu``.
         epochs: Passes over the digits; None for what reaches the paper's accuracy.
         seed: Of the first weights and of the order of the digits.
+        collinearity: The weight of the penalty on nearly collinear hyperplanes of hidden units; see
+            :func:`patchcollide.networks.digit_training.train_module`.
     """
 
     network: str
     activation: str = "relu"
     epochs: int | None = None
     seed: int = 0
+    collinearity: float = 0.0
 
 
 def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
-    """Trains a network for digits and writes its weights, with its test accuracy in their file.
+    """Trains a network for digits and writes its weights, with what was measured, into a file.
+
+    Its metadata hold the options, the test accuracy and the mean squared cosine between the
+    hyperplanes of hidden units.
 
     Args:
         options: What to train, and how.
@@ -55,6 +63,11 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
     out = output_path(out)
     if out.suffix != SAFETENSORS_SUFFIX:
         raise NetworkError(f"--out {out} should end in {SAFETENSORS_SUFFIX}.")
+    if not 0 <= options.collinearity < math.inf:
+        raise NetworkError(
+            "The weight of collinearity should be a number of at least 0, but is "
+            f"{options.collinearity}. Give 0 to train without the penalty."
+        )
     learned, test = read_digits(data, "train"), read_digits(data, "test")
     about = _described(options, learned)
     if out.exists():
@@ -68,6 +81,7 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
         test,
         epochs=int(about["epochs"]),
         seed=options.seed,
+        collinearity=options.collinearity,
     )
     logger.info(
         "%s: %.2f %% of %d test digits right.",
@@ -75,7 +89,12 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
         100 * trained.test_accuracy,
         len(test),
     )
-    measured = {"test_accuracy": f"{trained.test_accuracy:.4f}", "patchcollide": __version__}
+    collinearity = HyperplaneCollinearity(hidden_layers(trained.module))().item()
+    measured = {
+        "test_accuracy": f"{trained.test_accuracy:.4f}",
+        "mean_squared_cosine": f"{collinearity:.6f}",
+        "patchcollide": __version__,
+    }
     write_weights(out, trained.module, about | measured)
     return out
 
@@ -108,12 +127,15 @@ def _described(options: TrainingOptions, digits: Digits) -> dict[str, str]:
         "epochs": str(options.epochs or usual),
         "seed": str(options.seed),
     }
+    # Only where there is one: files from before there was a penalty are of the same training.
+    about |= {"collinearity": f"{options.collinearity:g}"} if options.collinearity else {}
     content = {"images": array_digest(digits.images), "labels": array_digest(digits.labels)}
     return about | {"fingerprint": fingerprint(about | content)}
 
 
 def _require_same(path: Path, about: dict[str, str]) -> None:
     found = read_metadata(path)
+    found, about = ({"collinearity": "0", **each} for each in (found, about))
     differing = [name for name in about if found.get(name) != about[name]]
     if differing:
         changed = ", ".join(f"{name} = {found.get(name)} (now {about[name]})" for name in differing)

@@ -261,6 +261,18 @@ class CollisionNetwork:
         blind = self.blind if layer == self.layer else None
         return find_layer(self.module, layer, blind, self._aliases, self.name, self._tolerance)
 
+    def at_layer(self, layer: str) -> "CollisionNetwork":
+        """Returns the same network, sharing its weights, that shows another layer.
+
+        Raises:
+            NetworkError: As the constructor does.
+        """
+        other = copy.copy(self)
+        # A blind region that was given is of the layer it was given for.
+        other.layer, other.blind = self.find_layer(layer)
+        other.units, other.num_classes = other._measure()
+        return other
+
     def in_float64(self) -> "CollisionNetwork":
         """Returns a copy that computes in float64."""
         double = copy.deepcopy(self)

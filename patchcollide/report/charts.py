@@ -1,18 +1,9 @@
 """Charts for the page: small drawings that take its colours, light or dark."""
 
-import re
-from io import StringIO
-from typing import Any
-
-from patchcollide.report.sheet import INK, MUTED, RULE, SERIES, Axes, Figure, rc_context
+from patchcollide.report.sheet import INK, MUTED, RULE, SERIES, Axes, Figure
+from patchcollide.report.svg import inline_svg
 
 __all__ = ["INK", "MUTED", "SERIES", "Chart", "style"]
-
-# Inline in the page, the chart takes the page's colours; elsewhere it keeps its own.
-_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
-}
-_SVG_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
 
 
 class Chart:
@@ -42,11 +33,7 @@ class Chart:
             label: What is drawn, for those who cannot see it.
         """
         style(self._figure, self.axes, self._title, self.xlabel, is_empty=self.is_empty)
-        text = StringIO()
-        with rc_context(_SVG_SETTINGS):
-            metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            self._figure.savefig(text, format="svg", metadata=metadata)
-        return _for_html(text.getvalue(), name, label)
+        return inline_svg(self._figure, name, label)
 
 
 def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool) -> None:
@@ -68,15 +55,3 @@ def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool
             labelcolor=INK,
             handlelength=1.2,
         )
-
-
-def _for_html(svg: str, name: str, label: str) -> str:
-    svg = svg[svg.index("<svg") :].strip()
-    # A style element would hold for the whole page, a namespace is only for files.
-    svg = re.sub(r'<style.*?</style>| xmlns(:xlink)?="[^"]*"', "", svg, flags=re.DOTALL)
-    svg = svg.replace("xlink:href", "href")
-    # Several drawings share one page, and matplotlib numbers its elements anew in each.
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _STYLE_NAMES.items():
-        svg = svg.replace(colour, f"var({variable}, {colour})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

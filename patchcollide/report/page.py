@@ -17,7 +17,7 @@ from patchcollide.report.scripts import page_script
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import embedded, lacking, render
 
-__all__ = ["render_page"]
+__all__ = ["flatten", "render_page"]
 
 
 def render_page(
@@ -77,7 +77,7 @@ def render_page(
         "page.html.j2",
         # Runs of before there were exact ones lack it.
         summary={"exact": None, **summary},
-        settings=list(_flatten(config)),
+        settings=list(flatten(config)),
         pictures=pictures,
         vertices=[
             {**vertex, "picture": pictures[name]}
@@ -106,9 +106,10 @@ def _certificate(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields nested settings as ``section.key`` and the value as JSON."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)

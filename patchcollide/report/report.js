@@ -14,7 +14,7 @@
       const named = [...classes].sort((a, b) => b[1] - a[1]);
       const name = data.classNames[named[0][0]];
       const mixed = named.length > 1 ? ` (${named[0][1]} of the nearest samples)` : "";
-      chance.textContent = `${data.targetName} ${probability.toFixed(3)} ± ${data.error.toFixed(3)}`;
+      chance.textContent = `Probability of ${data.targetName}: ${probability.toFixed(3)} ± ${data.error.toFixed(3)}`;
       verdict.textContent = `classified as ${name}${mixed}`;
       root.querySelector(".meter").style.width = `${(100 * probability).toFixed(1)}%`;
       const place = control.place === null ? "" : String(control.place);

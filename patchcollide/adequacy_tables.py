@@ -1,0 +1,141 @@
+"""The adequacy of several networks side by side, on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.adequacy import (
+    Adequacy,
+    AdequacyDifference,
+    compare_adequacy,
+    measure_adequacy,
+)
+from patchcollide.audit_files import open_audit
+from patchcollide.errors import RunError
+
+HEADER = (
+    "audit",
+    "network, layer",
+    "adequacy (95 %)",
+    "less than the best by",
+    "size",
+    "certainty",
+    "visibility",
+    "right",
+)
+
+
+@dataclass(frozen=True)
+class AdequacyRow:
+    """A network in a table.
+
+    Attributes:
+        name: Of the audit's folder.
+        network: The network and its layer.
+        adequacy: See :mod:`patchcollide.adequacy`.
+        agreement: The share of images predicted as their folder; None if not known.
+        behind: How much less it is than the most adequate network's; None for that.
+    """
+
+    name: str
+    network: str
+    adequacy: Adequacy
+    agreement: float | None
+    behind: AdequacyDifference | None
+
+    def cells(self) -> tuple[str, ...]:
+        """Returns the row as texts, one for each column of :data:`HEADER`."""
+        found, behind = self.adequacy, "-"
+        if self.behind is not None:
+            low, high = self.behind.interval
+            behind = f"{self.behind.difference:.4f} ({low:.4f} to {high:.4f})"
+        return (
+            self.name,
+            self.network,
+            f"{found.score:.4f} ({found.interval[0]:.4f} to {found.interval[1]:.4f})",
+            behind,
+            f"{100 * found.size:.1f} %",
+            f"{found.certainty:.3f}",
+            f"{found.visibility:.3f}",
+            "unknown" if self.agreement is None else f"{100 * self.agreement:.1f} %",
+        )
+
+
+def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
+    """Compares networks by finished audits of the same images, the most adequate first.
+
+    Args:
+        folders: One or more audits.
+
+    Raises:
+        RunError: If one is no finished audit, or if they differ in their images or in how sizes
+            were measured: a search finds less than linear programs do.
+    """
+    audits = [open_audit(folder)[1] for folder in folders]
+    for folder, audit in zip(folders[1:], audits[1:], strict=True):
+        _require_same_images(folders[0], audits[0], folder, audit)
+        _require_same_way(folders[0], audits[0], folder, audit)
+    seed = int(audits[0]["seed"])
+    scores = [_blindness(audit) for audit in audits]
+    best = int(np.argmin([each.mean() for each in scores]))
+    rows = [
+        AdequacyRow(
+            name=folder.name or str(folder),
+            network=f"{audit['network']}, {audit['layer']}",
+            adequacy=measure_adequacy(audit["images"], audit["whole_size"], seed),
+            agreement=audit["agreement"],
+            behind=None if number == best else compare_adequacy(scores[best], scores[number], seed),
+        )
+        for number, (folder, audit) in enumerate(zip(folders, audits, strict=True))
+    ]
+    return sorted(rows, key=lambda row: -row.adequacy.score)
+
+
+def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
+    """Returns networks side by side in Markdown."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _blindness(audit: dict[str, Any]) -> np.ndarray:
+    """Returns the blindness of each image, in the order of their names."""
+    named = {row["name"]: row["blindness"] for row in audit["images"]}
+    return np.array([named[name] for name in sorted(named)], dtype=np.float64)
+
+
+def _require_same_images(
+    first_folder: Path, first: dict[str, Any], folder: Path, audit: dict[str, Any]
+) -> None:
+    ours, theirs = ({row["name"]: row["sha256"] for row in one["images"]} for one in (first, audit))
+    if ours == theirs:
+        return
+    names = ours.keys() | theirs.keys()
+    differing = sorted(name for name in names if ours.get(name) != theirs.get(name))
+    raise RunError(
+        f"Networks are compared on the same images, but {folder} ({len(theirs)} images) and "
+        f"{first_folder} ({len(ours)}) differ in {len(differing)}, first in {differing[0]}. "
+        "Audit the same folder with the same seed and audit.per_class."
+    )
+
+
+def _require_same_way(
+    first_folder: Path, first: dict[str, Any], folder: Path, audit: dict[str, Any]
+) -> None:
+    if first["method"] != audit["method"]:
+        raise RunError(
+            f"{first_folder} was measured by '{first['method']}', {folder} by '{audit['method']}', "
+            "and a search finds other vertices than linear programs do. Audit both with --set "
+            "audit.method=search."
+        )
+    sections = ["audit"] if first["method"] == "exact" else ["audit", "objective", "optimiser"]
+    for section in sections:
+        for key, value in first["settings"][section].items():
+            other = audit["settings"][section].get(key)
+            if value != other and (section, key) != ("audit", "method"):
+                raise RunError(
+                    f"{first_folder} was measured with {section}.{key} = {value}, {folder} with "
+                    f"{other}. Audit both with the same."
+                )

@@ -1,0 +1,157 @@
+"""Whether what collides at one layer of one network collides at others: a row of a matrix.
+
+Pure measurements of images; :mod:`patchcollide.transfer_matrix` makes the matrix of runs.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from patchcollide.activations import BlindRegions
+from patchcollide.gaps import Gaps, gaps_of_pairs, measure_gaps
+from patchcollide.losses import TargetFeatures
+from patchcollide.networks import CollisionNetwork
+from patchcollide.networks.captures import layers_run_once, run_capturing
+from patchcollide.shapes import Float, Int64, Tensor, ndarray
+
+_MOST_KEPT_VALUES = 2**27
+"""Pre-activations of random images that are kept at a time: 512 MB."""
+_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How nearly images collide with a target at a layer.
+
+    Attributes:
+        in_class: The share that the network puts in the class that it gives the target.
+        active_gap: Mean of :attr:`patchcollide.gaps.Gaps.active_gap_mean_relative`: the difference
+            on active units as a share of their mean at the target; 1 is as far as all of it.
+        inactive_violation: Mean share of blind units that show.
+    """
+
+    in_class: float
+    active_gap: float
+    inactive_violation: float
+
+
+@dataclass(frozen=True)
+class LayeredTarget:
+    """An image that others may collide with, at several layers of a network.
+
+    Attributes:
+        features: By layer.
+        class_index: The most probable class.
+        probability: Its probability.
+    """
+
+    features: Mapping[str, TargetFeatures]
+    class_index: int
+    probability: float
+
+
+def target_at(
+    network: CollisionNetwork,
+    layers: Mapping[str, BlindRegions],
+    image: Float[Tensor, "1 channels height width"],
+) -> LayeredTarget:
+    """Returns what a network makes of a target, at all layers in one pass.
+
+    Args:
+        network: The network.
+        layers: Own names of layers, and where they are blind.
+        image: In ``[0, 1]``, of any size.
+    """
+    features: dict[str, TargetFeatures] = {}
+
+    def keep(layer: str, z: Tensor) -> None:
+        features[layer] = TargetFeatures.of(z[0].clone(), layers[layer])
+
+    logits = run_capturing(network, image, layers, keep)
+    probability, index = logits[0].softmax(dim=0).max(dim=0)
+    return LayeredTarget(features, int(index), float(probability))
+
+
+def measure_transfer(
+    network: CollisionNetwork,
+    target: LayeredTarget,
+    batches: Iterable[Float[Tensor, "_ channels height width"]],
+) -> dict[str, Figures]:
+    """Measures how nearly images collide with a target, at its layers, in one pass of each image.
+
+    Args:
+        network: The network of the target.
+        target: As :func:`target_at` gives it.
+        batches: Images in ``[0, 1]``, at least one.
+    """
+    gaps: dict[str, list[Gaps]] = {layer: [] for layer in target.features}
+    hits, total = 0, 0
+
+    def measure(layer: str, z: Tensor) -> None:
+        gaps[layer].append(measure_gaps(z, target.features[layer]))
+
+    for images in batches:
+        logits = run_capturing(network, images, target.features, measure)
+        hits += int((logits.argmax(dim=1) == target.class_index).sum())
+        total += len(images)
+    return {layer: _figures(hits / total, Gaps.joined(parts)) for layer, parts in gaps.items()}
+
+
+def measure_pairs(
+    network: CollisionNetwork,
+    layers: Mapping[str, BlindRegions],
+    images: Float[Tensor, "images channels height width"],
+    pairs: Int64[ndarray, "pairs 2"],
+) -> dict[str, Figures]:
+    """Measures each pair of images as if the first were to collide with the second.
+
+    Args:
+        network: The network.
+        layers: Own names of layers, and where they are blind.
+        images: In ``[0, 1]``, that nobody made collide.
+        pairs: Numbers of images; at least one pair.
+    """
+    found: dict[str, Figures] = {}
+    for group in _groups(network, layers, len(images)):
+        kept: dict[str, list[Tensor]] = {layer: [] for layer in group}
+        classes = []
+        for batch in torch.split(images, _BATCH_SIZE):
+            logits = run_capturing(network, batch, group, functools.partial(_keep, kept))
+            classes.append(logits.argmax(dim=1))
+        of_each = torch.cat(classes).cpu().numpy()[pairs]
+        same = float(np.mean(of_each[:, 0] == of_each[:, 1]))
+        for layer in group:
+            null = gaps_of_pairs(torch.cat(kept.pop(layer)), layers[layer], pairs)
+            found[layer] = _figures(same, null)
+    return found
+
+
+def _keep(kept: dict[str, list[Tensor]], layer: str, z: Tensor) -> None:
+    kept[layer].append(z.clone())
+
+
+def _groups(
+    network: CollisionNetwork, layers: Mapping[str, BlindRegions], num_images: int
+) -> Iterator[Sequence[str]]:
+    """Yields the layers in groups whose values, of all images, can be kept together."""
+    units = layers_run_once(network)
+    group: list[str] = []
+    for layer in layers:
+        values = num_images * sum(units.get(name, 0) for name in [*group, layer])
+        if group and values > _MOST_KEPT_VALUES:
+            yield group
+            group = []
+        group.append(layer)
+    if group:
+        yield group
+
+
+def _figures(in_class: float, gaps: Gaps) -> Figures:
+    return Figures(
+        in_class,
+        float(gaps.active_gap_mean_relative.double().mean()),
+        float(gaps.inactive_violation_share.double().mean()),
+    )

@@ -1,0 +1,134 @@
+"""The adequacy of networks, and its comparison on the same images."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from patchcollide.adequacy import (
+    blindness,
+    compare_adequacy,
+    factors,
+    measure_adequacy,
+    whole_size,
+)
+from patchcollide.adequacy_tables import HEADER, compare_audits
+from patchcollide.errors import RunError
+
+
+def row(size, certainty=1.0, ssim=0.0):
+    return {"size": size, "hull_probability": certainty, "ssim_mean": ssim}
+
+
+def test_a_network_that_sees_nothing_and_is_certain_has_none():
+    found = measure_adequacy([row(whole_size(16))] * 3, whole_size(16), 0)
+    assert found.score == 0
+    assert (found.size, found.certainty, found.visibility) == (1, 1, 1)
+    assert measure_adequacy([row(0.0)], whole_size(16), 0).score == 1
+
+
+def test_the_whole_is_the_distance_of_random_corners(rng):
+    corners = 255 * rng.integers(0, 2, size=(2, 400, 784))
+    assert np.linalg.norm(corners[0] - corners[1], axis=1).mean() == pytest.approx(
+        whole_size(784), rel=0.01
+    )
+
+
+def test_blindness_is_the_product_of_three_shares():
+    rows = [row(5.0, 0.5, 0.8), row(30.0, 0.9, -0.1), row(10.0, 0.25, 1.0)]
+    assert factors(rows, 20.0) == pytest.approx(
+        np.array([[0.25, 0.5, 0.2], [1, 0.9, 1], [0.5, 0.25, 0]])
+    )
+    assert blindness(rows, 20.0) == pytest.approx([0.025, 0.9, 0])
+    found = measure_adequacy(rows, 20.0, 0)
+    assert found.score == pytest.approx(1 - (0.025 + 0.9) / 3)
+    assert found.interval[0] <= found.score <= found.interval[1]
+    assert found.num_images == 3
+
+
+def test_pairs_show_differences_that_are_small_beside_those_of_images(rng):
+    second = rng.uniform(0.1, 0.9, 60)
+    first = second - 0.01 - rng.uniform(0, 0.01, 60)
+    found = compare_adequacy(first, second, 0)
+    assert 0.01 < found.interval[0] < found.difference < found.interval[1] < 0.02
+    assert found.is_certain
+    assert compare_adequacy(second, first, 0).difference == -found.difference
+    assert not compare_adequacy(second, rng.permutation(second), 0).is_certain
+
+
+@pytest.fixture
+def write_audit(tmp_path):
+    def write(name, sizes, method="search", digests=None, **settings):
+        folder = tmp_path / name
+        folder.mkdir()
+        about = {
+            "encoding-type": "patchcollide-audit",
+            "encoding-version": "1",
+            **{key: {} for key in ("fingerprint", "config", "identity", "inputs")},
+            "seed": 0,
+        }
+        (folder / "config.json").write_text(json.dumps(about))
+        digests = digests or ["0"] * len(sizes)
+        images = [
+            {**row(size), "name": f"{number}.png", "sha256": digest}
+            for number, (size, digest) in enumerate(zip(sizes, digests, strict=True))
+        ]
+        for image, value in zip(images, blindness(images, 10.0), strict=True):
+            image["blindness"] = value
+        audit = {
+            "network": name,
+            "layer": "act",
+            "method": method,
+            "seed": 0,
+            "images": images[::-1],
+            "data_distance": 1.0,
+            "whole_size": 10.0,
+            "agreement": 0.5,
+            "settings": {
+                "audit": {"method": method, "steps": 3, **settings},
+                "objective": {},
+                "optimiser": {},
+            },
+        }
+        (folder / "audit.json").write_text(json.dumps(audit))
+        return folder
+
+    return write
+
+
+def test_networks_are_ranked_beside_the_best(write_audit):
+    folders = [write_audit("blind", [5.0, 9.0, 7.0]), write_audit("seeing", [1.0, 4.0, 2.0])]
+    best, other = compare_audits(folders)
+    assert (best.name, best.behind) == ("seeing", None)
+    assert best.adequacy.score == pytest.approx(1 - 0.7 / 3)
+    assert other.behind.difference == pytest.approx(1.4 / 3)
+    assert other.behind.is_certain
+    assert len(best.cells()) == len(other.cells()) == len(HEADER)
+    assert other.cells()[3].startswith("0.4667 (")
+    assert math.isclose(compare_audits(folders[:1])[0].adequacy.score, 1 - 0.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digests": ["0", "1"]}, r"b \(2 images\) and .*a \(2\) differ in 1, first in 1\.png"),
+        ({"method": "exact"}, "measured by 'search', .*b by 'exact'.*audit.method=search"),
+        ({"steps": 4}, "audit.steps = 3, .*b with 4"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(write_audit, changes, message):
+    folders = [write_audit("a", [1.0, 2.0]), write_audit("b", [1.0, 2.0], **changes)]
+    with pytest.raises(RunError, match=message):
+        compare_audits(folders)
+
+
+def test_audits_of_more_images_are_refused(write_audit):
+    folders = [write_audit("a", [1.0]), write_audit("b", [1.0, 2.0])]
+    with pytest.raises(RunError, match=r"differ in 1, first in 1\.png"):
+        compare_audits(folders)
+
+
+def test_what_is_no_audit_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"is not a run.*patchcollide audit"):
+        compare_audits([tmp_path])
