@@ -1,6 +1,6 @@
 """Whether what collides at one layer of one network collides at others: a row of a matrix.
 
-Pure measurements of images; :mod:`patchcollide.transfer_matrix` makes the matrix of runs.
+Pure measurements of images; :mod:`patchcollide.transfer_runs` makes the matrix of runs.
 """
 
 import functools

@@ -18,7 +18,7 @@ from patchcollide.network_specs import parse_spec
 from patchcollide.report.transfers import transfer_lines, transfer_tables, write_transfer
 from patchcollide.runs import open_run
 from patchcollide.summaries import read_summary
-from patchcollide.transfer_matrix import TransferOptions, transfer
+from patchcollide.transfer_runs import TransferOptions, transfer
 
 SETTINGS = (
     "network.name=mlp",

@@ -55,8 +55,8 @@ def transfer(
         transfer_lines,
         write_transfer,
     )
-    from patchcollide.transfer_matrix import TransferOptions
-    from patchcollide.transfer_matrix import transfer as measure
+    from patchcollide.transfer_runs import TransferOptions
+    from patchcollide.transfer_runs import transfer as measure
 
     for path in out or []:
         require_format(path)
