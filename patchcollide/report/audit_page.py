@@ -38,6 +38,7 @@ def write_audit_page(run: Run, audit: Mapping[str, Any]) -> Path:
     page = render(
         "audit.html.j2",
         audit=audit,
+        agreement_name=agreement_name(audit),
         rows=rows,
         ranked=ranked,
         num_left_out=len(rows) - len(ranked),
@@ -66,10 +67,16 @@ def audit_lines(audit: Mapping[str, Any]) -> list[str]:
         ("class with the largest", _classed(classes[0])),
         ("class with the smallest", _classed(classes[-1])),
         ("suspect images", str(len(audit["suspects"]))),
-        ("predicted as their class", "unknown" if agreement is None else as_percent(agreement)),
+        (agreement_name(audit), "unknown" if agreement is None else as_percent(agreement)),
         ("adequacy", f"{found['score']:.4f} ({as_probability(low)} to {as_probability(high)})"),
     ]
     return [f"{name:<34}{value}" for name, value in lines]
+
+
+def agreement_name(audit: Mapping[str, Any]) -> str:
+    """Says what the agreement is with: folders' names, or only what most of them are taken for."""
+    named = len(audit["named_labels"]) == len(audit["classes"])
+    return "predicted as their class" if named else "predicted like most of theirs"
 
 
 def _named(row: Mapping[str, Any]) -> str:
