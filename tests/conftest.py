@@ -127,9 +127,12 @@ def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return collide(config, source, target, folder / "run", images=folder / "images")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real browser; tests of it are skipped where none is installed."""
+    """A real browser; tests of it are skipped where none is installed.
+
+    Not for the session: while it runs, other tests cannot run event loops of their own.
+    """
     from playwright.sync_api import sync_playwright
 
     from tests.browsing import find_browser

@@ -57,7 +57,8 @@ def test_features_lead_to_the_run_that_their_image_leads_to(suffix, world, targe
     outcome = world.collide("--pixels")
     assert outcome.exit_code == 0, outcome.said
     names = {path.name for path in world.run.iterdir()}
-    assert names == ARTEFACTS - {"neighbours.h5", "neighbours.png", "target.png"} | {"target.h5"}
+    of_patches = {"contributions.h5", "neighbours.h5", "neighbours.png"}
+    assert names == ARTEFACTS - of_patches - {"target.png"} | {"target.h5"}
     for number, content in enumerate(vertices):
         assert (world.run / f"vertex-{number}.png").read_bytes() == content
     after = summary_of(world)
