@@ -4,9 +4,9 @@ The polytope ends where a blind unit begins to respond. Its slack is how far it 
 ``-z`` for a ReLU, negative where it responds. Pure functions of pre-activations.
 """
 
-import math
 from dataclasses import asdict, dataclass
 
+from patchcollide.gaps import active_level
 from patchcollide.losses import TargetFeatures, excess
 from patchcollide.shapes import Bool, Float, Tensor
 
@@ -43,12 +43,12 @@ def measure_boundary(
 
     Args:
         z: Pre-activations of the images.
-        target: Whose polytope; see :func:`activity` for its mean activity.
+        target: Whose polytope; see :func:`patchcollide.gaps.active_level` for its mean activity.
 
     Returns:
         The figures of :class:`Boundary` of each image, by their names.
     """
-    blind, level = target.below | target.above, activity(target)
+    blind, level = target.below | target.above, float(active_level(target))
     return [asdict(_measure(row, target, blind, level)) for row in z]
 
 
@@ -69,15 +69,6 @@ def _measure(
         on_boundary_share=_share(slack.abs() <= NEAR * level),
         dead_share=_share((low | high)[target.active]),
     )
-
-
-def activity(target: TargetFeatures) -> float:
-    """Returns the mean of a target over its active units, from where its activation is blind."""
-    low = target.blind.low
-    # A tolerance above the activation's whole range has it blind everywhere.
-    origin = low if low is not None and math.isfinite(low) else 0.0
-    values = (target.pre_activation - origin)[target.active].abs()
-    return float(values.mean()) if len(values) else 0.0
 
 
 def _share(which: Bool[Tensor, "units"]) -> float:
