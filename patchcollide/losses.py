@@ -125,7 +125,9 @@ def pairwise_distances(images: Float[Tensor, "n channels height width"]) -> Floa
     A constant far below one grey level keeps the gradient finite where two images are equal.
     """
     first, second = torch.triu_indices(len(images), len(images), offset=1, device=images.device)
-    difference = 255 * (images[first] - images[second]).flatten(start_dim=1)
+    # Not images[first]: threads add up its gradient in any order, so that no run is like another.
+    pairs = images.index_select(0, first) - images.index_select(0, second)
+    difference = 255 * pairs.flatten(start_dim=1)
     return (difference.square().sum(dim=1) + 1e-12).sqrt()
 
 

@@ -316,3 +316,18 @@ def test_total_variation_matches_a_loop_over_neighbours(shape, generator):
 
 def test_a_constant_field_has_no_variation():
     assert total_variation(torch.full((2, 3, 3), 4.0)).item() == 0
+
+
+def test_gradients_of_distances_are_the_same_every_time_whatever_the_number_of_threads():
+    images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = set()
+        for _ in range(20):
+            varied = images.clone().requires_grad_()
+            pairwise_distances(varied).mean().backward()
+            found.add(varied.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
