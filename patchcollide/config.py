@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from patchcollide.canvas import Canvas
-from patchcollide.errors import ConfigError, GeometryError
+from patchcollide.errors import ConfigError, GeometryError, InputError
 from patchcollide.geometry import PatchGrid
 
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Position = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 # TOML and JSON have lists only.
@@ -30,6 +32,12 @@ class Section(BaseModel):
     """A group of settings; unknown keys are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Recorded(Section):
+    """What a file of our own says; what later versions may say beside it is let through."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 Kind = TypeVar("Kind", bound=Section)
@@ -338,6 +346,28 @@ def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
     except ValidationError as error:
         problems = (_explain(problem, kind) for problem in error.errors())
         raise ConfigError(f"{where}: " + "; ".join(problems)) from None
+
+
+def require_recorded(
+    kind: type[Recorded], values: Any, path: Path, error: type[InputError], remedy: str
+) -> None:
+    """Checks what a file of our own holds before anything believes it.
+
+    Args:
+        kind: What it should hold.
+        values: What it holds.
+        path: The file, for the message.
+        error: What to raise if a value is missing, of another type or out of range.
+        remedy: What to do then.
+    """
+    try:
+        kind.model_validate(values)
+    except ValidationError as problems:
+        told = [
+            _explain(problem, kind).replace("the setting ", "") for problem in problems.errors()
+        ]
+        more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
+        raise error(f"{path} is damaged ({told[0]}{more}). {remedy}") from None
 
 
 def overrides_of(config: Config) -> list[str]:

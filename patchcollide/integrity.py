@@ -12,7 +12,14 @@ from typing import Any
 
 from patchcollide.errors import StoreError
 from patchcollide.geometry import PatchGrid
-from patchcollide.manifest import BACKUP, MANIFEST, read_exactly, remedy, require_version
+from patchcollide.manifest import (
+    BACKUP,
+    MANIFEST,
+    read_exactly,
+    remedy,
+    require_sound,
+    require_version,
+)
 from patchcollide.parallel import map_in_threads
 from patchcollide.progress import track
 from patchcollide.provenance import array_digest
@@ -129,8 +136,13 @@ def _inspect_manifests(folder: Path) -> tuple[dict[str, Any] | None, list[Damage
             copies[name] = read_exactly(folder / name)
         except StoreError as error:
             damages.append(Damage(name, _reason(folder / name, error)))
-    for name, manifest in copies.items():
+    for name, manifest in [*copies.items()]:
         require_version(folder / name, manifest)
+        try:
+            require_sound(folder / name, manifest)
+        except StoreError as error:
+            damages.append(Damage(name, _reason(folder / name, error)))
+            del copies[name]
     if len(copies) == 2 and copies[MANIFEST] != copies[BACKUP]:
         damages.append(Damage(BACKUP, f"is not the copy of {MANIFEST} that it should be"))
     return copies.get(MANIFEST, copies.get(BACKUP)), damages
@@ -165,7 +177,10 @@ def _shard_damage(
 
 def _reason(path: Path, error: StoreError) -> str:
     """Returns what an error says of a file, without the file and without advice."""
-    return str(error).removeprefix(f"{path} ").removesuffix(" Make it again.").rstrip(".")
+    text = str(error).removeprefix(f"{path} ")
+    for advice in ("Make it again.", remedy(path.parent)):
+        text = text.removesuffix(f" {advice}")
+    return text.rstrip(".")
 
 
 def _damaged_images(folder: Path, grid: dict[str, Any], entry: dict[str, Any]) -> str:

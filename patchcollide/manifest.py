@@ -5,11 +5,14 @@ store grows, ``manifest.json`` is replaced after all else: until then the store 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from patchcollide.errors import StoreError
+from patchcollide.config import Count, Digest, Position, Recorded, require_recorded
+from patchcollide.errors import GeometryError, StoreError
 from patchcollide.files import read_json, write_json
+from patchcollide.geometry import PatchGrid
 from patchcollide.provenance import self_digest
 from patchcollide.seals import open_regular
 
@@ -17,6 +20,53 @@ ENCODING = "patchcollide-store"
 VERSION = "2"
 MANIFEST = "manifest.json"
 BACKUP = "manifest.backup.json"
+_SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.h5", re.ASCII)
+
+
+class _Grid(Recorded):
+    image_size: Count
+    window_size: Count
+    stride: Count
+    patch_size: Count
+
+
+class _Shard(Recorded):
+    file: str
+    first_image: Position
+    num_images: Count
+    num_bytes: Position
+    pixel_bytes: list[Position]
+    digest: Digest
+    sha256: Digest
+    sha256_without_pixels: Digest
+    names: list[str]
+
+
+class _Unreadable(Recorded):
+    image: Position
+    name: str
+    reason: str
+
+
+class _Generation(Recorded):
+    fingerprint: Digest
+    num_images: Count
+
+
+class _Manifest(Recorded):
+    """What a manifest must hold; :func:`require_sound` says how it hangs together."""
+
+    fingerprint: Digest
+    generations: list[_Generation] = []
+    grid: _Grid
+    folder: str
+    num_images: Count
+    num_patches: Count
+    shards: list[_Shard]
+    invalid: list[_Unreadable]
+    removed: list[str]
+    settings: dict[str, Any]
+    versions: dict[str, str]
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -59,6 +109,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} is damaged (its content does not have its digest). {remedy(folder)}"
         )
+    require_sound(path, manifest)
     return manifest
 
 
@@ -96,6 +147,71 @@ def require_version(path: Path, manifest: dict[str, Any]) -> None:
             f"{path} should be '{ENCODING}' version {VERSION}, but is '{found[0]}' version "
             f"{found[1]}. Index the images again with this version of patchcollide."
         )
+
+
+def require_sound(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses a manifest that says what none that was written does; its digest proves nothing.
+
+    Every reader goes by what a manifest says, and repair writes where it says: a shard is a file
+    of the store's own folder, and no other's; sizes and numbers fit each other.
+
+    Raises:
+        StoreError: If a value is missing, of another type, or no store has such a one.
+    """
+    what = remedy(path.parent)
+    require_recorded(_Manifest, manifest, path, StoreError, what)
+    try:
+        side = PatchGrid(**manifest["grid"]).image_size
+    except (TypeError, GeometryError) as error:
+        raise StoreError(f"{path} is damaged ({error}). {what}") from error
+    files, expected = set(), 0
+    for entry in manifest["shards"]:
+        file, first = entry["file"], entry["first_image"]
+        if not _SHARD_NAME.fullmatch(file):
+            raise StoreError(
+                f"{path} names a shard outside its folder: {file!r}, not such as shard-00000.h5. "
+                f"{what}"
+            )
+        if file in files:
+            raise StoreError(f"{path} names a shard twice: {file}. {what}")
+        if first != expected:
+            raise StoreError(
+                f"{path} should go on with image {expected}, but names a shard that begins with "
+                f"image {first}. {what}"
+            )
+        if wrong := _wrong_sizes(entry, side) or _wrong_names(entry["names"]):
+            raise StoreError(f"{path} is damaged ({file}: {wrong}). {what}")
+        files.add(file)
+        expected += entry["num_images"]
+    if manifest["num_images"] != expected:
+        raise StoreError(
+            f"{path} is damaged (its shards hold {expected} images, but num_images = "
+            f"{manifest['num_images']}). {what}"
+        )
+
+
+def _wrong_sizes(entry: dict[str, Any], side: int) -> str:
+    """Returns what is wrong with the sizes of a shard whose images are ``side`` pixels wide."""
+    count, needed = entry["num_images"], entry["num_images"] * side * side * 3
+    start, *stops = entry["pixel_bytes"] or [0]
+    if stops != [start + needed]:
+        return f"{count} images of {side} pixels take {needed} bytes, not {entry['pixel_bytes']}"
+    if entry["num_bytes"] < stops[0]:
+        return f"its pixels end at byte {stops[0]} of {entry['num_bytes']}"
+    if len(entry["names"]) != count:
+        return f"it has {count} images, but {len(entry['names'])} names"
+    return ""
+
+
+def _wrong_names(names: list[str]) -> str:
+    """Returns which name of an image leads out of the folder of images; repair reads there."""
+    for name in names:
+        # Most names need no second look.
+        if ".." in name or "//" in name or name[:1] in ("", "/") or "\0" in name:
+            parts = name.split("/")
+            if "\0" in name or not set(parts).isdisjoint(("", ".", "..")):
+                return f"{name!r} is no image in a folder"
+    return ""
 
 
 def remedy(folder: Path) -> str:

@@ -467,3 +467,30 @@ def test_a_repair_says_when_a_library_is_another_now(own_store, tmp_path):
         flip(own_store / name, 5000)
     with pytest.raises(StoreError, match=r'versions\.pillow: found "1\.0", expected'):
         pipeline.repair(own_store)
+
+
+# What a manifest says is not believed
+
+
+@pytest.mark.parametrize("names", [("manifest.json", "manifest.backup.json"), ("manifest.json",)])
+@pytest.mark.parametrize("file", ["../../victim.txt", "../victim.txt", "/victim.txt", "x/../y.h5"])
+def test_a_repair_writes_nowhere_but_in_the_store(store, tmp_path, names, file):
+    before = contents(store)
+    victim = tmp_path.parent / "victim.txt"
+    victims = (victim, tmp_path / "victim.txt")
+    for path in victims:
+        path.write_text("mine")
+    for name in names:
+        manifest = json.loads((store / name).read_text())
+        manifest["shards"][0]["file"] = file
+        manifest["digest"] = self_digest(manifest)
+        (store / name).write_text(json.dumps(manifest, indent=2) + "\n")
+    assert damages(store)["manifest.json"].startswith(f"names a shard outside its folder: {file!r}")
+    if len(names) == 2:
+        with pytest.raises(StoreError, match=r"manifest\.json, manifest\.backup\.json\. Rename "):
+            pipeline.repair(store)
+    else:
+        pipeline.repair(store)
+        assert contents(store) == before
+    assert [path.read_text() for path in victims] == ["mine", "mine"]
+    victim.unlink()

@@ -347,7 +347,12 @@ def test_a_store_whose_images_are_all_invalid_is_refused_with_a_reason(images, o
     write_store(config_with(), images, out)
     with h5py.File(shard_files(out)[0], "r+") as file:
         file["valid"][...] = False
-    edit_manifest(out, lambda manifest: manifest.update(invalid=[{"reason": "worn out."}]))
+    edit_manifest(
+        out,
+        lambda manifest: manifest.update(
+            invalid=[{"image": 0, "name": "a.png", "reason": "worn out."}]
+        ),
+    )
     store = PatchStore.open(out)
     with pytest.raises(StoreError, match=r"None of the 7 images .* for example: worn out\. Check"):
         store.require_valid_images()
@@ -689,9 +694,12 @@ def test_a_damaged_manifest_is_refused(images, out, text):
         ({"grid": {"image_size": 24}}, r"manifest\.json is damaged \(.*missing"),
         ({"grid": {"image_size": 24, "window_size": 8, "stride": 5, "patch_size": 8}},
          r"manifest\.json is damaged \(Windows of 8 pixels at stride 5"),
-        ({"grid": PatchGrid(28, 8, 4, 8).to_dict()}, r"'images' should have shape \(3, 28"),
+        ({"grid": PatchGrid(28, 8, 4, 8).to_dict()}, r"3 images of 28 pixels take 7056 bytes"),
         ({"shards": []}, r"manifest\.json is damaged"),
-        ({"shards": [{}]}, r"manifest\.json is damaged \('file'\)"),
+        ({"shards": [{}]}, r"manifest\.json is damaged \(shards\.0\.file is missing"),
+        ({"num_images": 8}, r"its shards hold 7 images, but num_images = 8"),
+        ({"num_images": True}, r"damaged \(num_images = True: input should be a valid integer"),
+        ({"removed": "a"}, r"damaged \(removed = 'a': input should be a valid list"),
         ({"shards": ["shard-00000.h5"]}, r"manifest\.json is damaged"),
     ],
     ids=lambda value: str(value)[:40],
@@ -707,21 +715,30 @@ def test_a_manifest_that_does_not_fit_is_refused(images, out, change, message):
 def test_a_manifest_without_a_key_is_refused_by_its_name(images, out, key):
     write_store(config_with(), images, out)
     edit_manifest(out, lambda manifest: manifest.pop(key))
-    with pytest.raises(StoreError, match=rf"manifest\.json is damaged \('{key}'\)"):
+    with pytest.raises(StoreError, match=rf"manifest\.json is damaged \({key} is missing"):
         PatchStore.open(out)
 
 
 def test_a_store_without_its_settings_is_not_taken_for_the_same(images, out):
     write_store(config_with(), images, out)
     edit_manifest(out, lambda manifest: manifest.pop("settings"))
-    with pytest.raises(StoreError, match=r"settings\.seed: found null, expected 0"):
+    with pytest.raises(StoreError, match=r"damaged \(settings is missing"):
         write_store(config_with(), images, out)
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"num_images": 2}, r"'images' should have shape \(2, 24, 24, 3\), but has \(3, 24"),
+        ({"num_images": 2}, r"2 images of 24 pixels take 3456 bytes, not \["),
+        ({"num_images": -1}, r"num_images = -1: input should be greater than or equal to 1"),
+        ({"num_images": 10**30}, r"manifest\.json is damaged \(shard-00001\.h5: 10{30} images"),
+        ({"num_bytes": 100}, r"its pixels end at byte \d+ of 100"),
+        ({"pixel_bytes": []}, r"3 images of 24 pixels take 5184 bytes, not \[\]"),
+        ({"digest": "0"}, r"shards\.1\.digest = '0': string should match pattern"),
+        ({"names": ["a.png", "b/../../c.png", "d.png"]}, r"'b/\.\./\.\./c\.png' is no image"),
+        ({"names": ["a.png", "/etc/passwd", "d.png"]}, r"'/etc/passwd' is no image in a folder"),
+        ({"names": ["a.png", "b..c.png"]}, r"it has 3 images, but 2 names"),
+        ({"file": "shard-00000.h5"}, r"manifest\.json names a shard twice: shard-00000\.h5"),
         ({"num_images": None}, r"manifest\.json is damaged"),
         ({"num_images": "many"}, r"manifest\.json is damaged \(.*many"),
         (
@@ -739,8 +756,9 @@ def test_a_store_without_its_settings_is_not_taken_for_the_same(images, out):
         ({"file": "/etc/x.h5"}, r"manifest\.json names a shard outside its folder: '/etc/x\.h5'"),
         ({"file": "a/x.h5"}, r"manifest\.json names a shard outside its folder: 'a/x\.h5'"),
         ({"file": "../"}, r"manifest\.json names a shard outside its folder: '\.\./'"),
-        ({"file": ".."}, r"is missing"),
-        ({"file": ""}, r"is missing"),
+        ({"file": ".."}, r"manifest\.json names a shard outside its folder: '\.\.'"),
+        ({"file": ""}, r"manifest\.json names a shard outside its folder: ''"),
+        ({"file": "index.faiss"}, r"manifest\.json names a shard outside its folder: 'index"),
     ],
     ids=str,
 )
