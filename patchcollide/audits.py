@@ -3,6 +3,7 @@
 import logging
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from patchcollide.config import Config, overrides_of
 from patchcollide.errors import InputError, InterruptedWorkError
 from patchcollide.files import output_path, write_json
 from patchcollide.images import resize_square, write_png
+from patchcollide.interrupts import stop_requests
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.polytope_sizes import (
     MeasuredPolytope,
@@ -148,29 +150,44 @@ def _measure_all(
     (run / IMAGES_FOLDER).mkdir(exist_ok=True)
     left = [(number, image) for number, image in enumerate(sample.images) if image.name not in done]
     try:
-        for number, image in track(left, "Measuring polytopes", len(left)):
-            begun = time.perf_counter()
-            label_class = classes.get(image.label)
-            measured = measure_polytope(config, network, finder, image.picture, label_class)
-            pictures = _write_pictures(run, number, image, measured)
-            record = {
-                "name": image.name,
-                "label": image.label,
-                "sha256": image.digest,
-                "is_fitted": image.is_fitted,
-                **measured.figures,
-                "pictures": pictures,
-                "seconds": time.perf_counter() - begun,
-            }
-            # Last, so that what is recorded is whole.
-            file.append(record)
-            records.append(record)
+        with stop_requests() as request:
+            for number, image in track(left, "Measuring polytopes", len(left)):
+                record = _measure(config, network, finder, run, number, image, classes)
+                # Last, so that what is recorded is whole.
+                file.append(record)
+                records.append(record)
+                if request.requested and len(records) < len(sample.images):
+                    raise InterruptedWorkError("The user asked to stop between two images.")
     except InterruptedWorkError as error:
         raise InterruptedWorkError(
             f"Stopped after {len(records)} of {len(sample.images)} images. Run the same command "
             "again to go on."
         ) from error
     return records
+
+
+def _measure(
+    config: Config,
+    network: CollisionNetwork,
+    finder: VertexFinder,
+    run: Run,
+    number: int,
+    image: AuditImage,
+    classes: Mapping[str, int],
+) -> dict[str, Any]:
+    """Measures an image and writes its pictures; returns its record."""
+    begun = time.perf_counter()
+    measured = measure_polytope(config, network, finder, image.picture, classes.get(image.label))
+    pictures = _write_pictures(run, number, image, measured)
+    return {
+        "name": image.name,
+        "label": image.label,
+        "sha256": image.digest,
+        "is_fitted": image.is_fitted,
+        **measured.figures,
+        "pictures": pictures,
+        "seconds": time.perf_counter() - begun,
+    }
 
 
 def _write_pictures(

@@ -8,7 +8,11 @@ from types import FrameType
 
 
 class StopRequest:
-    """Set when the user asked to stop."""
+    """Set when the user asked to stop.
+
+    Attributes:
+        requested: Whether they did; also of a request within another that ended regardless.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -24,6 +28,9 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Catches SIGINT and SIGTERM while the block runs; a second one raises at once.
 
+    Work within work that asks for requests too gets them while it runs; if it ends without having
+    stopped, the work around is asked to.
+
     Outside the main thread, where Python delivers no signals, nothing is caught.
     """
     request = StopRequest()
@@ -37,3 +44,23 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        around = getattr(before[signal.SIGINT], "__self__", None)
+        if isinstance(around, StopRequest) and request.requested:
+            around.requested = True
+
+
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end the block as Ctrl-C does, so that what is half written is removed."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -57,7 +57,7 @@ class _Manifest(Recorded):
     """What a manifest must hold; :func:`require_sound` says how it hangs together."""
 
     fingerprint: Digest
-    generations: list[_Generation] = []
+    generations: list[_Generation] = []  # noqa: RUF012 -- pydantic copies defaults
     grid: _Grid
     folder: str
     num_images: Count

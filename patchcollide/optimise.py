@@ -75,7 +75,8 @@ def find_vertices(
 
     Raises:
         DivergedError: If the loss or a parameter is infinite or not a number.
-        InterruptedWorkError: If the user asked to stop; the state is kept.
+        InterruptedWorkError: If the user asked to stop; the state is kept. Without a checkpoint a
+            search that is over all the same gives its vertices back.
         OutOfMemoryError: If not even one image fits through the network.
         DiskFullError: If there is no room for the state.
     """
@@ -118,13 +119,14 @@ def _iterate(
         progress.step = step + 1
         if progress.step % settings.check_every == 0 or progress.step == settings.steps:
             _check(search, parameterisation, progress)
-        if request.requested:
+        is_over = bool(progress.stopped_because)
+        if request.requested or is_over or progress.step % settings.checkpoint_every == 0:
             keep()
+        # Where nothing is kept, what is found is better given back than thrown away.
+        if request.requested and not (is_over and checkpoint is None):
             raise InterruptedWorkError(_how_to_go_on(progress, settings, checkpoint))
-        if progress.stopped_because:
+        if is_over:
             return
-        if progress.step % settings.checkpoint_every == 0:
-            keep()
 
 
 def _check(search: VertexSearch, parameterisation: Parameterisation, progress: SearchState) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import signal
 from collections import OrderedDict
 from pathlib import Path
 
@@ -118,6 +119,28 @@ def test_sizes_are_those_of_boxes(network, folder):
         assert measured.figures["hull_probability"] == pytest.approx(
             measured.figures["probability"], abs=1e-5
         )
+
+
+@pytest.mark.parametrize("stopped_at", [1, 4, 10])
+def test_an_audit_stops_between_images_and_ends_when_asked_at_the_last(
+    make, tmp_path, monkeypatch, stopped_at
+):
+    whole = make(tmp_path / "whole")
+    measured = []
+
+    def signalled(*inputs):
+        measured.append(None)
+        if len(measured) == stopped_at:
+            signal.raise_signal(signal.SIGTERM)
+        return measure_polytope(*inputs)
+
+    monkeypatch.setattr(audits, "measure_polytope", signalled)
+    if stopped_at < 10:
+        with pytest.raises(InterruptedWorkError, match=rf"after {stopped_at} of 10 images\. Run"):
+            make(tmp_path / "stopped")
+        assert len(measured) == stopped_at
+    assert without_time(make(tmp_path / "stopped")) == without_time(whole)
+    assert len(measured) == 10
 
 
 @pytest.mark.parametrize("method", ["exact", "search"])

@@ -20,7 +20,7 @@ from patchcollide.errors import (
 from patchcollide.geometry import PatchGrid
 from patchcollide.gradients import StepLoss
 from patchcollide.hdf5 import write_hdf5
-from patchcollide.interrupts import stop_requests
+from patchcollide.interrupts import stop_requests, termination_as_interrupt
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices, history_columns
@@ -536,6 +536,48 @@ def test_an_interruption_without_a_checkpoint_says_that_nothing_was_kept(small_n
     at_step(small_network, 3, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(InterruptedWorkError, match="Stopped after 3 of 6 steps; nothing was kept"):
         find_vertices(search, parameterise("pixels"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_search_that_is_over_when_it_is_to_stop_gives_its_vertices_back(small_network, number):
+    search = search_for(small_network)
+    expected, _ = find_vertices(search, parameterise("pixels"))
+    at_step(small_network, 6, lambda: signal.raise_signal(number))
+    with stop_requests() as around:
+        vertices, progress = find_vertices(search, parameterise("pixels"))
+        assert around.requested
+    assert torch.equal(vertices, expected)
+    assert progress.stopped_because == "all steps were done"
+
+
+def test_work_that_stopped_does_not_ask_the_work_around_twice(small_network):
+    at_step(small_network, 3, lambda: signal.raise_signal(signal.SIGINT))
+    with stop_requests() as around:
+        with pytest.raises(InterruptedWorkError, match="Stopped after 3 of 6 steps"):
+            find_vertices(search_for(small_network), parameterise("pixels"))
+        assert around.requested
+        # The first is not taken for the second, which would raise at once.
+        around.requested = False
+        signal.raise_signal(signal.SIGINT)
+        assert around.requested
+
+
+def test_the_end_of_a_search_is_kept_until_its_vertices_are_written(small_network, tmp_path):
+    search = search_for(small_network, checkpoint_every=4)
+    checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
+    expected, _ = find_vertices(search, parameterise("patches"), checkpoint)
+    seen = batches_seen(small_network)
+    vertices, progress = find_vertices(search, parameterise("patches", seed=99), checkpoint)
+    assert torch.equal(vertices, expected)
+    assert progress.step == 6
+    assert not seen
+
+
+def test_a_termination_ends_a_block_like_ctrl_c():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), termination_as_interrupt():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_second_request_stops_at_once_and_keeps_nothing(small_network, tmp_path):

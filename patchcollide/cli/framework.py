@@ -13,6 +13,7 @@ import typer
 
 from patchcollide import __version__, progress
 from patchcollide.errors import PatchCollideError
+from patchcollide.interrupts import termination_as_interrupt
 
 if TYPE_CHECKING:
     from patchcollide.config import Config
@@ -66,7 +67,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
         progress.show(level)
         try:
-            function(**options)
+            with termination_as_interrupt():
+                function(**options)
         except (Exception, KeyboardInterrupt) as error:
             if debug or isinstance(error, typer.BadParameter | typer.Exit):
                 raise
