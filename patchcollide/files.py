@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ def is_occupied(path: Path) -> bool:
 def partial_path(path: Path) -> Path:
     """Returns where ``path`` is written before it is renamed."""
     return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+def half_written(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Returns what killed processes left in a folder of files of these names, sorted."""
+    found = (path for pattern in patterns for path in folder.glob(pattern + PARTIAL_SUFFIX))
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 @contextlib.contextmanager

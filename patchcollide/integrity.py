@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import StoreError
+from patchcollide.files import half_written
 from patchcollide.geometry import PatchGrid
 from patchcollide.manifest import (
     BACKUP,
+    FILES,
     MANIFEST,
     read_exactly,
     remedy,
@@ -24,7 +26,7 @@ from patchcollide.parallel import map_in_threads
 from patchcollide.progress import track
 from patchcollide.provenance import array_digest
 from patchcollide.seals import digest_without, open_regular, sealed_digest
-from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
+from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE, WORK_FOLDER
 from patchcollide.sources import source_digest
 from patchcollide.store import open_shard
 
@@ -102,15 +104,7 @@ def inspect(folder: Path, *, quick: bool = False) -> Inspection:
         StoreError: If the folder is no store, or one of another version.
     """
     manifest, damages = _inspect_manifests(folder)
-    if strange := _unlisted(folder, manifest):
-        logger.warning(
-            "%s holds %d shards that are no part of it, such as %s: an extension was stopped, and "
-            "goes on with `patchcollide index IMAGES --out %s --extend`.",
-            folder,
-            len(strange),
-            strange[0],
-            folder,
-        )
+    _tell_of_leftovers(folder, manifest)
     indexed = any(os.path.lexists(folder / name) for name in INDEX_FILES)
     if manifest is not None:
         shards = manifest["shards"]
@@ -120,6 +114,35 @@ def inspect(folder: Path, *, quick: bool = False) -> Inspection:
         damages += [damage for damage in track(found, "Checking shards", len(shards)) if damage]
         damages += _inspect_index(folder, manifest, quick) if indexed else []
     return Inspection(folder, manifest, indexed, tuple(damages))
+
+
+def _tell_of_leftovers(folder: Path, manifest: dict[str, Any] | None) -> None:
+    """Warns of what killed processes left: it is no damage, and no part of the store either."""
+    if strange := _unlisted(folder, manifest):
+        logger.warning(
+            "%s holds %d shards that are no part of it, such as %s: an extension was stopped, and "
+            "goes on with `patchcollide index IMAGES --out %s --extend`.",
+            folder,
+            len(strange),
+            strange[0],
+            folder,
+        )
+    if half := half_written(folder, FILES):
+        logger.warning(
+            "%s holds %d half written files, such as %s, of a process that was killed: "
+            "`patchcollide repair %s` removes them.",
+            folder,
+            len(half),
+            half[0].name,
+            folder,
+        )
+    if (folder / WORK_FOLDER).exists():
+        logger.warning(
+            "%s is what was done of an index before it was stopped: `patchcollide index IMAGES "
+            "--out %s` goes on with it, or removes it if the index is complete.",
+            folder / WORK_FOLDER,
+            folder,
+        )
 
 
 def _unlisted(folder: Path, manifest: dict[str, Any] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +11,16 @@ from typing import Any
 
 from patchcollide.config import Config, Index, parse_config
 from patchcollide.errors import ImageError, StoreError
+from patchcollide.files import half_written
 from patchcollide.integrity import INDEX_FILES, Inspection, inspect
-from patchcollide.listing import ImageFile, find_images
-from patchcollide.manifest import BACKUP, MANIFEST, read_exactly, write_manifest
+from patchcollide.listing import ImageFile, find_images, former_name
+from patchcollide.manifest import BACKUP, FILES, MANIFEST, read_exactly, write_manifest
 from patchcollide.progress import track
 from patchcollide.provenance import differences, versions
 from patchcollide.room import require_room
 from patchcollide.search.index_builder import build_index
-from patchcollide.search.index_files import ABOUT_FILE, WORK_FOLDER
+from patchcollide.search.index_files import ABOUT_FILE, WORK_FOLDER, found_build
+from patchcollide.search.index_work import remove_work
 from patchcollide.shard_writer import ShardJob, write_shard
 from patchcollide.sources import source_state
 from patchcollide.store import PatchStore
@@ -43,6 +46,8 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
         DiskFullError: If there is no room left.
     """
     shutil.rmtree(folder / _WORK_FOLDER, ignore_errors=True)
+    for path in half_written(folder, FILES):
+        path.unlink()
     found = inspect(folder)
     manifest = found.manifest
     if manifest is None:
@@ -58,6 +63,8 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
         _repair_shards(folder, manifest, entries, config, images or Path(manifest["folder"]))
     if damaged & set(INDEX_FILES):
         _repair_index(folder, config, damaged)
+    if found.indexed and (found_build(folder) or {}).get("store") == manifest["fingerprint"]:
+        remove_work(folder)
     _report(found)
 
 
@@ -135,7 +142,12 @@ def _originals(images: Path, manifest: dict[str, Any]) -> _Originals:
             "with --images."
         ) from error
     unreadable = frozenset(bad["name"] for bad in manifest["invalid"])
-    return _Originals(images, {file.name: file for file in listing.files}, unreadable)
+    # A shard that is made of another file than it was is refused.
+    former = {
+        former_name(os.fsencode(file.path.relative_to(images))): file for file in listing.files
+    }
+    files = former | {file.name: file for file in listing.files}
+    return _Originals(images, files, unreadable)
 
 
 def _made_again(

@@ -15,9 +15,16 @@ from typing import Any
 from patchcollide.changes import Changes, find_changes
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.files import is_occupied, partial_path
+from patchcollide.files import half_written, is_occupied, partial_path
 from patchcollide.listing import ImageFile, Listing, find_images, sample_images
-from patchcollide.manifest import ENCODING, MANIFEST, VERSION, keep_backup, write_manifest
+from patchcollide.manifest import (
+    ENCODING,
+    FILES,
+    MANIFEST,
+    VERSION,
+    keep_backup,
+    write_manifest,
+)
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards
 from patchcollide.progress import track
 from patchcollide.provenance import differences, fingerprint, versions
@@ -111,6 +118,9 @@ def _kept_store(
             "--extend too to add what is new under new numbers, or choose another --out."
         )
     keep_backup(out, store.manifest)
+    for path in half_written(out, FILES):
+        logger.info("Removing %s, which a killed process left half written.", path)
+        path.unlink()
     if not changes:
         logger.info("%s is there already and made from the same images: nothing to do.", out)
         return store

@@ -1,5 +1,6 @@
 """Building an index in parts: stopped, damaged, extended; and what of it fits a GPU."""
 
+import logging
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from patchcollide.config import load_config
 from patchcollide.errors import IndexMismatchError
+from patchcollide.integrity import inspect
 from patchcollide.search import faiss_library, index_builder
 from patchcollide.search.ann import open_index
 from patchcollide.search.exact import ExactSearcher
@@ -83,6 +85,71 @@ def test_a_damaged_part_is_made_again(store, config, monkeypatch):
     part.write_bytes(content)
     build_index(store, config.index, 0)
     assert contents(store) == expected
+
+
+def stopped_after(count, store, config, monkeypatch):
+    """Builds until so many parts are made; returns the folder of the work."""
+    with monkeypatch.context() as patched:
+        stop_after(count, patched)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, config.index, 0)
+    return store.path / "index.partial"
+
+
+@pytest.mark.parametrize("pattern", ["basis.*.h5", "begun.*.faiss", "part-00001.*", "build.json"])
+@pytest.mark.parametrize("extends", [False, True])
+def test_whatever_is_damaged_of_unfinished_work_is_made_again(
+    store, config, write_images, pattern, extends, monkeypatch, caplog, rng
+):
+    if extends:
+        build_index(store, config.index, 0)
+        store = write_store(config, write_images(num=15), store.path, extend=True)
+    work = stopped_after(2, store, config, monkeypatch)
+    copy = shutil.copytree(store.path, store.path.with_name("undisturbed"))
+    build_index(PatchStore.open(copy), config.index, 0)
+    damaged = sorted(work.glob(pattern.replace("00001", "*")))[-1]
+    monkeypatch.setattr(logging.getLogger("patchcollide"), "propagate", True)
+    content = bytearray(damaged.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    damaged.write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        build_index(store, config.index, 0)
+    assert contents(store) == contents(PatchStore.open(copy))
+    told = "beginning anew" if pattern == "build.json" else f"{damaged} is damaged: making it"
+    assert caplog.text.count(told) == 1
+
+
+def test_what_does_not_go_with_a_basis_made_again_is_not_kept(store, config, monkeypatch):
+    """Another machine gives the last bits otherwise: parts of both are never merged."""
+    work = stopped_after(2, store, config, monkeypatch)
+    (basis,) = work.glob("basis.*.h5")
+    basis.write_bytes(basis.read_bytes() + b"more")
+    basis.rename(basis.with_name(f"basis.{'0' * 64}.h5"))
+    calls = stop_after(10, monkeypatch)
+    build_index(store, config.index, 0)
+    assert len(calls) == 3
+
+
+def test_work_that_is_left_of_a_complete_index_is_told_and_removed(
+    store, config, monkeypatch, caplog
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index_builder, "remove_work", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, config.index, 0)
+    work = store.path / "index.partial"
+    assert (store.path / "index.json").exists()
+    assert work.exists()
+    monkeypatch.setattr(logging.getLogger("patchcollide"), "propagate", True)
+    assert not inspect(store.path).damages
+    assert f"{work} is what was done of an index before it was stopped" in caplog.text
+    with caplog.at_level(logging.INFO):
+        build_index(store, config.index, 0)
+    assert not work.exists()
+    assert "Removed what was left of the work" in caplog.text
 
 
 def test_unfinished_work_of_other_settings_is_not_taken_up(store, config, monkeypatch):

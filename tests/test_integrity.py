@@ -386,6 +386,24 @@ def test_shards_of_a_stopped_extension_are_told_but_no_damage(store, caplog, mon
     assert "holds 1 shards that are no part of it, such as shard-00004.h5" in caplog.text
 
 
+def test_what_killed_processes_left_is_told_and_removed(store, original, caplog, monkeypatch):
+    before = contents(store)
+    left = ["manifest.backup.json.partial", "shard-00007.h5.partial", "index.faiss.partial"]
+    monkeypatch.setattr(logging.getLogger("patchcollide"), "propagate", True)
+    for remove in (pipeline.repair, lambda path: pipeline.index(CONFIG, original / "images", path)):
+        for name in left:
+            (store / name).write_bytes(b"half")
+        (store / "index.partial").mkdir()
+        (store / "mine.partial").write_bytes(b"mine")
+        caplog.clear()
+        assert damages(store) == {}
+        assert f"holds 3 half written files, such as {left[2]}" in caplog.text
+        assert "index.partial is what was done of an index" in caplog.text
+        remove(store)
+        assert contents(store) == {**before, "mine.partial": b"mine"}
+        assert not (store / "index.partial").exists()
+
+
 @pytest.mark.parametrize("function", [pipeline.verify, pipeline.repair])
 def test_what_is_no_store_is_refused(tmp_path, function):
     (tmp_path / "folder").mkdir()

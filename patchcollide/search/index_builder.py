@@ -1,8 +1,8 @@
 """Builds a store's FAISS index shard by shard, so that it can be stopped and goes on.
 
 The work is kept in ``index.partial`` in the store's folder: the basis, the trained empty index (or
-the one that is extended), and one filled index for each shard, named after the digest of its bytes.
-Merged they are the index.
+the one that is extended), and one filled index for each shard. Each is named after the digest of
+its bytes, so that what was damaged meanwhile is made again. Merged they are the index.
 """
 
 import logging
@@ -18,7 +18,7 @@ import numpy as np
 from patchcollide.config import Index
 from patchcollide.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.errors import IndexMismatchError
-from patchcollide.files import read_json, write_json, written_beside
+from patchcollide.files import read_json, written_beside
 from patchcollide.geometry import PatchGrid
 from patchcollide.parallel import LOCAL, Backend, map_shards
 from patchcollide.progress import track
@@ -34,18 +34,25 @@ from patchcollide.search.index_files import (
     ABOUT_FILE,
     BASIS_FILE,
     INDEX_FILE,
-    WORK_FOLDER,
     build_settings,
     found_build,
     require_same,
     write_about,
 )
+from patchcollide.search.index_work import (
+    BASIS,
+    BEGUN,
+    PART,
+    claim_work,
+    is_whole,
+    kept,
+    named_by_digest,
+    remove_work,
+)
 from patchcollide.store import PatchStore, Shard
 
 logger = logging.getLogger(__name__)
 
-_BUILD_FILE = "build.json"
-_BEGUN_FILE = "begun.faiss"
 _REMEDY = "Run `patchcollide index` again."
 
 _FLAT_UP_TO = 20_000
@@ -80,16 +87,20 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     found = found_build(store.path)
     if found == build:
         logger.info("%s has this index already: nothing to do.", store.path)
+        if remove_work(store.path):
+            logger.info("Removed what was left of the work on it.")
         return
     num_indexed = _num_indexed(store, build, found)
-    folder = _claim(store, build)
-    basis, factory = _begin(store, settings, seed, folder, extends=num_indexed > 0)
-    parts = _fill(store, basis, factory, folder, num_indexed, backend)
-    index = _merged(folder / _BEGUN_FILE, parts)
+    work = claim_work(store, build)
+    basis_file, begun, factory = _begin(store, settings, seed, work, extends=num_indexed > 0)
+    basis = Basis.load(basis_file, store=store)
+    parts = _fill(store, basis, factory, begun, num_indexed, backend)
+    index = _merged(begun, parts)
     write_index(index, store.path / INDEX_FILE)
-    shutil.copyfile(folder / BASIS_FILE, store.path / BASIS_FILE)
+    with written_beside(store.path / BASIS_FILE) as partial_copy:
+        shutil.copyfile(basis_file, partial_copy)
     write_about(store, build, factory, basis.variance_share)
-    shutil.rmtree(folder)
+    remove_work(store.path)
     logger.info(
         "Indexed %d patches as %s; %d components hold %.1f %% of their variance.",
         index.ntotal,
@@ -136,51 +147,43 @@ def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any]
     return earlier
 
 
-def _claim(store: PatchStore, build: dict[str, Any]) -> Path:
-    """Returns the folder of unfinished work, emptied if that was for another index."""
-    folder = store.path / WORK_FOLDER
-    about = folder / _BUILD_FILE
-    try:
-        same = read_json(about, error=IndexMismatchError) == build
-    except IndexMismatchError:
-        same = False
-    if not same:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        write_json(about, build)
-    return folder
-
-
 def _begin(
     store: PatchStore, settings: Index, seed: int, folder: Path, *, extends: bool
-) -> tuple[Basis, str]:
+) -> tuple[Path, Path, str]:
     """Makes the basis and the index that parts are added to, or finds them made."""
-    factory = index_factory(settings, store.num_patches, gpu=num_gpus() > 0)
     if extends:
         about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
-        factory = str(about["factory"])
+
         # The index in place stays as it is until the extended one is whole.
-        for name, copy in ((BASIS_FILE, BASIS_FILE), (INDEX_FILE, _BEGUN_FILE)):
-            if not (folder / copy).exists():
-                _copy_whole(store.path / name, folder / copy, about["digests"][name])
-        return Basis.load(folder / BASIS_FILE, store=store), factory
-    try:
-        basis = Basis.load(folder / BASIS_FILE, store=store)
-    except IndexMismatchError:
-        logger.info("Finding %d principal components", settings.components)
-        basis = fit_basis(
-            store,
-            num_components=settings.components,
-            num_patches=settings.basis_patches,
-            seed=seed,
-        )
-        made_with = build_settings(store, settings, seed)
-        basis.save(folder / BASIS_FILE, store=store, settings=made_with)
-    if not (folder / _BEGUN_FILE).exists():
-        logger.info("Training %s", factory)
-        ids = sample_ids(store, settings.training_patches, seed)
-        write_index(_trained(store, basis, factory, ids), folder / _BEGUN_FILE)
-    return basis, factory
+        def copy(name: str, path: Path) -> None:
+            _copy_whole(store.path / name, path, about["digests"][name])
+
+        basis_file = kept(folder, BASIS, ".h5", partial(copy, BASIS_FILE))
+        begun = kept(folder, BEGUN, ".faiss", partial(copy, INDEX_FILE))
+        return basis_file, begun, str(about["factory"])
+    factory = index_factory(settings, store.num_patches, gpu=num_gpus() > 0)
+    basis_file = kept(folder, BASIS, ".h5", partial(_fit, store, settings, seed))
+    train = partial(_train, store, basis_file, factory, settings.training_patches, seed)
+    return basis_file, kept(folder, BEGUN, ".faiss", train), factory
+
+
+def _fit(store: PatchStore, settings: Index, seed: int, path: Path) -> None:
+    logger.info("Finding %d principal components", settings.components)
+    basis = fit_basis(
+        store,
+        num_components=settings.components,
+        num_patches=settings.basis_patches,
+        seed=seed,
+    )
+    basis.save(path, store=store, settings=build_settings(store, settings, seed))
+
+
+def _train(
+    store: PatchStore, basis_file: Path, factory: str, num_patches: int, seed: int, path: Path
+) -> None:
+    logger.info("Training %s", factory)
+    ids = sample_ids(store, num_patches, seed)
+    write_index(_trained(store, Basis.load(basis_file, store=store), factory, ids), path)
 
 
 def _copy_whole(path: Path, copy: Path, digest: str) -> None:
@@ -216,18 +219,22 @@ def _fill(
     store: PatchStore,
     basis: Basis,
     factory: str,
-    folder: Path,
+    begun: Path,
     num_indexed: int,
     backend: Backend,
 ) -> list[Path]:
     """Makes the parts that are missing or damaged; returns all of them, in order."""
-    done = {path.name.split(".")[0]: path for path in folder.glob("part-*.faiss")}
+    found = begun.parent.glob(f"{PART}*.*.faiss")
+    done = {path.name.split(".")[0]: path for path in found}
     numbers = [
         number for number, shard in enumerate(store.shards) if shard.first_image >= num_indexed
     ]
     parts = {number: done.get(_part_name(number)) for number in numbers}
-    missing = [number for number, path in parts.items() if not path or not _is_whole(path)]
-    work = partial(_fill_part, basis=basis, factory=factory, grid=store.grid, folder=folder)
+    missing = [number for number, path in parts.items() if not path or not is_whole(path)]
+    for path in filter(None, (parts[number] for number in missing)):
+        logger.info("%s is damaged: making it again.", path)
+        path.unlink()
+    work = partial(_fill_part, basis=basis, factory=factory, grid=store.grid, begun=begun)
     made = map_shards(work, [(number, store.shards[number]) for number in missing], backend)
     for number, path in zip(missing, track(made, "Indexing shards", len(missing)), strict=True):
         parts[number] = path
@@ -235,11 +242,11 @@ def _fill(
 
 
 def _fill_part(
-    item: tuple[int, Shard], basis: Basis, factory: str, grid: PatchGrid, folder: Path
+    item: tuple[int, Shard], basis: Basis, factory: str, grid: PatchGrid, begun: Path
 ) -> Path:
     """Writes the index of one shard's patches; its name holds the digest of its bytes."""
     number, shard = item
-    index = on_gpu(read_index(folder / _BEGUN_FILE, _REMEDY), factory)
+    index = on_gpu(read_index(begun, _REMEDY), factory)
     index.reset()
     for start in range(0, len(shard.images), _IMAGES_AT_ONCE):
         part = slice(start, start + _IMAGES_AT_ONCE)
@@ -247,17 +254,13 @@ def _fill_part(
         images = shard.images[part][shard.valid[part]]
         ids = numbers[:, None] * grid.num_positions + np.arange(grid.num_positions)
         index.add_with_ids(basis.describe_images(images, grid), ids.ravel())
-    path = folder / f"{_part_name(number)}.faiss"
+    path = begun.parent / f"{_part_name(number)}.faiss"
     write_index(index, path)
-    return path.rename(folder / f"{_part_name(number)}.{file_digest(path)}.faiss")
+    return named_by_digest(path)
 
 
 def _part_name(number: int) -> str:
-    return f"part-{number:05d}"
-
-
-def _is_whole(part: Path) -> bool:
-    return part.name.split(".")[1] == file_digest(part)
+    return f"{PART}{number:05d}"
 
 
 def _merged(begun: Path, parts: Sequence[Path]) -> Any:
