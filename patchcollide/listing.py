@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 from patchcollide.errors import ConfigError, ImageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,22 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 
 def _image_file(path: Path, folder: Path) -> ImageFile:
-    # Stores hold UTF-8, file systems any bytes.
-    name = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
+    name = stored_name(os.fsencode(path.relative_to(folder).as_posix()))
     return ImageFile(path, name, name.split("/")[0] if "/" in name else "")
+
+
+def stored_name(name: bytes) -> str:
+    r"""Returns a file's name as a store keeps it: stores hold UTF-8, file systems any bytes.
+
+    Bytes that are no UTF-8 become ``\xff`` and the like. Where any did, or the name looks as if
+    some had, its own backslashes become ``\x5c``: no two files ever have the same name in a store.
+    """
+    plain = former_name(name)
+    if not _ESCAPED.search(plain):
+        return plain
+    return former_name(name.replace(b"\\", rb"\x5c"))
+
+
+def former_name(name: bytes) -> str:
+    """Returns a name as stores of before kept it, in which two files could have the same."""
+    return name.decode(errors="backslashreplace")

@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 
 from patchcollide import shard_writer, store_writer
+from patchcollide.changes import find_changes
 from patchcollide.config import load_config
 from patchcollide.errors import DiskFullError, GeometryError, ImageError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.images import read_image, read_png
 from patchcollide.leak_guard import thumbnail
-from patchcollide.listing import find_images, sample_images
+from patchcollide.listing import find_images, sample_images, stored_name
 from patchcollide.parallel import LOCAL
 from patchcollide.provenance import array_digest, self_digest
 from patchcollide.store import PatchStore, Shard
@@ -361,6 +362,45 @@ def test_a_store_whose_images_are_all_invalid_is_refused_with_a_reason(images, o
 def save(path, picture, **options):
     picture.save(path, **options)
     return path.read_bytes()
+
+
+ODD_NAMES = [
+    rb"\xff.png",
+    b"\xff.png",
+    b"\xff5c.png",
+    rb"\\xff.png",
+    b"\\\xff.png",
+    rb"\x5cxff.png",
+    rb"back\slash.png",
+    "\u00fc.png".encode(),
+    "\u00fc.png".encode("latin-1"),
+]
+
+
+def test_no_two_files_have_one_name_in_a_store(tmp_path, out):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for number, name in enumerate(ODD_NAMES):
+        path = folder / os.fsdecode(name)
+        try:
+            Image.new("RGB", (24, 24), (number, 0, 0)).save(path, format="png")
+        except OSError:
+            pytest.skip("this file system knows no names that are not UTF-8")
+    store = write_store(config_with(), folder, out)
+    assert len(set(store.names)) == len(ODD_NAMES)
+    of_value = {int(store.image(number)[0, 0, 0]): name for number, name in enumerate(store.names)}
+    for number, name in enumerate(ODD_NAMES):
+        assert of_value[number] == stored_name(name)
+    assert not find_changes(store, find_images(folder).files, find_images(folder).files)
+
+
+def test_names_are_decided_by_their_bytes_and_decide_them():
+    rng = np.random.default_rng(3)
+    letters = [b"\\", b"x", b"5", b"c", b"f", b"\xff", b"\xc3\xbc", b"\xc3"]
+    names = {b"".join(rng.choice(letters, rng.integers(1, 9)).tolist()) for _ in range(5000)}
+    assert len({stored_name(name) for name in names}) == len(names)
+    usual = {name for name in names if b"\\" not in name}
+    assert all(stored_name(name) == name.decode(errors="backslashreplace") for name in usual)
 
 
 def test_bad_and_odd_files_are_stored_as_a_person_would_expect(tmp_path, out):
