@@ -212,7 +212,7 @@ def _damaged_images(folder: Path, grid: dict[str, Any], entry: dict[str, Any]) -
     names = [
         f"{shard.first_image + number} ({shard.names[number]})"
         for number, digest in enumerate(shard.digests)
-        if array_digest(shard.images[number]) != digest
+        if array_digest(shard.read(number, number + 1)[0]) != digest
     ]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{len(names)} images: {', '.join(names[:_NAMED])}{more}"

@@ -50,6 +50,46 @@ class Shard:
     def __reduce__(self) -> tuple[Any, ...]:
         return open_shard, self.origin
 
+    def read(self, start: int, stop: int) -> UInt8[ndarray, "n side side 3"]:
+        """Reads some of the images into memory of its own.
+
+        A pass over a store takes long, and a process that touches a mapped page of a file that was
+        cut off meanwhile is killed by the system without a word; whoever reads is told.
+
+        Raises:
+            StoreError: If the file no longer holds them.
+        """
+        mapped = self.images[start:stop]
+        if not isinstance(self.images, np.memmap):
+            return mapped
+        pixels = np.empty(mapped.shape, np.uint8)
+        folder, _, entry = self.origin
+        try:
+            with (folder / entry["file"]).open("rb") as file:
+                file.seek(self.images.offset + start * mapped[:1].nbytes)
+                num_read = file.readinto(pixels.reshape(-1).data)
+        except OSError as error:
+            raise StoreError(
+                f"{folder / entry['file']} can no longer be read ({error.strerror}). "
+                f"{remedy(folder)}"
+            ) from error
+        if num_read < pixels.nbytes:
+            self.require_whole()
+        return pixels
+
+    def require_whole(self) -> None:
+        """Raises :class:`StoreError` if the file is shorter than it was when it was written."""
+        if not isinstance(self.images, np.memmap):
+            return
+        folder, _, entry = self.origin
+        path = folder / entry["file"]
+        found = path.stat().st_size if path.exists() else 0
+        if found < entry["num_bytes"]:
+            raise StoreError(
+                f"{path} is truncated at byte {found} of {entry['num_bytes']} since it was opened. "
+                f"{remedy(folder)}"
+            )
+
 
 class PatchStore:
     """A finished store, opened for reading."""
@@ -114,12 +154,13 @@ class PatchStore:
         """Yields all images in order, at most ``size`` at a time, with the number of the first."""
         for shard in self.shards:
             for start in range(0, len(shard.images), size):
-                yield shard.first_image + start, shard.images[start : start + size]
+                yield shard.first_image + start, shard.read(start, start + size)
 
     def image(self, number: int) -> UInt8[ndarray, "side side 3"]:
         """Returns image ``number``."""
         shard = self.shards[int(np.searchsorted(self._first_images, number, side="right")) - 1]
-        return np.asarray(shard.images[number - shard.first_image])
+        place = number - shard.first_image
+        return shard.read(place, place + 1)[0]
 
     def thumbnails(self) -> UInt8[ndarray, "n 8 8 3"]:
         """Returns the mean colours of 8 x 8 blocks of each image."""
@@ -179,6 +220,8 @@ class PatchStore:
         for number in np.unique(of_shard):
             shard, mask = self.shards[number], of_shard == number
             local = images[mask] - shard.first_image
+            # Few pages are touched, and soon: only whole passes are read, not mapped.
+            shard.require_whole()
             if self.grid.factor == 1:
                 # The view copies nothing but the patches asked for.
                 out[mask] = view(self.grid, shard.images)[local, rows[mask], cols[mask]]

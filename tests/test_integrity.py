@@ -18,6 +18,7 @@ from patchcollide.config import load_config
 from patchcollide.errors import StoreError
 from patchcollide.images import read_png, write_png
 from patchcollide.provenance import self_digest
+from patchcollide.search.exact import ExactSearcher
 from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
 from tests.conftest import SMALL
@@ -485,6 +486,29 @@ def test_a_repair_says_when_a_library_is_another_now(own_store, tmp_path):
         flip(own_store / name, 5000)
     with pytest.raises(StoreError, match=r'versions\.pillow: found "1\.0", expected'):
         pipeline.repair(own_store)
+
+
+# Cut off while it is open
+
+
+@pytest.mark.parametrize("kept", [0, 3000, -1])
+def test_a_shard_that_is_cut_off_while_it_is_open_is_named_by_whoever_reads_it(store, kept):
+    opened = PatchStore.open(store)
+    path = store / "shard-00001.h5"
+    os.truncate(path, kept if kept >= 0 else path.stat().st_size + kept)
+    readers = [lambda: opened.patches(np.array([4 * 49])), lambda: opened.windows(np.array([196]))]
+    if kept >= 0:
+        queries = np.zeros((1, 8, 8, 3), np.uint8)
+        readers += [
+            lambda: list(opened.blocks(2)),
+            lambda: opened.image(4),
+            lambda: ExactSearcher(opened).search(queries, 3, np.empty(0, np.int64)),
+        ]
+    for read in readers:
+        with pytest.raises(
+            StoreError, match=r"shard-00001\.h5 is truncated at byte \d+ of \d+ since"
+        ):
+            read()
 
 
 # What a manifest says is not believed

@@ -1,5 +1,8 @@
 """The command line: options to settings, settings to stages, errors to sentences."""
 
+import contextlib
+import faulthandler
+
 from patchcollide.cli import (
     audits,
     digits,
@@ -29,4 +32,7 @@ __all__ = [
 
 def main() -> None:
     """Runs the command line."""
+    # A mapped index that is cut off while it is read ends the process: at least it says where.
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
+        faulthandler.enable()
     app()

@@ -102,7 +102,8 @@ def _scan_shard(
     def block(start: int) -> Pairs:
         part = slice(start, start + _IMAGES_AT_ONCE)
         numbers = shard.first_image + start + np.flatnonzero(allowed[part])
-        images = shard.images[part] if allowed[part].all() else shard.images[part][allowed[part]]
+        images = shard.read(part.start, part.stop)
+        images = images if allowed[part].all() else images[allowed[part]]
         return scan.block(images, numbers, bounds)
 
     best = Pairs.none()

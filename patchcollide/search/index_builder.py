@@ -251,7 +251,7 @@ def _fill_part(
     for start in range(0, len(shard.images), _IMAGES_AT_ONCE):
         part = slice(start, start + _IMAGES_AT_ONCE)
         numbers = shard.first_image + start + np.flatnonzero(shard.valid[part])
-        images = shard.images[part][shard.valid[part]]
+        images = shard.read(part.start, part.stop)[shard.valid[part]]
         ids = numbers[:, None] * grid.num_positions + np.arange(grid.num_positions)
         index.add_with_ids(basis.describe_images(images, grid), ids.ravel())
     path = begun.parent / f"{_part_name(number)}.faiss"
