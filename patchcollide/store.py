@@ -20,6 +20,7 @@ from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import Hdf5Reader, open_hdf5
 from patchcollide.leak_guard import THUMBNAIL_SIZE
 from patchcollide.manifest import MANIFEST, VERSION, read_manifest, remedy
+from patchcollide.seals import digest_without, sealed_digest
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
 SHARD_ENCODING = "patchcollide-shard"
@@ -244,11 +245,12 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
         StoreError: If it is missing, damaged, of another store, or cannot be mapped into memory.
     """
     name = entry["file"]
+    require_undamaged(folder, entry)
     with open_hdf5(
         folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
     ) as file:
         count = int(entry["num_images"])
-        shard = Shard(
+        return Shard(
             first_image=int(entry["first_image"]),
             images=map_images(folder / name, file, (count, side, side, 3)),
             valid=file.array("valid", np.bool_, (count,)),
@@ -259,12 +261,26 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
             digests=file.strings("digests", count),
             origin=(folder, side, entry),
         )
-        if file.attribute("entry")["digest"] != entry["digest"]:
-            raise StoreError(
-                f"{folder / name} is a shard of another store than {folder / MANIFEST} is of. "
-                f"{remedy(folder)}"
-            )
-        return shard
+
+
+def require_undamaged(folder: Path, entry: dict[str, Any]) -> None:
+    """Raises :class:`StoreError` if a shard is cut off, or damaged anywhere but in its pixels.
+
+    Those are most of its bytes, and left to :mod:`patchcollide.integrity`. The others steer HDF5,
+    which may never end at damaged ones.
+    """
+    path = folder / entry["file"]
+    without_pixels = digest_without(path, *entry["pixel_bytes"])
+    size = path.stat().st_size
+    if size < entry["num_bytes"]:
+        what = f"is truncated at byte {size} of {entry['num_bytes']}"
+    elif without_pixels == entry["sha256_without_pixels"]:
+        return
+    elif sealed_digest(path) is not None:
+        what = f"is a shard of another store than {folder / MANIFEST} is of"
+    else:
+        what = "is damaged: it does not hold the bytes that were written"
+    raise StoreError(f"{path} {what}. {remedy(folder)}")
 
 
 def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> np.memmap:
