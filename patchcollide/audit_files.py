@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import RunError
-from patchcollide.files import disk_full_explained, read_json, written_beside
+from patchcollide.files import disk_full_explained, read_json, take_digest, written_beside
+from patchcollide.provenance import self_digest
 from patchcollide.runs import AUDIT_ENCODING, Run, open_run
 
 RECORDS_FILE = "records.jsonl"
@@ -69,11 +70,15 @@ class RecordFile:
             raise RunError(self._damaged(str(error))) from error
         if not all(isinstance(record, dict) and "name" in record for record in records):
             raise RunError(self._damaged("not all lines are records"))
+        for number, record in enumerate(records, start=1):
+            if not take_digest(record):
+                raise RunError(self._damaged(f"line {number} does not have its digest"))
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds a record, and has it on the disk; DiskFullError if there is no room."""
-        line = json.dumps(record, allow_nan=False) + "\n"
+        content = json.loads(json.dumps(record, allow_nan=False))
+        line = json.dumps({**content, "digest": self_digest(content)}) + "\n"
         with disk_full_explained(self._path), self._path.open("ab") as file:
             file.write(line.encode())
             file.flush()

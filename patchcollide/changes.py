@@ -102,7 +102,11 @@ def _stored_sources(store: PatchStore) -> dict[str, tuple[int, int, str]]:
     for shard, entry in zip(store.shards, store.manifest["shards"], strict=True):
         count = len(shard.names)
         with open_hdf5(
-            store.path / entry["file"], encoding=SHARD_ENCODING, version=VERSION, error=StoreError
+            store.path / entry["file"],
+            encoding=SHARD_ENCODING,
+            version=VERSION,
+            error=StoreError,
+            checked=False,
         ) as file:
             sizes = file.array("source_sizes", np.int64, (count,))
             times = file.array("source_times", np.int64, (count,))

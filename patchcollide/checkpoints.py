@@ -10,6 +10,7 @@ import torch
 
 from patchcollide.errors import RunError
 from patchcollide.hdf5 import open_hdf5, write_hdf5
+from patchcollide.seals import is_damaged
 from patchcollide.shapes import Tensor
 
 ENCODING = "patchcollide-checkpoint"
@@ -71,7 +72,14 @@ class Checkpoint:
             return None
         shape = tuple(parameter.shape)
         kept = _KEPT[type(optimiser)]
-        with open_hdf5(self.path, encoding=ENCODING, version=VERSION, error=RunError) as file:
+        if is_damaged(self.path):
+            raise RunError(
+                f"{self.path} is damaged: it does not hold the bytes that were written. Remove it "
+                "to start again."
+            )
+        with open_hdf5(
+            self.path, encoding=ENCODING, version=VERSION, error=RunError, checked=False
+        ) as file:
             if file.attribute("fingerprint") != self.fingerprint:
                 raise RunError(
                     f"{self.path} is the state of another run. Remove {self.path.parent} to start "

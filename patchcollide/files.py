@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import DiskFullError, InputError
+from patchcollide.provenance import self_digest
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -100,18 +101,38 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes ``value`` and its digest as indented JSON, whole or not at all.
+
+    NaN and infinity are refused.
+    """
+    # What is read is digested: numbers as keys, for one, are read as text.
+    read = json.loads(json.dumps(value, allow_nan=False))
+    write_text(path, sealed_json(read))
 
 
-def read_json(path: Path, *, error: type[InputError], max_bytes: int = 256 << 20) -> dict[str, Any]:
-    """Reads a JSON object.
+def sealed_json(value: dict[str, Any]) -> str:
+    """Returns the text of a JSON file that holds ``value``, as it is read, and its digest."""
+    content = {key: part for key, part in value.items() if key != "digest"}
+    return json.dumps({**content, "digest": self_digest(content)}, indent=2) + "\n"
+
+
+def read_json(
+    path: Path,
+    *,
+    error: type[InputError],
+    max_bytes: int = 256 << 20,
+    sealed: bool = False,
+    remedy: str = "Make it again.",
+) -> dict[str, Any]:
+    """Reads a JSON object, without its digest; if it has one, its content must fit it.
 
     Args:
         path: The file.
         error: What to raise when the file is missing, too large or not a JSON object.
         max_bytes: Larger files are refused unread.
+        sealed: Whether it must have a digest, which files of before had not.
+        remedy: What to do if it is damaged.
     """
     try:
         if path.stat().st_size > max_bytes:
@@ -120,7 +141,31 @@ def read_json(path: Path, *, error: type[InputError], max_bytes: int = 256 << 20
     except FileNotFoundError as missing:
         raise error(f"{path} is missing. Check the path, or make it again.") from missing
     except (ValueError, OSError, RecursionError) as damaged:
-        raise error(f"{path} cannot be read ({damaged}). Make it again.") from damaged
+        raise error(f"{path} cannot be read ({damaged}). {remedy}") from damaged
     if not isinstance(value, dict):
         raise error(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")
+    has_digest = "digest" in value
+    if not take_digest(value) or (sealed and not has_digest):
+        raise error(f"{path} is damaged (its content does not have its digest). {remedy}")
     return value
+
+
+def take_digest(value: dict[str, Any]) -> bool:
+    """Removes its digest from a JSON object; says whether it fits, or there never was one."""
+    if not value:
+        return True
+    # It is written last: there it is found even if a bit of its name is flipped.
+    name = "digest" if "digest" in value else list(value)[-1]
+    rest = {key: part for key, part in value.items() if key != name}
+    fits = value[name] == _digest_of(rest)
+    if name == "digest":
+        del value[name]
+        return fits
+    return not fits
+
+
+def _digest_of(value: dict[str, Any]) -> str:
+    try:
+        return self_digest(value)
+    except (ValueError, RecursionError):  # NaN, which JSON does not know but Python reads.
+        return ""

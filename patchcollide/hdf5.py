@@ -12,6 +12,7 @@ import numpy as np
 
 from patchcollide.errors import InputError
 from patchcollide.files import written_beside
+from patchcollide.seals import is_damaged, seal
 
 Attributes = Mapping[str, Any]
 
@@ -23,8 +24,8 @@ def write_hdf5(
     version: str,
     datasets: Mapping[str, Any],
     attributes: Attributes,
-) -> None:
-    """Writes arrays and lists of strings as contiguous datasets, whole or not at all.
+) -> str:
+    """Writes arrays and lists of strings as contiguous datasets, sealed, whole or not at all.
 
     Args:
         path: The file; an older one is replaced.
@@ -33,10 +34,21 @@ def write_hdf5(
         datasets: Name to NumPy array or list of strings.
         attributes: Name to JSON value; anything but numbers and strings is written as JSON text.
 
+    Returns:
+        The SHA-256 of the file.
+
     Raises:
         DiskFullError: If there is no room left.
     """
-    with written_beside(path) as partial, _Sink(partial, "w+") as sink, _new_file(sink) as file:
+    with written_beside(path) as partial:
+        _write_unsealed(partial, encoding, version, datasets, attributes)
+        return seal(partial)
+
+
+def _write_unsealed(
+    path: Path, encoding: str, version: str, datasets: Mapping[str, Any], attributes: Attributes
+) -> None:
+    with _Sink(path, "w+") as sink, _new_file(sink) as file:
         _write_header(file, encoding, version, attributes)
         for name, value in datasets.items():
             if isinstance(value, list):
@@ -113,6 +125,13 @@ class _Sink(io.FileIO):
                 rest = rest[super().write(rest) :]
         return len(data)
 
+    def readinto(self, buffer: Any) -> int:
+        """Reads zeros where nothing was written: HDF5 takes what is in its memory for the file."""
+        view = memoryview(buffer).cast("B")
+        num_read = super().readinto(view) or 0
+        view[num_read:] = bytes(len(view) - num_read)
+        return len(view)
+
     def truncate(self, size: int | None = None) -> int:
         with self._noted():
             super().truncate(size)
@@ -164,6 +183,11 @@ class Hdf5Reader:
         self._file = file
         self._path = path
         self._error = error
+
+    def has_attribute(self, name: str) -> bool:
+        """Says whether there is such an attribute; older files lack some."""
+        with self._explained(name):
+            return name in self._file.attrs
 
     def attribute(self, name: str) -> Any:
         """Returns an attribute; JSON text comes back as what it encodes."""
@@ -252,8 +276,9 @@ def open_hdf5(
     version: str,
     error: type[InputError],
     older: Collection[str] = (),
+    checked: bool = True,
 ) -> Iterator[Hdf5Reader]:
-    """Opens a file of one encoding for reading.
+    """Opens a file of one encoding for reading; one that has a seal must fit it.
 
     Args:
         path: The file.
@@ -261,9 +286,14 @@ def open_hdf5(
         version: The ``encoding-version`` it must have.
         error: What to raise when it is missing, damaged, or of another kind or version.
         older: Versions that the caller reads as well.
+        checked: Whether to look at the seal, which takes reading the whole file.
     """
     if not path.is_file():
         raise error(f"{path} is missing. Check the path, or make it again.")
+    if checked and is_damaged(path.resolve()):
+        raise error(
+            f"{path} is damaged: it does not hold the bytes that were written. Make it again."
+        )
     try:
         file = h5py.File(path, "r")
     except OSError as damaged:

@@ -4,16 +4,14 @@ Both copies are equal, so that one that is damaged or lost can be taken from the
 store grows, ``manifest.json`` is replaced after all else: until then the store is the old one.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from patchcollide.config import Count, Digest, Position, Recorded, require_recorded
 from patchcollide.errors import GeometryError, StoreError
-from patchcollide.files import read_json, write_json
+from patchcollide.files import read_json, sealed_json, write_json
 from patchcollide.geometry import PatchGrid
-from patchcollide.provenance import self_digest
 from patchcollide.seals import open_regular
 
 ENCODING = "patchcollide-store"
@@ -77,9 +75,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     Raises:
         DiskFullError: If there is no room left.
     """
-    content = {**manifest, "digest": self_digest(manifest)}
-    write_json(folder / MANIFEST, content)
-    write_json(folder / BACKUP, content)
+    write_json(folder / MANIFEST, manifest)
+    write_json(folder / BACKUP, manifest)
 
 
 def keep_backup(folder: Path, manifest: dict[str, Any]) -> None:
@@ -105,12 +102,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         require_folder(folder)
         raise StoreError(f"{path} is missing, but its copy {BACKUP} is there. {remedy(folder)}")
-    manifest = read_json(path, error=StoreError)
+    try:
+        manifest = read_json(path, error=StoreError, remedy=remedy(folder), sealed=True)
+    except StoreError:
+        # The first version had no digests.
+        require_version(path, read_json(path, error=StoreError, remedy=remedy(folder)))
+        raise
     require_version(path, manifest)
-    if not _has_own_digest(manifest):
-        raise StoreError(
-            f"{path} is damaged (its content does not have its digest). {remedy(folder)}"
-        )
     require_sound(path, manifest)
     return manifest
 
@@ -132,11 +130,9 @@ def read_exactly(path: Path) -> dict[str, Any]:
     """
     with open_regular(path):
         pass
-    value = read_json(path, error=StoreError)
-    if not _has_own_digest(value):
-        raise StoreError(f"{path} is damaged (its content does not have its digest).")
+    value = read_json(path, error=StoreError, sealed=True)
     # What parses to the same value, as 1e5 and 1E5 do, is not what was written either.
-    if path.read_text(encoding="utf-8") != json.dumps(value, indent=2) + "\n":
+    if path.read_text(encoding="utf-8") != sealed_json(value):
         raise StoreError(f"{path} is damaged (it is not written as it was).")
     return value
 
@@ -219,10 +215,3 @@ def _wrong_names(names: list[str]) -> str:
 def remedy(folder: Path) -> str:
     """Returns what to do about a damaged store."""
     return f"Run `patchcollide repair {folder}`."
-
-
-def _has_own_digest(value: dict[str, Any]) -> bool:
-    try:
-        return bool(value.get("digest") == self_digest(value))
-    except (ValueError, RecursionError):  # NaN, which JSON does not know but Python reads.
-        return False

@@ -306,8 +306,8 @@ class Polytope:
         else:
             write_png(run / "source.png", self.source)
             write_png(run / "target.png", self.target_picture)
-        save_vertices(run, self.unrounded, self.state)
         save_history(run, self.history, history_columns(self.history))
+        save_vertices(run, self.unrounded, self.state)
         if self.neighbours is not None:
             store = str(run.about["identity"]["store"] or "")
             settings = self.config.model_dump(mode="json")

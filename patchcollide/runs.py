@@ -30,6 +30,7 @@ from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_png, write_png
 from patchcollide.provenance import differences, fingerprint, machine, versions
 from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.sources import source_digest
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ SUMMARY_FILE = "summary.json"
 EXACT_FILE = "exact.json"
 CONTRIBUTIONS_FILE = "contributions.h5"
 SAMPLES_FILE = "samples.h5"
+HISTORY_FILE = "history.csv"
 _SECONDS_FILE = "seconds.json"
 _COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
 
@@ -260,6 +262,7 @@ def save_vertices(
         datasets={"vertices": vertices},
         attributes={
             **state,
+            "history_digest": source_digest(run / HISTORY_FILE),
             "fingerprint": run.fingerprint,
             "settings": run.about["config"],
             "inputs": run.inputs,
@@ -305,12 +308,27 @@ def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width channels
 def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
     """Writes ``history.csv``: one row a step, empty where a column was not measured."""
     with (
-        written_beside(run / "history.csv") as partial,
+        written_beside(run / HISTORY_FILE) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=columns, restval="")
         writer.writeheader()
         writer.writerows(history)
+
+
+def _require_own_history(run: Run) -> None:
+    """Raises :class:`RunError` if ``vertices.h5`` was written beside another history."""
+    path = run / "vertices.h5"
+    if not path.exists():
+        return
+    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
+        known = file.has_attribute("history_digest")
+        digest = file.attribute("history_digest") if known else None
+    if digest and digest != source_digest(run / HISTORY_FILE):
+        raise RunError(
+            f"{run / HISTORY_FILE} is damaged: it does not hold the bytes that were written. Make "
+            "the run again."
+        )
 
 
 def load_history(run: Run) -> list[dict[str, float]]:
@@ -319,7 +337,8 @@ def load_history(run: Run) -> list[dict[str, float]]:
     Raises:
         RunError: If it is missing or damaged.
     """
-    path = run / "history.csv"
+    path = run / HISTORY_FILE
+    _require_own_history(run)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [

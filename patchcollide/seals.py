@@ -1,7 +1,8 @@
 """Seals: a last line in a file that says what the bytes before it should be.
 
-libhdf5 may loop forever on damaged metadata, so a shard that was found lying about is opened only
-when its seal is whole. HDF5 itself passes over bytes behind the end of its own.
+Every HDF5 file has one. HDF5 has no checksums of its own for what is stored in one piece, and
+libhdf5 may loop forever on damaged metadata, so a file is opened only when its seal is whole. HDF5
+itself passes over bytes behind the end of its own.
 """
 
 import hashlib
@@ -45,6 +46,26 @@ def sealed_digest(path: Path) -> str | None:
         return None
     body.update(line)
     return body.hexdigest()
+
+
+def is_damaged(path: Path) -> bool:
+    """Says whether a file has a seal that its bytes do not fit; older files have none.
+
+    Raises:
+        StoreError: If it is missing, or anything but a file.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(size - _SEAL_BYTES, 0))
+        line = file.read(_SEAL_BYTES)
+        if not line.startswith(_PREFIX):
+            # Cut off within its seal, or lengthened.
+            return _PREFIX in line
+        file.seek(0)
+        body = hashlib.sha256()
+        for block in _blocks(file, size - _SEAL_BYTES):
+            body.update(block)
+    return line != _seal_of(body.hexdigest())
 
 
 def digest_without(path: Path, start: int, stop: int) -> str:

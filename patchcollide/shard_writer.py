@@ -13,7 +13,6 @@ import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.files import written_beside
 from patchcollide.hdf5 import open_hdf5, write_hdf5
 from patchcollide.images import read_image
 from patchcollide.leak_guard import thumbnail
@@ -21,7 +20,7 @@ from patchcollide.listing import ImageFile
 from patchcollide.manifest import VERSION
 from patchcollide.parallel import map_in_threads
 from patchcollide.provenance import array_digest, fingerprint, versions
-from patchcollide.seals import digest_without, seal, sealed_digest
+from patchcollide.seals import digest_without, sealed_digest
 from patchcollide.sources import source_digest, source_state
 from patchcollide.store import SHARD_ENCODING, map_images
 
@@ -66,10 +65,7 @@ def write_shard(config: Config, job: ShardJob) -> dict[str, Any]:
     Raises:
         DiskFullError: If there is no room left.
     """
-    with written_beside(job.path) as partial:
-        _write_unsealed(config, job, partial)
-        digest = seal(partial)
-    return _describe(job, digest)
+    return _describe(job, _write(config, job))
 
 
 def finished_shard(config: Config, job: ShardJob) -> dict[str, Any] | None:
@@ -87,13 +83,17 @@ def finished_shard(config: Config, job: ShardJob) -> dict[str, Any] | None:
 
 
 def _stored_inputs(path: Path) -> Any:
-    with open_hdf5(path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError) as file:
+    with open_hdf5(
+        path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
+    ) as file:
         return file.attribute("inputs")
 
 
 def _describe(job: ShardJob, digest: str) -> dict[str, Any]:
     """Returns what the manifest says of a shard whose bytes are as they were written."""
-    with open_hdf5(job.path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError) as file:
+    with open_hdf5(
+        job.path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
+    ) as file:
         images = map_images(job.path, file, (len(job.files), None, None, 3))
         entry = file.attribute("entry")
     start, stop = images.offset, images.offset + images.nbytes
@@ -125,7 +125,7 @@ class _Extract:
     source_digest: str
 
 
-def _write_unsealed(config: Config, job: ShardJob, path: Path) -> None:
+def _write(config: Config, job: ShardJob) -> str:
     side = config.images.size_px
     images = np.zeros((len(job.files), side, side, 3), np.uint8)
     extracts = []
@@ -136,8 +136,8 @@ def _write_unsealed(config: Config, job: ShardJob, path: Path) -> None:
     names = [file.name for file in job.files]
     valid = np.array([extract.reason is None for extract in extracts])
     digests = [extract.digest for extract in extracts]
-    write_hdf5(
-        path,
+    return write_hdf5(
+        job.path,
         encoding=SHARD_ENCODING,
         version=VERSION,
         datasets={

@@ -161,7 +161,7 @@ class PatchStore:
         """Returns image ``number``."""
         shard = self.shards[int(np.searchsorted(self._first_images, number, side="right")) - 1]
         place = number - shard.first_image
-        return shard.read(place, place + 1)[0]
+        return np.asarray(shard.read(place, place + 1)[0])
 
     def thumbnails(self) -> UInt8[ndarray, "n 8 8 3"]:
         """Returns the mean colours of 8 x 8 blocks of each image."""
@@ -247,7 +247,7 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
     name = entry["file"]
     require_undamaged(folder, entry)
     with open_hdf5(
-        folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError
+        folder / name, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
     ) as file:
         count = int(entry["num_images"])
         return Shard(

@@ -28,6 +28,7 @@ LAYERS = (
     ),
     (
         "files",
+        "provenance",
         "geometry",
         "canvas",
         "progress",
@@ -52,7 +53,6 @@ LAYERS = (
     ("descents",),
     ("piecewise", "rays", "walk"),
     (
-        "provenance",
         "bundled",
         "trees",
         "idx",

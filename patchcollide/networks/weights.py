@@ -12,11 +12,12 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.files import written_beside
-from patchcollide.provenance import file_digest
+from patchcollide.provenance import array_digest, file_digest, fingerprint
 from patchcollide.shapes import Tensor
 
 PICKLE_SUFFIXES = (".pth", ".pt")
 SAFETENSORS_SUFFIX = ".safetensors"
+_DIGEST_LENGTH = 64
 
 # Training scripts often save the weights beside the optimiser's state, under one of these.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -86,9 +87,12 @@ def read_metadata(path: Path | str) -> dict[str, str]:
         return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            about = dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    if any(len(text) == _DIGEST_LENGTH for text in about.values()):
+        _read_safetensors(path)
+    return about
 
 
 def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> None:
@@ -99,7 +103,8 @@ def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> No
     """
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with written_beside(path) as partial:
-        partial.write_bytes(safetensors.torch.save(tensors, dict(about)))
+        digest = _content_digest(tensors, about)
+        partial.write_bytes(safetensors.torch.save(tensors, {**about, "digest": digest}))
 
 
 def require_no_digest(sha256: str) -> None:
@@ -156,9 +161,33 @@ def _unpickle(path: Path) -> Any:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return dict(safetensors.torch.load_file(path, device="cpu"))
+        tensors = dict(safetensors.torch.load_file(path, device="cpu"))
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    # Files of before, and of others, have none.
+    for name, value in about.items():
+        # Of what is not named so, one is only if a bit of its name is flipped.
+        rest = {key: text for key, text in about.items() if key != name}
+        is_digest = len(value) == _DIGEST_LENGTH and value == _content_digest(tensors, rest)
+        if is_digest != (name == "digest"):
+            raise _damaged(path, ValueError("its content does not have its digest"))
+    return tensors
+
+
+def _content_digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """Returns the digest of all that a safetensors file of our own holds."""
+    digests = {
+        name: [str(tensor.dtype), list(tensor.shape), _bytes_digest(tensor)]
+        for name, tensor in tensors.items()
+    }
+    return fingerprint({"about": dict(about), "tensors": digests})
+
+
+def _bytes_digest(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return array_digest(flat.view(torch.uint8).numpy())
 
 
 def _damaged(path: Path, error: Exception) -> NetworkError:

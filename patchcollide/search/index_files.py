@@ -6,7 +6,7 @@ from typing import Any
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
 from patchcollide.files import read_json, write_json
-from patchcollide.provenance import differences, file_digest, self_digest, versions
+from patchcollide.provenance import differences, file_digest, versions
 from patchcollide.store import PatchStore
 
 ENCODING = "patchcollide-index"
@@ -36,7 +36,7 @@ def write_about(store: PatchStore, build: dict[str, Any], factory: str, share: f
         "digests": {name: file_digest(store.path / name) for name in (INDEX_FILE, BASIS_FILE)},
         "versions": versions(),
     }
-    write_json(store.path / ABOUT_FILE, {**about, "digest": self_digest(about)})
+    write_json(store.path / ABOUT_FILE, about)
 
 
 def found_build(folder: Path) -> dict[str, Any] | None:
@@ -89,16 +89,16 @@ def read_about(store: PatchStore, settings: Index) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    about = read_json(folder / ABOUT_FILE, error=IndexMismatchError)
+    about = read_json(
+        folder / ABOUT_FILE,
+        error=IndexMismatchError,
+        sealed=True,
+        remedy=f"Run `patchcollide repair {folder}`.",
+    )
     found = (about.get("encoding-type"), about.get("encoding-version"))
     if found != (ENCODING, VERSION):
         raise IndexMismatchError(
             f"{folder / ABOUT_FILE} should be '{ENCODING}' version {VERSION}, but is "
             f"'{found[0]}' version {found[1]}. Remove it and run `patchcollide index` again."
-        )
-    if about.get("digest") != self_digest(about):
-        raise IndexMismatchError(
-            f"{folder / ABOUT_FILE} is damaged: its digest does not fit its content. Run "
-            f"`patchcollide repair {folder}`."
         )
     return about
