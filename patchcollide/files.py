@@ -4,12 +4,14 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import DiskFullError, InputError
+from patchcollide.system import user_number
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -38,6 +40,56 @@ def output_path(path: Path) -> Path:
             "a folder that can be written to."
         ) from error
     return resolved
+
+
+def cache_file(name: str) -> Path:
+    """Returns where a file is, or goes, that is kept between commands and can be made again.
+
+    That is ``$XDG_CACHE_HOME/patchcollide``, by default ``~/.cache/patchcollide``; for users who
+    have no home, or none that can be written to, as in many containers, a folder of their own
+    among the temporary ones.
+
+    Raises:
+        InputError: If there is none of these.
+    """
+    # A relative one is to be passed over, says the XDG Base Directory Specification.
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    usual = given if given.is_absolute() else expanded(Path("~/.cache"))
+    folder = usual / "patchcollide"
+    if usual.is_absolute() and ((folder / name).exists() or _can_make(folder)):
+        return folder / name
+    temporary = Path(tempfile.gettempdir()) / f"patchcollide-{user_number()}"
+    if not _is_own(temporary):
+        raise InputError(
+            f"{name} should be kept in {folder}, which cannot be made, or in {temporary}, which "
+            "another user has made. Set XDG_CACHE_HOME to a folder that can be written to."
+        )
+    return temporary / name
+
+
+def _can_make(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _is_own(folder: Path) -> bool:
+    """Makes a folder that only this user can write to; says whether it is one."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == user_number() and stat.S_ISDIR(status.st_mode) and not shared
+
+
+def expanded(path: Path) -> Path:
+    """Returns ``path`` with ``~`` as the user's home, or as it is if there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def is_occupied(path: Path) -> bool:

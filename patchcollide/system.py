@@ -73,6 +73,11 @@ def busy_cores() -> float:
         return 0.0
 
 
+def user_number() -> int:
+    """Returns the number of the user, who need not have a name; 0 on Windows, as ``stat`` says."""
+    return os.getuid() if sys.platform != "win32" else 0
+
+
 def lock_file(number: int, *, shared: bool) -> None:
     """Locks an open file, without waiting, until it is closed.
 
