@@ -19,6 +19,7 @@
     * WorkError -- work that began could not be finished; exit code 1
         * DivergedError -- a loss became infinite or not a number
         * DiskFullError -- no room to write a file
+        * OpenFilesError -- the system lets no more files be opened
         * ClusterError -- the workers of a cluster are lost
         * OutOfMemoryError -- a device has no memory even for the smallest batch
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
@@ -43,6 +44,7 @@ __all__ = [
     "InterruptedWorkError",
     "MissingLibraryError",
     "NetworkError",
+    "OpenFilesError",
     "OutOfMemoryError",
     "PatchCollideError",
     "ProgramError",
@@ -153,6 +155,10 @@ class DivergedError(WorkError):
 
 class DiskFullError(WorkError):
     """There is no room to write a file."""
+
+
+class OpenFilesError(WorkError):
+    """The system lets this process open no more files."""
 
 
 class ClusterError(WorkError):

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from patchcollide.errors import DiskFullError, InputError
-from patchcollide.system import user_number
+from patchcollide.errors import DiskFullError, InputError, OpenFilesError
+from patchcollide.system import most_open_files, user_number
 
 PARTIAL_SUFFIX = ".partial"
 
 # EFBIG: a limit on file size (ulimit -f, some network mounts) reads like a full disk to the user.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_OPEN_FILES = {errno.EMFILE, errno.ENFILE}
+_TOO_MANY_OPEN = os.strerror(errno.EMFILE)
 
 
 def output_path(path: Path) -> Path:
@@ -35,6 +38,7 @@ def output_path(path: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=resolved.parent, prefix=".patchcollide-"):
             pass
     except OSError as error:
+        require_open_files(error, resolved)
         raise InputError(
             f"--out {path} cannot be made ({error.strerror}: {error.filename}). Choose a place in "
             "a folder that can be written to."
@@ -120,6 +124,27 @@ def disk_full_explained(path: Path) -> Iterator[None]:
         raise
 
 
+def require_open_files(error: BaseException, path: Path | str) -> None:
+    """Raises :class:`OpenFilesError` if what hindered work at ``path`` is that files are open.
+
+    That says nothing of the file, and so must not be taken for damage.
+
+    Args:
+        error: Whatever was raised; what it was raised from is looked at as well.
+        path: What was to be opened.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        # FAISS reports its errors as text, without the number.
+        if getattr(cause, "errno", None) in _OPEN_FILES or _TOO_MANY_OPEN in str(cause):
+            raise OpenFilesError(
+                f"{path} cannot be opened: {most_open_files()} files may be open at once in this "
+                "process, and are. Raise that with `ulimit -n 4096`, then run the same command "
+                "again: finished work is kept."
+            ) from error
+        cause = cause.__cause__ or cause.__context__
+
+
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yields a path to write to; renames it to ``path`` on success, removes it on failure.
@@ -166,6 +191,7 @@ def read_json(path: Path, *, error: type[InputError], max_bytes: int = 256 << 20
     except FileNotFoundError as missing:
         raise error(f"{path} is missing. Check the path, or make it again.") from missing
     except (ValueError, OSError, RecursionError) as damaged:
+        require_open_files(damaged, path)
         raise error(f"{path} cannot be read ({damaged}). Make it again.") from damaged
     if not isinstance(value, dict):
         raise error(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import StoreError
-from patchcollide.files import disk_full_explained
+from patchcollide.files import disk_full_explained, require_open_files
 from patchcollide.system import OPEN_AS_IT_IS, NoLocksError, lock_file
 
 LOCK_SUFFIX = ".lock"
@@ -56,6 +56,7 @@ def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
                 store,
             )
     except OSError as error:
+        require_open_files(error, path)
         # A store on read-only media is read without a lock: nobody can write it either.
         if not shared:
             raise StoreError(

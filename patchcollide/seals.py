@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchcollide.errors import StoreError
+from patchcollide.files import require_open_files
 from patchcollide.system import OPEN_AS_IT_IS
 
 _PREFIX = b"\npatchcollide-seal sha256:"
@@ -76,6 +77,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing.") from error
     except OSError as error:
+        require_open_files(error, path)
         raise StoreError(f"{path} cannot be read as a file ({error.strerror}).") from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)

@@ -16,10 +16,12 @@ import numpy as np
 
 from patchcollide.canvas import Canvas
 from patchcollide.errors import GeometryError, StoreError
+from patchcollide.files import require_open_files
 from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import Hdf5Reader, open_hdf5
 from patchcollide.leak_guard import THUMBNAIL_SIZE
 from patchcollide.manifest import MANIFEST, VERSION, read_manifest, remedy
+from patchcollide.mapped_arrays import MappedArray
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
 SHARD_ENCODING = "patchcollide-shard"
@@ -31,7 +33,7 @@ class Shard:
 
     Attributes:
         first_image: Number of its first image.
-        images: The pixels, RGB, read-only.
+        pixels: The images, mapped into memory while they are used.
         valid: Which of them could be read.
         names: Where each came from, relative to the folder that was indexed.
         thumbnails: Mean colours of 8 x 8 blocks of each image.
@@ -40,12 +42,17 @@ class Shard:
     """
 
     first_image: int
-    images: UInt8[ndarray, "n side side 3"]
+    pixels: MappedArray
     valid: Bool[ndarray, "n"]
     names: list[str]
     thumbnails: UInt8[ndarray, "n 8 8 3"]
     digests: list[str]
     origin: tuple[Path, int, dict[str, Any]]
+
+    @property
+    def images(self) -> UInt8[ndarray, "n side side 3"]:
+        """The pixels, RGB, read-only."""
+        return self.pixels.array()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_shard, self.origin
@@ -64,7 +71,7 @@ class PatchStore:
             entry["fingerprint"]: entry["num_images"] for entry in manifest.get("generations", [])
         }
         self.generations.setdefault(self.fingerprint, 0)
-        self.num_images = sum(len(shard.images) for shard in shards)
+        self.num_images = sum(len(shard.valid) for shard in shards)
         self.num_patches = self.num_images * self.grid.num_positions
         self.valid = np.concatenate([shard.valid for shard in shards])
         self.names = [name for shard in shards for name in shard.names]
@@ -214,7 +221,7 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
         count = int(entry["num_images"])
         shard = Shard(
             first_image=int(entry["first_image"]),
-            images=map_images(folder / name, file, (count, side, side, 3)),
+            pixels=map_images(folder / name, file, (count, side, side, 3)),
             valid=file.array("valid", np.bool_, (count,)),
             names=file.strings("names", count),
             thumbnails=file.array(
@@ -231,19 +238,22 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
         return shard
 
 
-def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> np.memmap:
-    """Maps the pixels of the shard at ``path`` into memory.
+def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> MappedArray:
+    """Returns the pixels of the shard at ``path``, which were mapped into memory once.
 
     Raises:
         StoreError: If its file system cannot do that, or the dataset is not as it should be.
     """
     try:
-        return file.memory_map("images", np.uint8, shape)
+        pixels = file.memory_map("images", np.uint8, shape)
+        pixels.array()
     except OSError as error:
+        require_open_files(error, path)
         raise StoreError(
             f"{path} cannot be mapped into memory ({error.strerror}), which its file system may "
             "not support. Move the store to a local disk."
         ) from error
+    return pixels
 
 
 def _require_consecutive(manifest: Path, shards: Sequence[Shard]) -> None:

@@ -73,6 +73,14 @@ def busy_cores() -> float:
         return 0.0
 
 
+def most_open_files() -> int:
+    """Returns how many files this process may have open at once."""
+    if sys.platform == "win32":
+        return 8192
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if most != resource.RLIM_INFINITY else sys.maxsize
+
+
 def user_number() -> int:
     """Returns the number of the user, who need not have a name; 0 on Windows, as ``stat`` says."""
     return os.getuid() if sys.platform != "win32" else 0

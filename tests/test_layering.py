@@ -37,6 +37,7 @@ LAYERS = (
         "tours",
         "seals",
         "locks",
+        "mapped_arrays",
         "sizes",
         "matrices",
     ),
