@@ -33,7 +33,7 @@ class Shard:
 
     Attributes:
         first_image: Number of its first image.
-        pixels: The images, mapped into memory while they are used.
+        pixels: The images; those of a file are mapped into memory while they are used.
         valid: Which of them could be read.
         names: Where each came from, relative to the folder that was indexed.
         thumbnails: Mean colours of 8 x 8 blocks of each image.
@@ -42,7 +42,7 @@ class Shard:
     """
 
     first_image: int
-    pixels: MappedArray
+    pixels: MappedArray | UInt8[ndarray, "n side side 3"]
     valid: Bool[ndarray, "n"]
     names: list[str]
     thumbnails: UInt8[ndarray, "n 8 8 3"]
@@ -52,7 +52,7 @@ class Shard:
     @property
     def images(self) -> UInt8[ndarray, "n side side 3"]:
         """The pixels, RGB, read-only."""
-        return self.pixels.array()
+        return self.pixels.array() if isinstance(self.pixels, MappedArray) else self.pixels
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_shard, self.origin

@@ -22,6 +22,7 @@ LAYERS = (
         "interrupts",
         "parallel",
         "system",
+        "output",
         "degeneracy",
         "visibility",
         "intervals",

@@ -11,7 +11,7 @@ from patchcollide.cli import (
     theory,
     transfer,
 )
-from patchcollide.cli.framework import app
+from patchcollide.cli.framework import run
 
 __all__ = [
     "audits",
@@ -29,4 +29,4 @@ __all__ = [
 
 def main() -> None:
     """Runs the command line."""
-    app()
+    run()
