@@ -1,7 +1,6 @@
 """Whether work fits into memory and disk; what to change where it does not."""
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,9 @@ from patchcollide.costs import Workload, stage_bytes
 from patchcollide.errors import ConfigError, StoreError
 from patchcollide.files import partial_path
 from patchcollide.sizes import format_size, parse_size
+from patchcollide.system import available_memory
 
 _SHARE = 0.8
-_MEMORY_INFO = Path("/proc/meminfo")
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SHARDS = (1024, 512, 256, 128, 64)
 _TRAINING_PATCHES = (163_840, 40_960)
 _BASIS_PATCHES = 5_000
@@ -27,7 +25,7 @@ def memory_budget(given: str | None) -> int:
     Raises:
         ConfigError: If ``given`` is no size.
     """
-    return parse_size(given) if given is not None else int(_SHARE * _available_memory())
+    return parse_size(given) if given is not None else int(_SHARE * available_memory())
 
 
 def require_memory(work: Workload, budget: int) -> None:
@@ -86,19 +84,6 @@ def existing_folder(path: Path) -> Path:
     """Returns the nearest folder above ``path``, or itself, that is there."""
     path = path.resolve()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
-
-
-def _available_memory() -> int:
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    if _MEMORY_INFO.exists():
-        # What the system calls free leaves out what it would give back from its caches.
-        for line in _MEMORY_INFO.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    if _MEMORY_LIMIT.exists():
-        limit = _MEMORY_LIMIT.read_text(encoding="ascii").strip()
-        available = min(available, int(limit)) if limit.isdecimal() else available
-    return available
 
 
 _DOING = {

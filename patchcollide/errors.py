@@ -19,6 +19,9 @@
     * WorkError -- work that began could not be finished; exit code 1
         * DivergedError -- a loss became infinite or not a number
         * DiskFullError -- no room to write a file
+        * OpenFilesError -- the system lets no more files be opened
+        * OutputError -- standard output cannot be written to
+            * ClosedOutputError -- nobody reads it any more; exit code 141, without a word
         * ClusterError -- the workers of a cluster are lost
         * OutOfMemoryError -- a device has no memory even for the smallest batch
         * InterruptedWorkError -- stopped by the user, at a point from which it can go on
@@ -30,6 +33,7 @@ Every message says what was expected, what was found, where, and what to do.
 from typing import Any
 
 __all__ = [
+    "ClosedOutputError",
     "ClusterError",
     "ConfigError",
     "DataError",
@@ -43,7 +47,9 @@ __all__ = [
     "InterruptedWorkError",
     "MissingLibraryError",
     "NetworkError",
+    "OpenFilesError",
     "OutOfMemoryError",
+    "OutputError",
     "PatchCollideError",
     "ProgramError",
     "ReproductionError",
@@ -153,6 +159,20 @@ class DivergedError(WorkError):
 
 class DiskFullError(WorkError):
     """There is no room to write a file."""
+
+
+class OpenFilesError(WorkError):
+    """The system lets this process open no more files."""
+
+
+class OutputError(WorkError):
+    """Standard output cannot be written to."""
+
+
+class ClosedOutputError(OutputError):
+    """Nobody reads standard output any more."""
+
+    exit_code = 141  # As a shell says of a program that SIGPIPE ended.
 
 
 class ClusterError(WorkError):

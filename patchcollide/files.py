@@ -4,18 +4,23 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from patchcollide.errors import DiskFullError, InputError
+from patchcollide.errors import DiskFullError, InputError, OpenFilesError
 from patchcollide.provenance import self_digest
+from patchcollide.system import most_open_files, user_number
 
 PARTIAL_SUFFIX = ".partial"
 
 # EFBIG: a limit on file size (ulimit -f, some network mounts) reads like a full disk to the user.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_OPEN_FILES = {errno.EMFILE, errno.ENFILE}
+_TOO_MANY_OPEN = os.strerror(errno.EMFILE)
 
 
 def output_path(path: Path) -> Path:
@@ -34,11 +39,62 @@ def output_path(path: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=resolved.parent, prefix=".patchcollide-"):
             pass
     except OSError as error:
+        require_open_files(error, resolved)
         raise InputError(
             f"--out {path} cannot be made ({error.strerror}: {error.filename}). Choose a place in "
             "a folder that can be written to."
         ) from error
     return resolved
+
+
+def cache_file(name: str) -> Path:
+    """Returns where a file is, or goes, that is kept between commands and can be made again.
+
+    That is ``$XDG_CACHE_HOME/patchcollide``, by default ``~/.cache/patchcollide``; for users who
+    have no home, or none that can be written to, as in many containers, a folder of their own
+    among the temporary ones.
+
+    Raises:
+        InputError: If there is none of these.
+    """
+    # A relative one is to be passed over, says the XDG Base Directory Specification.
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    usual = given if given.is_absolute() else expanded(Path("~/.cache"))
+    folder = usual / "patchcollide"
+    if usual.is_absolute() and ((folder / name).exists() or _can_make(folder)):
+        return folder / name
+    temporary = Path(tempfile.gettempdir()) / f"patchcollide-{user_number()}"
+    if not _is_own(temporary):
+        raise InputError(
+            f"{name} should be kept in {folder}, which cannot be made, or in {temporary}, which "
+            "another user has made. Set XDG_CACHE_HOME to a folder that can be written to."
+        )
+    return temporary / name
+
+
+def _can_make(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _is_own(folder: Path) -> bool:
+    """Makes a folder that only this user can write to; says whether it is one."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == user_number() and stat.S_ISDIR(status.st_mode) and not shared
+
+
+def expanded(path: Path) -> Path:
+    """Returns ``path`` with ``~`` as the user's home, or as it is if there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def is_occupied(path: Path) -> bool:
@@ -73,6 +129,27 @@ def disk_full_explained(path: Path) -> Iterator[None]:
                 "is kept."
             ) from error
         raise
+
+
+def require_open_files(error: BaseException, path: Path | str) -> None:
+    """Raises :class:`OpenFilesError` if what hindered work at ``path`` is that files are open.
+
+    That says nothing of the file, and so must not be taken for damage.
+
+    Args:
+        error: Whatever was raised; what it was raised from is looked at as well.
+        path: What was to be opened.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        # FAISS reports its errors as text, without the number.
+        if getattr(cause, "errno", None) in _OPEN_FILES or _TOO_MANY_OPEN in str(cause):
+            raise OpenFilesError(
+                f"{path} cannot be opened: {most_open_files()} files may be open at once in this "
+                "process, and are. Raise that with `ulimit -n 4096`, then run the same command "
+                "again: finished work is kept."
+            ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 @contextlib.contextmanager
@@ -141,6 +218,7 @@ def read_json(
     except FileNotFoundError as missing:
         raise error(f"{path} is missing. Check the path, or make it again.") from missing
     except (ValueError, OSError, RecursionError) as damaged:
+        require_open_files(damaged, path)
         raise error(f"{path} cannot be read ({damaged}). {remedy}") from damaged
     if not isinstance(value, dict):
         raise error(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")
@@ -157,7 +235,7 @@ def take_digest(value: dict[str, Any]) -> bool:
     # It is written last: there it is found even if a bit of its name is flipped.
     name = "digest" if "digest" in value else list(value)[-1]
     rest = {key: part for key, part in value.items() if key != name}
-    fits = value[name] == _digest_of(rest)
+    fits = bool(value[name] == _digest_of(rest))
     if name == "digest":
         del value[name]
         return fits

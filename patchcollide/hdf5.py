@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from patchcollide.errors import InputError
-from patchcollide.files import written_beside
+from patchcollide.files import require_open_files, written_beside
+from patchcollide.mapped_arrays import MappedArray
 from patchcollide.seals import is_damaged, seal
 
 Attributes = Mapping[str, Any]
@@ -217,8 +218,8 @@ class Hdf5Reader:
         with self._explained(name):
             return [str(text) for text in dataset.asstr()[()]]
 
-    def memory_map(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.memmap:
-        """Maps a contiguous dataset into memory, read-only.
+    def memory_map(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> MappedArray:
+        """Returns a contiguous dataset, to be mapped into memory when it is used.
 
         Raises:
             InputError: Of the kind given to :func:`open_hdf5`, when the dataset is chunked,
@@ -236,7 +237,7 @@ class Hdf5Reader:
                 f"{self._path} is truncated: '{name}' ends at byte {offset + dataset.nbytes}, the "
                 f"file at {self._path.stat().st_size}. Make the file again."
             )
-        return np.memmap(self._path, dtype, mode="r", offset=offset, shape=dataset.shape)
+        return MappedArray(self._path, dtype, offset, dataset.shape, self._error)
 
     def _dataset(self, name: str, shape: tuple[int | None, ...]) -> Any:
         # External and soft links could point the reader at any file: only hard links are read.
@@ -297,6 +298,7 @@ def open_hdf5(
     try:
         file = h5py.File(path, "r")
     except OSError as damaged:
+        require_open_files(damaged, path)
         raise error(f"{path} is not a readable HDF5 file ({damaged}). Make it again.") from damaged
     with file:
         # As text: an array, which another program's file may hold there, compares to an array.

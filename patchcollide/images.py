@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchcollide.channels import to_channels
 from patchcollide.errors import ImageError
-from patchcollide.files import written_beside
+from patchcollide.files import require_open_files, written_beside
 from patchcollide.shapes import UInt8, ndarray
 
 Picture = str | Path | Image.Image | ndarray
@@ -308,6 +308,7 @@ def _explained(path: Path) -> Iterator[None]:
         with _PILLOW_HUSHED:
             yield
     except Exception as error:
+        require_open_files(error, path)
         reason, advice = _explain(error)
         raise ImageError(f"{path}: {reason}. {advice}") from error
 

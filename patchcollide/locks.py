@@ -2,12 +2,14 @@
 
 The lock is that of ``flock`` on a file beside the store: it needs no timeouts and works over NFS.
 The file's content only says who holds it. It is removed on leaving, and whoever gets hold of a
-file that was removed meanwhile tries again; a killed process leaves it for the next.
+file that was removed meanwhile tries again; a killed process leaves it for the next. An empty file
+that somebody else put there is locked as well, but neither written nor removed. Some file systems
+have no locks: work goes on there, with a warning.
 """
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import platform
 import stat
@@ -17,10 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import StoreError
+from patchcollide.files import disk_full_explained, require_open_files
+from patchcollide.system import OPEN_AS_IT_IS, NoLocksError, lock_file
 
 LOCK_SUFFIX = ".lock"
 _ENCODING = "patchcollide-lock"
 _MOST_BYTES = 4096
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -33,12 +39,24 @@ def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
 
     Raises:
         StoreError: If another process holds it, or something else is where its file goes.
+        DiskFullError: If there is no room for it.
     """
     path = store.with_name(store.name + LOCK_SUFFIX)
     number = None
     try:
-        number = _acquire(path, store, shared)
+        with disk_full_explained(path):
+            number = _acquire(path, store, shared)
+    except NoLocksError as error:
+        if not shared:
+            logger.warning(
+                "%s has no locks (%s), so nothing keeps a second process from writing %s "
+                "meanwhile: see that there is none.",
+                store.parent,
+                error.strerror,
+                store,
+            )
     except OSError as error:
+        require_open_files(error, path)
         # A store on read-only media is read without a lock: nobody can write it either.
         if not shared:
             raise StoreError(
@@ -54,14 +72,15 @@ def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
 
 def _acquire(path: Path, store: Path, shared: bool) -> int:
     while True:
-        number = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
-        )
+        number, made = _opened(path)
         try:
-            _require_lock_file(number, path)
-            fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            if _is_at(number, path):
+            if made:
                 _write_owner(number)
+            _require_lock_file(number, path)
+            lock_file(number, shared=shared)
+            if _is_at(number, path):
+                if _is_ours(number):
+                    _write_owner(number)
                 return number
         except BlockingIOError as error:
             holder = _owner(number)
@@ -72,17 +91,29 @@ def _acquire(path: Path, store: Path, shared: bool) -> int:
             ) from error
         except BaseException:
             os.close(number)
+            if made:
+                path.unlink(missing_ok=True)
             raise
         # The former owner removed the file between our opening and locking it.
         os.close(number)
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """Opens the file of a lock; says whether it was made for that, or there already."""
+    flags = os.O_RDWR | OPEN_AS_IT_IS
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags), False
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
 
 
 def _release(number: int, path: Path, shared: bool) -> None:
     try:
         if shared:
             # Only the last of several readers may remove it.
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_at(number, path):
+            lock_file(number, shared=False)
+        if _is_at(number, path) and _is_ours(number):
             path.unlink()
     except OSError:
         pass  # Left behind, it says nothing false: nobody holds it.
@@ -99,8 +130,7 @@ def _is_at(number: int, path: Path) -> bool:
 
 def _require_lock_file(number: int, path: Path) -> None:
     regular = stat.S_ISREG(os.fstat(number).st_mode)
-    content = os.pread(number, _MOST_BYTES, 0) if regular else b""
-    if not regular or (content and _parsed(content).get("encoding-type") != _ENCODING):
+    if not regular or (_content(number) and not _is_ours(number)):
         raise StoreError(
             f"{path} is where the store is locked, but holds something else. Move that away, or "
             "choose another --out."
@@ -116,14 +146,24 @@ def _write_owner(number: int) -> None:
     }
     # Shorter content is padded rather than cut first, so that no reader finds an empty file.
     content = json.dumps(owner).encode().ljust(os.fstat(number).st_size)
-    os.pwrite(number, content, 0)
+    os.lseek(number, 0, os.SEEK_SET)
+    os.write(number, content)
 
 
 def _owner(number: int) -> str:
-    owner = _parsed(os.pread(number, _MOST_BYTES, 0))
+    owner = _parsed(_content(number))
     if "pid" not in owner:
         return "another process"
     return f"process {owner['pid']} on {owner.get('host')}, since {owner.get('since')}"
+
+
+def _is_ours(number: int) -> bool:
+    return _parsed(_content(number)).get("encoding-type") == _ENCODING
+
+
+def _content(number: int) -> bytes:
+    os.lseek(number, 0, os.SEEK_SET)
+    return os.read(number, _MOST_BYTES)
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

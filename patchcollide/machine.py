@@ -14,6 +14,7 @@ import torch
 from patchcollide.provenance import array_digest
 from patchcollide.search.faiss_library import import_faiss
 from patchcollide.shapes import Float32, ndarray
+from patchcollide.system import total_memory, usable_cores
 
 _WRITTEN_BYTES = 64 << 20
 _MATRIX_SIDE = 384
@@ -30,9 +31,9 @@ def describe_machine() -> dict[str, str | int | None]:
     """Returns what decides how fast a machine is."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": total_memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

@@ -1,6 +1,5 @@
 """Says what a store, its index and the searches in them will cost, before any work starts."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from patchcollide.measurements import measure_rates
 from patchcollide.plans import Cost, Plan
 from patchcollide.search.index_files import ABOUT_FILE
 from patchcollide.sizes import format_seconds, format_size
+from patchcollide.system import busy_cores
 
 # So long anyone waits for a proof that nothing nearer was missed.
 _PATIENCE_SECONDS = 300
@@ -93,7 +93,7 @@ def make_plan(
     found = find_images(images).files
     files = sample_images(found, config.store.fraction, config.seed)
     wanted = num_images or len(files)
-    busy = os.getloadavg()[0]
+    busy = busy_cores()
     measure = partial(measure_rates, config, files, existing_folder(out), queries, wanted)
     plan = replace(
         estimate(wanted, measure(), config, queries),

@@ -8,12 +8,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+
+from patchcollide.output import StandardError, output_explained
 
 T = TypeVar("T")
 Listener = Callable[[str, int, int], None]
@@ -21,7 +23,7 @@ Listener = Callable[[str, int, int], None]
 
 logger = logging.getLogger("patchcollide")
 
-_console = Console(stderr=True, highlight=False)
+_console = Console(file=cast(IO[str], StandardError()), highlight=False)
 _bars_wanted = False
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _WIDEST = 1000
@@ -88,14 +90,25 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table to standard output, its first column to the left, the others to the right."""
+    """Prints a table to standard output, its first column to the left, the others to the right.
+
+    Raises:
+        OutputError: If it cannot be written to.
+    """
     table = Table(*(Column(name, no_wrap=True) for name in header[:1]), box=SIMPLE)
     for name in header[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = _OutputConsole(highlight=False)
     if not console.is_terminal:
         # A file or another program has no width: nothing is cut.
         console.width = max(console.width, _WIDEST)
-    console.print(table)
+    with output_explained():
+        console.print(table)
+
+
+class _OutputConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Lets the error pass, where rich would end the process."""
+        raise

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchcollide.errors import StoreError
+from patchcollide.files import require_open_files
+from patchcollide.system import OPEN_AS_IT_IS
 
 _PREFIX = b"\npatchcollide-seal sha256:"
 _SEAL_BYTES = len(_PREFIX) + 64 + 1
@@ -92,10 +94,11 @@ def open_regular(path: Path) -> io.BufferedReader:
         StoreError: If it is missing, or anything but a file.
     """
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        number = os.open(path, os.O_RDONLY | OPEN_AS_IT_IS)
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing.") from error
     except OSError as error:
+        require_open_files(error, path)
         raise StoreError(f"{path} cannot be read as a file ({error.strerror}).") from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)

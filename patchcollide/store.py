@@ -16,10 +16,12 @@ import numpy as np
 
 from patchcollide.canvas import Canvas
 from patchcollide.errors import StoreError
+from patchcollide.files import require_open_files
 from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import Hdf5Reader, open_hdf5
 from patchcollide.leak_guard import THUMBNAIL_SIZE
 from patchcollide.manifest import MANIFEST, VERSION, read_manifest, remedy
+from patchcollide.mapped_arrays import MappedArray
 from patchcollide.seals import digest_without, sealed_digest
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
@@ -32,7 +34,7 @@ class Shard:
 
     Attributes:
         first_image: Number of its first image.
-        images: The pixels, RGB, read-only.
+        pixels: The images; those of a file are mapped into memory while they are used.
         valid: Which of them could be read.
         names: Where each came from, relative to the folder that was indexed.
         thumbnails: Mean colours of 8 x 8 blocks of each image.
@@ -41,12 +43,17 @@ class Shard:
     """
 
     first_image: int
-    images: UInt8[ndarray, "n side side 3"]
+    pixels: MappedArray | UInt8[ndarray, "n side side 3"]
     valid: Bool[ndarray, "n"]
     names: list[str]
     thumbnails: UInt8[ndarray, "n 8 8 3"]
     digests: list[str]
     origin: tuple[Path, int, dict[str, Any]]
+
+    @property
+    def images(self) -> UInt8[ndarray, "n side side 3"]:
+        """The pixels, RGB, read-only."""
+        return self.pixels.array() if isinstance(self.pixels, MappedArray) else self.pixels
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_shard, self.origin
@@ -60,16 +67,18 @@ class Shard:
         Raises:
             StoreError: If the file no longer holds them.
         """
-        mapped = self.images[start:stop]
-        if not isinstance(self.images, np.memmap):
-            return mapped
-        pixels = np.empty(mapped.shape, np.uint8)
+        if not isinstance(self.pixels, MappedArray):
+            return self.pixels[start:stop]
+        num_images, *image = self.pixels.shape
+        start, stop, _ = slice(start, stop).indices(num_images)
+        pixels = np.empty((stop - start, *image), np.uint8)
         folder, _, entry = self.origin
         try:
             with (folder / entry["file"]).open("rb") as file:
-                file.seek(self.images.offset + start * mapped[:1].nbytes)
+                file.seek(self.pixels.offset + start * self.pixels.nbytes // num_images)
                 num_read = file.readinto(pixels.reshape(-1).data)
         except OSError as error:
+            require_open_files(error, folder / entry["file"])
             raise StoreError(
                 f"{folder / entry['file']} can no longer be read ({error.strerror}). "
                 f"{remedy(folder)}"
@@ -80,7 +89,7 @@ class Shard:
 
     def require_whole(self) -> None:
         """Raises :class:`StoreError` if the file is shorter than it was when it was written."""
-        if not isinstance(self.images, np.memmap):
+        if not isinstance(self.pixels, MappedArray):
             return
         folder, _, entry = self.origin
         path = folder / entry["file"]
@@ -105,7 +114,7 @@ class PatchStore:
             entry["fingerprint"]: entry["num_images"] for entry in manifest.get("generations", [])
         }
         self.generations.setdefault(self.fingerprint, 0)
-        self.num_images = sum(len(shard.images) for shard in shards)
+        self.num_images = sum(len(shard.valid) for shard in shards)
         self.num_patches = self.num_images * self.grid.num_positions
         self.valid = np.concatenate([shard.valid for shard in shards])
         self.names = [name for shard in shards for name in shard.names]
@@ -252,7 +261,7 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
         count = int(entry["num_images"])
         return Shard(
             first_image=int(entry["first_image"]),
-            images=map_images(folder / name, file, (count, side, side, 3)),
+            pixels=map_images(folder / name, file, (count, side, side, 3)),
             valid=file.array("valid", np.bool_, (count,)),
             names=file.strings("names", count),
             thumbnails=file.array(
@@ -283,16 +292,19 @@ def require_undamaged(folder: Path, entry: dict[str, Any]) -> None:
     raise StoreError(f"{path} {what}. {remedy(folder)}")
 
 
-def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> np.memmap:
-    """Maps the pixels of the shard at ``path`` into memory.
+def map_images(path: Path, file: Hdf5Reader, shape: tuple[int | None, ...]) -> MappedArray:
+    """Returns the pixels of the shard at ``path``, which were mapped into memory once.
 
     Raises:
         StoreError: If its file system cannot do that, or the dataset is not as it should be.
     """
     try:
-        return file.memory_map("images", np.uint8, shape)
+        pixels = file.memory_map("images", np.uint8, shape)
+        pixels.array()
     except OSError as error:
+        require_open_files(error, path)
         raise StoreError(
             f"{path} cannot be mapped into memory ({error.strerror}), which its file system may "
             "not support. Move the store to a local disk."
         ) from error
+    return pixels

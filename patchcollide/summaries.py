@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +33,7 @@ from patchcollide.runs import (
 from patchcollide.sample_sets import name_classes, sample_around, sample_null
 from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store import PatchStore
+from patchcollide.system import peak_memory
 from patchcollide.targets import Target
 from patchcollide.visibility import measure_visibility
 
@@ -138,7 +137,7 @@ def summarise(
         "dataset_distance_mean": distance,
         **found,
         "seconds": before.get("seconds", {}),
-        "peak_memory_bytes": before.get("peak_memory_bytes", _peak_memory_bytes()),
+        "peak_memory_bytes": before.get("peak_memory_bytes", peak_memory()),
         "seed": config.seed,
         "fingerprint": about["fingerprint"],
         "versions": versions(),
@@ -267,12 +266,6 @@ def record_seconds(run: Run) -> None:
 def _omissions(run: Run) -> dict[str, int] | None:
     path = run / "neighbours.h5"
     return vars(Neighbours.load(path).omissions) if path.exists() else None
-
-
-def _peak_memory_bytes() -> int:
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from patchcollide import machine, progress
@@ -28,23 +29,18 @@ def describe_machine() -> dict[str, Any]:
 
 def anonymous_bytes() -> int:
     """Returns the memory that is this process's own: mapped files are the system's cache."""
-    return 1024 * int(_field(Path("/proc/self/status"), "RssAnon").split()[0])
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))
 
 
 def available_bytes() -> int:
     """Returns how much memory a process can still have, in this container if it has a limit."""
-    free = 1024 * int(_field(Path("/proc/meminfo"), "MemAvailable").split()[0])
+    free = int(psutil.virtual_memory().available)
     limit = Path("/sys/fs/cgroup/memory.max")
     if not limit.exists() or limit.read_text().strip() == "max":
         return free
     own = int((limit.parent / "memory.stat").read_text().split("anon ")[1].split()[0])
     return min(free, int(limit.read_text()) - own)
-
-
-def _field(path: Path, name: str) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith(name))
-    return next(found, "")
 
 
 class Meter:

@@ -78,7 +78,7 @@ def test_attributes_may_be_far_larger_than_64_kilobytes(path):
 def test_a_map_shows_the_bytes_of_the_file(path):
     write(path, {"first": np.ones(5), "pixels": PIXELS}, {"note": "x" * 100_000})
     with opened(path) as file:
-        pixels = file.memory_map("pixels", np.uint8, (None, 4, 3))
+        pixels = file.memory_map("pixels", np.uint8, (None, 4, 3)).array()
     assert isinstance(pixels, np.memmap)
     assert np.array_equal(pixels, PIXELS)
     with pytest.raises(ValueError, match="read-only"):

@@ -1,5 +1,7 @@
 """One process at a time writes a store; the second is told who does."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -11,7 +13,7 @@ import sys
 import pytest
 
 from patchcollide import pipeline
-from patchcollide.errors import StoreError
+from patchcollide.errors import DiskFullError, StoreError
 from patchcollide.locks import locked
 from patchcollide.store_writer import write_store
 
@@ -144,9 +146,120 @@ def test_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == ""
 
 
-def test_an_empty_lock_of_a_killed_process_is_taken_over(tmp_path):
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_empty_file_of_others_is_locked_but_neither_written_nor_removed(tmp_path, held, shared):
+    path = tmp_path / "store.lock"
+    path.touch()
+    before = path.stat()
+    with locked(tmp_path / "store", shared=shared):
+        assert path.read_bytes() == b""
+    holder = held()
+    with (
+        pytest.raises(StoreError, match="store is in use by another process"),
+        locked(tmp_path / "store", shared=shared),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path / "store", shared=shared):
+        pass
+    assert os.path.samestat(path.stat(), before)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (0, before.st_mtime_ns)
+
+
+def test_an_empty_file_that_is_filled_while_it_is_locked_is_kept(tmp_path):
+    path = tmp_path / "store.lock"
+    path.touch()
+    with locked(tmp_path / "store"):
+        path.write_text("a thought")
+    assert path.read_text() == "a thought"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, held):
+    holder = held()
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / "store.lock").exists()
+    with locked(tmp_path / "store"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_make_the_file_at_once_leave_nothing_behind(tmp_path, monkeypatch):
+    """The second opens and locks the file before the first has written who it is."""
+    original, entered = os.write, []
+
+    def overtaken(number, content):
+        if entered:
+            return original(number, content)
+        entered.append(number)
+        with locked(tmp_path / "store", shared=True):
+            return original(number, content)
+
+    monkeypatch.setattr(os, "write", overtaken)
+    with locked(tmp_path / "store", shared=True):
+        assert (tmp_path / "store.lock").stat().st_size > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524]
+
+
+@pytest.fixture
+def no_locks(request, monkeypatch):
+    """A disk without locks, which says so by the number given."""
+
+    def refuse(number, operation):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    return os.strerror(request.param)
+
+
+@pytest.mark.parametrize("no_locks", NO_LOCKS, indirect=True)
+def test_on_a_disk_without_locks_work_goes_on_with_a_warning(
+    tmp_path, no_locks, small_config, write_images, caplog
+):
+    images = write_images()
+    pipeline.index(small_config, images, tmp_path / "store")
+    told = f"{tmp_path} has no locks ({no_locks}), so nothing keeps a second process from writing"
+    assert told in caplog.text
+    caplog.clear()
+    assert pipeline.verify(tmp_path / "store").damages == ()
+    assert caplog.text == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "store"]
+
+
+@pytest.mark.parametrize("no_locks", NO_LOCKS[:1], indirect=True)
+def test_a_disk_without_locks_keeps_the_files_of_others(tmp_path, no_locks):
     (tmp_path / "store.lock").touch()
     with locked(tmp_path / "store"):
+        pass
+    assert (tmp_path / "store.lock").read_bytes() == b""
+
+
+def test_a_lock_that_fails_for_another_reason_is_no_missing_lock(tmp_path, monkeypatch):
+    def fail(number, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with (
+        pytest.raises(StoreError, match=r"store\.lock cannot be made \(Input/output error\)"),
+        locked(tmp_path / "store"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path, monkeypatch):
+    def full(number, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with (
+        pytest.raises(DiskFullError, match=r"No room to write .*store\.lock"),
+        locked(tmp_path / "store"),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 

@@ -261,7 +261,7 @@ def test_patches_with_ids_beyond_32_bits_are_found(tmp_path, rng, patch_size):
     shards = [
         Shard(
             first_image=number * num,
-            images=np.broadcast_to(image, (num, *image.shape)),
+            pixels=np.broadcast_to(image, (num, *image.shape)),
             valid=np.broadcast_to(np.True_, num),
             names=[],
             thumbnails=np.broadcast_to(np.uint8(0), (num, 8, 8, 3)),

@@ -14,7 +14,7 @@ from patchcollide.cli import (
     theory,
     transfer,
 )
-from patchcollide.cli.framework import app
+from patchcollide.cli.framework import run
 
 __all__ = [
     "audits",
@@ -35,4 +35,4 @@ def main() -> None:
     # A mapped index that is cut off while it is read ends the process: at least it says where.
     with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
         faulthandler.enable()
-    app()
+    run()

@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from patchcollide import __version__, progress
-from patchcollide.errors import PatchCollideError
+from patchcollide.errors import ClosedOutputError, OpenFilesError, PatchCollideError
+from patchcollide.files import require_open_files
 from patchcollide.interrupts import termination_as_interrupt
+from patchcollide.output import output_explained, prepare_streams, settle_streams
 
 if TYPE_CHECKING:
     from patchcollide.config import Config
@@ -31,7 +34,7 @@ _INTERRUPTED = 130
 # All that typer finds wrong with a command line; it has no name of its own for them.
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
-Option, Argument, echo = typer.Option, typer.Argument, typer.echo
+Option, Argument = typer.Option, typer.Argument
 BadParameter, Exit = typer.BadParameter, typer.Exit
 
 ConfigPath = Annotated[
@@ -57,6 +60,27 @@ Scheduler = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def echo(message: object) -> None:
+    """Prints a result to standard output; OutputError if it cannot be written to."""
+    with output_explained():
+        typer.echo(message)
+
+
+def run() -> None:
+    """Runs the command line of this process, and ends the process."""
+    prepare_streams()
+    try:
+        app()
+    # Commands explain theirs, unless asked not to; these are of help and version.
+    except (PatchCollideError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        progress.show(logging.INFO)
+        sys.exit(_explain(error))
+    finally:
+        settle_streams()
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -123,6 +147,12 @@ def run_in_process(words: list[str]) -> None:
 
 def _explain(error: BaseException) -> int:
     """Says what went wrong in one sentence; returns the exit code."""
+    try:
+        require_open_files(error, getattr(error, "filename", None) or "A file")
+    except OpenFilesError as found:
+        error = found
+    if isinstance(error, ClosedOutputError):
+        return error.exit_code
     if isinstance(error, PatchCollideError):
         logger.error("%s: %s", type(error).__name__, error)
         return error.exit_code
@@ -132,6 +162,12 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         logger.error(
             "%s: %s. Check that it is there and may be used.", error.filename, error.strerror
+        )
+        return 1
+    if isinstance(error, OSError):
+        logger.error(
+            "%s. So says the operating system; run the same command again when that is mended.",
+            error.strerror or error,
         )
         return 1
     logger.error(
@@ -162,7 +198,7 @@ def read_backend(name: str, scheduler: str | None) -> "Backend":
 
 def _print_version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"patchcollide {__version__}")
+        echo(f"patchcollide {__version__}")
         raise typer.Exit
     return wanted
 

@@ -2,14 +2,13 @@
 
 import logging
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchcollide import __version__
 from patchcollide.digits import Digits, read_digits
 from patchcollide.errors import NetworkError
-from patchcollide.files import output_path
+from patchcollide.files import cache_file, output_path
 from patchcollide.networks.digit_training import train_digit_network
 from patchcollide.networks.weights import SAFETENSORS_SUFFIX, read_metadata, write_weights
 from patchcollide.provenance import array_digest, fingerprint
@@ -102,10 +101,9 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
 def default_weights(network: str) -> Path:
     """Returns weights trained on scikit-learn's digits, trained now if they are not there.
 
-    They are kept in ``$XDG_CACHE_HOME/patchcollide``, by default ``~/.cache/patchcollide``.
+    They are kept where :func:`patchcollide.files.cache_file` says.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchcollide"
-    path = cache / f"{network}-digits{SAFETENSORS_SUFFIX}"
+    path = cache_file(f"{network}-digits{SAFETENSORS_SUFFIX}")
     if not path.exists():
         logger.info(
             "There are no weights of %s yet: training it on scikit-learn's digits, into %s. For "

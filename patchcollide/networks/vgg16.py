@@ -11,6 +11,7 @@ from torchvision.models import VGG, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from patchcollide.errors import NetworkError
+from patchcollide.files import cache_file
 from patchcollide.networks.caffe_weights import (
     CAFFE_MEAN,
     CAFFE_SCALE,
@@ -123,7 +124,9 @@ def _randomise(module: VGG, seed: int) -> None:
 
 def pretrained_path() -> Path:
     """Returns where torch.hub keeps torchvision's weights, downloaded or not."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / str(_PRETRAINED.url).rpartition("/")[2]
+    folder, name = Path(torch.hub.get_dir()), str(_PRETRAINED.url).rpartition("/")[2]
+    # Without a home, torch.hub would make a folder that is called "~" where one stands.
+    return cache_file(name) if folder.parts[0] == "~" else folder / "checkpoints" / name
 
 
 def _pretrained_state_dict(sha256: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.files import written_beside
+from patchcollide.files import expanded, written_beside
 from patchcollide.provenance import array_digest, file_digest, fingerprint
 from patchcollide.shapes import Tensor
 
@@ -63,7 +63,7 @@ def checked_file(path: Path | str, sha256: str = "") -> Path:
     Raises:
         NetworkError: If the file is missing, or has another SHA-256.
     """
-    path = Path(path).expanduser()
+    path = expanded(Path(path))
     if not path.is_file():
         raise NetworkError(
             f"The weights file {path} is missing. network.weights is 'pretrained', 'random' or "

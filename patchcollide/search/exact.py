@@ -47,7 +47,7 @@ class ExactSearcher(Searcher):
         scan = Scan(queries, self.store.grid, k, self.basis, barred, self.device)
         bounds = self._first_bounds(scan, questions, allowed)
         work = partial(_scan_shard, scan=scan, bounds=bounds)
-        parts = [(shard, allowed[shard.first_image :][: len(shard.images)])
+        parts = [(shard, allowed[shard.first_image :][: len(shard.valid)])
                  for shard in self.store.shards]  # fmt: skip
         best = Pairs.none()
         shards = track(map_shards(work, parts, self.backend), "Searching all patches", len(parts))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patchcollide.errors import IndexMismatchError, MissingLibraryError
-from patchcollide.files import written_beside
+from patchcollide.files import require_open_files, written_beside
 
 MOST_GPU_RESULTS = 2048
 """Neighbours that a search on a GPU can return."""
@@ -70,4 +70,5 @@ def read_index(path: Path, remedy: str, *, mapped: bool = False) -> Any:
         kind = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP) if mapped else 0
         return faiss.read_index(str(path), kind)
     except RuntimeError as error:
+        require_open_files(error, path)
         raise IndexMismatchError(f"{path} is missing or damaged ({error}). {remedy}") from error
