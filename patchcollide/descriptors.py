@@ -90,6 +90,7 @@ class Basis:
         transform = torch.from_numpy(self.transform).to(rows.device)
         return inner_products(rows, filters).float() @ transform.T
 
+    @proof_modes()
     def describe_patches(
         self, patches: UInt8[ndarray, "n size size 3"]
     ) -> Float32[ndarray, "n components"]:
@@ -101,6 +102,7 @@ class Basis:
             result[part] = self.describe_rows(torch.from_numpy(rows)).numpy()
         return result
 
+    @proof_modes()
     def describe_images(
         self, images: UInt8[ndarray, "n side side 3"], grid: PatchGrid
     ) -> Float32[ndarray, "patches components"]:

@@ -72,8 +72,8 @@ TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
         lambda: torch.set_default_device("meta"), lambda: torch.set_default_device(None)
     ),
     "deterministic": lambda: _changed(
-        lambda: torch.use_deterministic_algorithms(True),
-        lambda: torch.use_deterministic_algorithms(False),
+        lambda: torch._C._set_deterministic_algorithms(True),  # the public one imports a compiler
+        lambda: torch._C._set_deterministic_algorithms(False),
     ),
     "flushed": lambda: _changed(
         lambda: torch.set_flush_denormal(True), lambda: torch.set_flush_denormal(False)

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from patchcollide.config import Index
 from patchcollide.descriptors import Basis
 from patchcollide.errors import IndexMismatchError
-from patchcollide.parallel import map_in_threads, one_thread_each
-from patchcollide.products import centred, inner_products, row_norms
+from patchcollide.search.candidates import allowed_once, exact_distances
 from patchcollide.search.faiss_library import (
     MOST_GPU_RESULTS,
     import_faiss,
@@ -20,17 +18,9 @@ from patchcollide.search.faiss_library import (
     read_index,
 )
 from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE, read_about
-from patchcollide.search.searcher import (
-    NO_DISTANCE,
-    Question,
-    Searcher,
-    SearchResult,
-    nearest_first,
-)
-from patchcollide.shapes import Bool, Float32, Int64, UInt8, ndarray
+from patchcollide.search.searcher import Question, Searcher, SearchResult, nearest_first
+from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
-
-_QUERIES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,9 @@ class AnnSearcher(Searcher):
         num_candidates = min(max(self.rerank, 2 * k), self.store.num_patches)
         descriptors = self.basis.describe_patches(queries)
         candidates = self._shortlist(descriptors, num_candidates, exclude)
-        distances = self._distances(queries, candidates)
+        # A damaged index can name anything.
+        candidates = allowed_once(self.store, candidates, exclude)
+        distances = exact_distances(self.store, queries, candidates)
         none = np.zeros(len(queries), np.bool_)
         return nearest_first(distances, candidates, k, certified=none)
 
@@ -115,34 +107,6 @@ class AnnSearcher(Searcher):
         patches = (exclude[:, None] * positions + np.arange(positions)).ravel()
         np.bitwise_and.at(bits, patches // 8, ~np.left_shift(1, patches % 8).astype(np.uint8))
         return bits
-
-    def _distances(
-        self,
-        queries: UInt8[ndarray, "queries size size 3"],
-        candidates: Int64[ndarray, "queries candidates"],
-    ) -> Int64[ndarray, "queries candidates"]:
-        """Returns exact squared distances, a few queries at a time in each thread."""
-
-        def few(start: int) -> np.ndarray:
-            part = slice(start, start + _QUERIES_AT_ONCE)
-            return _few_distances(self.store, queries[part], candidates[part])
-
-        with one_thread_each():
-            parts = map_in_threads(few, range(0, len(queries), _QUERIES_AT_ONCE))
-            return np.concatenate([candidates[:0], *parts])
-
-
-def _few_distances(store: PatchStore, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    ids, places = np.unique(candidates, return_inverse=True)
-    places = places.reshape(candidates.shape)
-    rows = torch.from_numpy(centred(store.patches(np.maximum(ids, 0))).reshape(len(ids), -1))
-    filters = torch.from_numpy(centred(queries).reshape(len(queries), -1))
-    # One product of matrices, though it compares each candidate with all of these queries.
-    products = inner_products(rows, filters).numpy()
-    of_query = products[places, np.arange(len(queries))[:, None]].astype(np.int64)
-    norms = row_norms(rows).numpy()[places] + row_norms(filters).numpy()[:, None].astype(np.int64)
-    missing: Bool[ndarray, "queries candidates"] = candidates < 0
-    return np.where(missing, NO_DISTANCE, norms - 2 * of_query)
 
 
 def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
