@@ -4,17 +4,27 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class RoundedMode(TorchFunctionMode):
     """Rounds every floating result to bfloat16."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        floating = isinstance(result, torch.Tensor) and result.is_floating_point()
-        return result.bfloat16().to(result.dtype) if floating else result
+        return _rounded(function(*args, **(kwargs or {})))
+
+
+class RoundedDispatch(TorchDispatchMode):
+    """Likewise, behind autograd."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return _rounded(function(*args, **(kwargs or {})))
+
+
+def _rounded(result: object) -> object:
+    floating = isinstance(result, torch.Tensor) and result.is_floating_point()
+    return result.bfloat16().to(result.dtype) if floating else result
 
 
 @contextlib.contextmanager
@@ -79,7 +89,7 @@ TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
         lambda: torch.set_flush_denormal(True), lambda: torch.set_flush_denormal(False)
     ),
     "function mode": RoundedMode,
-    "fake tensors": FakeTensorMode,
+    "dispatch mode": RoundedDispatch,
 }
 """By name; "none" is the state that tests begin with."""
 

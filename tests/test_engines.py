@@ -92,7 +92,7 @@ def test_engines_answer_as_a_loop_does_in_every_mode(mode, store, index, every_d
         "certified": ExactSearcher(store, index.basis.first(5), index),
         "certified, no guide": ExactSearcher(store, index.basis),
     }
-    for k in KS:
+    for k in rng.choice(KS, 3, replace=False).tolist():
         queries = attack_queries(store, rng)
         exclude = rng.choice(store.num_images, rng.integers(0, 4), replace=False)
         distances = every_distance(queries)

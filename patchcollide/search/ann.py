@@ -1,13 +1,13 @@
 """Approximate search: FAISS shortlists on descriptors, re-ranked by exact integer distances."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from patchcollide.config import Index
-from patchcollide.descriptors import Basis
+from patchcollide.descriptors import Basis, sample_ids
 from patchcollide.errors import IndexMismatchError
 from patchcollide.search.candidates import allowed_once, exact_distances
 from patchcollide.search.faiss_library import (
@@ -17,10 +17,21 @@ from patchcollide.search.faiss_library import (
     on_gpu,
     read_index,
 )
-from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE, read_about
+from patchcollide.search.index_files import (
+    ABOUT_FILE,
+    BASIS_FILE,
+    INDEX_FILE,
+    read_about,
+    require_own_files,
+)
 from patchcollide.search.searcher import Question, Searcher, SearchResult, nearest_first
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
+from patchcollide.torch_modes import proof_modes
+
+_SAMPLED_PATCHES = 64
+_SHARE_FOUND = 0.9
+_DECISIVE_COMPONENTS = 16
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class AnnSearcher(Searcher):
     rerank: int
     probes: int
 
+    @proof_modes()
     def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
         """See :meth:`patchcollide.search.searcher.Searcher.search_all`."""
         return [self._answer(question.queries, k, question.exclude) for question in questions]
@@ -114,10 +126,12 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
 
     Raises:
         MissingLibraryError: If FAISS is not installed.
-        IndexMismatchError: If there is no index, or it belongs to another store.
+        IndexMismatchError: If there is no index, it belongs to another store, or it does not find
+            patches of this one.
     """
     import_faiss()
     about = read_about(store, settings)
+    require_own_files(store, about)
     basis = Basis.load(store.path / BASIS_FILE, store=store)
     remedy = f"Remove {store.path / ABOUT_FILE} and run `patchcollide index` again."
     index = read_index(store.path / INDEX_FILE, remedy, mapped=True)
@@ -129,6 +143,33 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
             f"components. {remedy}"
         )
     gpu_index = on_gpu(index, about["factory"]) if num_gpus() else None
-    return AnnSearcher(
+    searcher = AnnSearcher(
         store, basis, index, gpu_index, rerank=settings.rerank, probes=settings.probes
     )
+    if "sampled_digest" not in about:
+        _require_own_patches(searcher, compressed="PQ" in about["factory"])
+    return searcher
+
+
+def _require_own_patches(searcher: AnnSearcher, *, compressed: bool) -> None:
+    """Raises :class:`IndexMismatchError` if an index does not find patches of the store itself.
+
+    For indexes built before their bytes were sampled: nothing else tells another store's index of
+    the same kind and size. By few components patches cannot be told from others: then it cannot
+    tell either.
+    """
+    store = searcher.store
+    if searcher.basis.num_components < _DECISIVE_COMPONENTS:
+        return
+    patches = store.patches(sample_ids(store, _SAMPLED_PATCHES, seed=0))
+    # A patch is nearest to itself; of few patches many candidates hold it by chance.
+    num_candidates = max(searcher.rerank, 100) if compressed else 4
+    checking = replace(searcher, rerank=num_candidates, probes=max(searcher.probes, 16))
+    found = checking.search(patches, 1, np.empty(0, np.int64))
+    num_found = int((found.squared_distances[:, 0] == 0).sum())
+    if num_found < _SHARE_FOUND * len(patches):
+        raise IndexMismatchError(
+            f"{store.path / INDEX_FILE} should find the patches of {store.path}, but finds "
+            f"{num_found} of {len(patches)}: it is damaged, or of another store. Run `patchcollide "
+            f"verify {store.path}`, then `patchcollide repair {store.path}`."
+        )
