@@ -38,6 +38,7 @@ from patchcollide.provenance import printable, versions
 from patchcollide.report.audit_page import write_audit_page
 from patchcollide.runs import AUDIT_ENCODING, Run, start_run
 from patchcollide.shapes import UInt8, ndarray
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ NUM_SHOWN = 2
 _PICTURE_PX = 96
 
 
+@proof_modes(grad=True)
 def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -> Path:
     """Measures the polytopes of a sample of images, ranks them, and reports.
 

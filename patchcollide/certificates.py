@@ -13,6 +13,7 @@ from patchcollide.gaps import describe_null, gaps_of_pairs, random_pairs
 from patchcollide.networks import CollisionNetwork
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
+from patchcollide.torch_modes import proof_modes
 from patchcollide.walk import Walk, margins, walk_segment
 
 NUM_SAMPLES = 33
@@ -25,6 +26,7 @@ def images_needed(num_pairs: int) -> int:
     return next(count for count in itertools.count(2) if count * (count - 1) >= num_pairs)
 
 
+@proof_modes()
 def measure_null(
     network: CollisionNetwork,
     images: Sequence[UInt8[ndarray, "side side channels"]],
@@ -63,6 +65,7 @@ def measure_null(
     return {"num_images": len(images), **describe_null(null, found)}
 
 
+@proof_modes()
 def walk_edges(
     network: CollisionNetwork,
     vertices: Float[Tensor, "vertices channels height width"],

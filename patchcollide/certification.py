@@ -13,10 +13,12 @@ from patchcollide.runs import SUMMARY_FILE, Run, open_run
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.summaries import add_certificate
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
 
+@proof_modes()
 def certify(
     folder: Path,
     *,

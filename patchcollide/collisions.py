@@ -25,10 +25,12 @@ from patchcollide.retrieval import (
 from patchcollide.runs import SUMMARY_FILE, Run, open_run, require_files, start_run
 from patchcollide.store import PatchStore
 from patchcollide.summaries import record_seconds, write_summary
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
 
+@proof_modes(grad=True)
 def collide(
     config: Config,
     source: Path,
@@ -102,6 +104,7 @@ def collide(
     return out
 
 
+@proof_modes()
 def evaluate(folder: Path) -> Path:
     """Measures a finished run again, from its PNG files; rewrites ``summary.json`` and the page.
 

@@ -22,12 +22,14 @@ from patchcollide.polytope import seeded
 from patchcollide.runs import CONTRIBUTIONS_FILE, Run, save_history, save_vertices
 from patchcollide.shapes import Float32, ndarray
 from patchcollide.targets import Target
+from patchcollide.torch_modes import proof_modes
 from patchcollide.units import choose_units
 from patchcollide.validation import VertexSearch
 
 logger = logging.getLogger(__name__)
 
 
+@proof_modes(grad=True)
 def optimise_run(
     config: Config,
     network: CollisionNetwork,
@@ -80,6 +82,7 @@ class FoundVertices:
     contributions: Contributions | None
 
 
+@proof_modes(grad=True)
 def search_vertices(
     config: Config,
     network: CollisionNetwork,

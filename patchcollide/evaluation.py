@@ -24,8 +24,10 @@ from patchcollide.polytope import (
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
+from patchcollide.torch_modes import proof_modes
 
 
+@proof_modes()
 def evaluate_polytope(
     network: CollisionNetwork,
     *,
@@ -190,6 +192,7 @@ def _describe_vertices(
     return described, gaps, measure_boundary(output.pre_activation, features)
 
 
+@proof_modes()
 def dataset_distance(
     store: PatchStore, num_pairs: int, seed: int, *, size: int, channels: int = 3
 ) -> float | None:

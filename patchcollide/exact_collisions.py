@@ -34,6 +34,7 @@ from patchcollide.runs import (
     start_run,
 )
 from patchcollide.summaries import record_seconds, write_summary
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _ONE_IMAGE = 1e-6
 
 
+@proof_modes()
 def find_exact(
     config: Config,
     target: Path,

@@ -19,10 +19,12 @@ from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.provenance import fingerprint, printable
 from patchcollide.retrieval import read_square
 from patchcollide.targets import Target
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
 
+@proof_modes()
 def extract_features(config: Config, image: Path, out: Path) -> Path:
     """Writes what an image gives the layer of a network, to be a target without the image.
 

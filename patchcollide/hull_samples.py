@@ -15,6 +15,7 @@ from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import combine, round_to_8_bits
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Float32, Float64, Int64, Tensor, ndarray
+from patchcollide.torch_modes import proof_modes
 
 ENCODING = "patchcollide-samples"
 VERSION = "1"
@@ -47,6 +48,7 @@ class HullSamples:
         return len(self.weights)
 
 
+@proof_modes()
 def sample_hull(
     network: CollisionNetwork,
     vertices: Float[Tensor, "vertices channels height width"],

@@ -19,6 +19,7 @@ from patchcollide.polytope import seeded
 from patchcollide.progress import track
 from patchcollide.schedules import make_optimiser, objective_at, step_size
 from patchcollide.shapes import Float, Tensor
+from patchcollide.torch_modes import proof_modes
 from patchcollide.validation import VertexSearch, far_enough, next_diversity, sure_enough, validate
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Loss(Protocol):
         ...
 
 
+@proof_modes(grad=True)
 def find_vertices(
     search: VertexSearch,
     parameterisation: Parameterisation,

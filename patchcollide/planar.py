@@ -19,6 +19,7 @@ from patchcollide.networks.digit_training import train_module
 from patchcollide.networks.planar import BOTTLENECK, LAYER, build_planar_network
 from patchcollide.shapes import Bool, Float64, Int64, ndarray
 from patchcollide.spaces import WholeSpace
+from patchcollide.torch_modes import proof_modes
 
 EPOCHS = 40
 LARGEST_STEP = 1e-2
@@ -53,6 +54,7 @@ class PlanarLayer:
         )
 
 
+@proof_modes(grad=True)
 def train_planar_layer(seed: int, epochs: int = EPOCHS) -> PlanarLayer:
     """Trains the network on scikit-learn's digits, in seconds, and reads its layer in float64.
 

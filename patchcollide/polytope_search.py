@@ -37,12 +37,14 @@ from patchcollide.search import open_searcher
 from patchcollide.shapes import Float32, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
+from patchcollide.torch_modes import proof_modes
 
 __all__ = ["find_polytope"]
 
 Settings = Config | Mapping[str, Any] | Iterable[str]
 
 
+@proof_modes(grad=True)
 def find_polytope(
     network: str | CollisionNetwork | nn.Module,
     layer: str,

@@ -46,6 +46,7 @@ from patchcollide.shapes import Float32, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.summaries import read_exact, read_run_target, read_summary, summarise
 from patchcollide.targets import Target
+from patchcollide.torch_modes import proof_modes
 
 __all__ = ["Polytope"]
 
@@ -172,6 +173,7 @@ class Polytope:
     def __len__(self) -> int:
         return len(self.vertices)
 
+    @proof_modes()
     def sample(
         self, num_samples: int, seed: int | None = None
     ) -> UInt8[ndarray, "samples height width channels"]:
@@ -186,6 +188,7 @@ class Polytope:
         weights = uniform_weights(num_samples, len(self.vertices), generator)
         return hull_images(weights, self.vertices)
 
+    @proof_modes()
     def contains(self, image: Picture, tolerance: float | None = None) -> bool:
         """Says whether an image, any at all, collides with the target.
 
@@ -208,12 +211,14 @@ class Polytope:
         worst = max(gaps["active_gap_max"], gaps["inactive_violation_max"])
         return bool(worst <= tolerance)
 
+    @proof_modes()
     def gaps(self, image: Picture) -> dict[str, float]:
         """Measures how nearly an image collides; see :class:`patchcollide.gaps.Gaps`."""
         with torch.no_grad():
             output = self.network(as_batch(self._square(image)[None]))
         return measure_gaps(output.pre_activation, self._features()).rows()[0]
 
+    @proof_modes()
     def walk(self, num_edges: int | None = None, max_pieces: int = 64) -> dict[str, Any]:
         """Looks for the smallest margin of the target's class on the edges between the vertices.
 
@@ -235,6 +240,7 @@ class Polytope:
             max_pieces=max_pieces,
         )
 
+    @proof_modes()
     def evaluate(
         self, num_samples: int | None = None, images: str | Path | PatchStore | None = None
     ) -> Figures:

@@ -13,6 +13,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.piecewise import RULES, Bounds, Line
 from patchcollide.shapes import Float64, Tensor
+from patchcollide.torch_modes import proof_modes
 
 _METADATA = {"__get__", "__len__", "dim", "ndimension", "numel", "size", "stride", "type"}
 _METADATA |= {"is_contiguous", "is_floating_point"}
@@ -127,6 +128,7 @@ def _joined(function: Any, parts: Any, *args: Any, **kwargs: Any) -> Ray:
     return Ray(Line(value, function(slopes, *args, **kwargs), bounds))
 
 
+@proof_modes()
 def trace(
     module: nn.Module, value: Float64[Tensor, "points ..."], slope: Float64[Tensor, "..."]
 ) -> Line:

@@ -21,6 +21,7 @@ from patchcollide.provenance import array_digest, differences, file_digest, mach
 from patchcollide.retrieval import read_square
 from patchcollide.runs import Run, load_vertex_pngs, load_vertices, open_run
 from patchcollide.store import PatchStore
+from patchcollide.torch_modes import proof_modes
 
 __all__ = ["Replay", "replay"]
 
@@ -71,6 +72,7 @@ class _Inputs:
     problems: list[str] = field(default_factory=list)
 
 
+@proof_modes(grad=True)
 def replay(folder: Path, out: Path | None = None) -> Replay:
     """Makes a finished run again, with as many threads, and compares the two.
 

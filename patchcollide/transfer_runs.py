@@ -22,6 +22,7 @@ from patchcollide.polytope import combine, round_to_8_bits, seeded, uniform_weig
 from patchcollide.provenance import printable
 from patchcollide.runs import Run, load_vertex_pngs, open_run
 from patchcollide.shapes import Float, Tensor
+from patchcollide.torch_modes import proof_modes
 from patchcollide.transfer_matrix import Cell, TransferMatrix
 from patchcollide.transfers import Figures, measure_pairs, measure_transfer, target_at
 
@@ -47,6 +48,7 @@ class TransferOptions:
     mixed: bool = False
 
 
+@proof_modes()
 def transfer(
     config: Config, folders: Sequence[Path], specs: Sequence[NetworkSpec], options: TransferOptions
 ) -> TransferMatrix:

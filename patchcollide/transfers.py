@@ -16,6 +16,7 @@ from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.captures import layers_run_once, run_capturing
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
+from patchcollide.torch_modes import proof_modes
 
 _MOST_KEPT_VALUES = 2**27
 """Pre-activations of random images that are kept at a time: 512 MB."""
@@ -53,6 +54,7 @@ class LayeredTarget:
     probability: float
 
 
+@proof_modes()
 def target_at(
     network: CollisionNetwork,
     layers: Mapping[str, BlindRegions],
@@ -75,6 +77,7 @@ def target_at(
     return LayeredTarget(features, int(index), float(probability))
 
 
+@proof_modes()
 def measure_transfer(
     network: CollisionNetwork,
     target: LayeredTarget,
@@ -100,6 +103,7 @@ def measure_transfer(
     return {layer: _figures(hits / total, Gaps.joined(parts)) for layer, parts in gaps.items()}
 
 
+@proof_modes()
 def measure_pairs(
     network: CollisionNetwork,
     layers: Mapping[str, BlindRegions],

@@ -17,6 +17,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.rays import trace
 from patchcollide.shapes import Float, Float64, Tensor
+from patchcollide.torch_modes import proof_modes
 
 RESOLUTION = 1e-11
 """Breakpoints nearer to each other than this share of the segment are taken for one."""
@@ -62,6 +63,7 @@ def margins(logits: Float[Tensor, "batch classes"], target_class: int) -> Float[
     return logits[:, target_class] - others.amax(dim=1)
 
 
+@proof_modes()
 def walk_segment(
     module: nn.Module,
     start: Float64[Tensor, "*shape"],

@@ -23,6 +23,7 @@ LAYERS = (
         "parallel",
         "system",
         "output",
+        "torch_modes",
         "degeneracy",
         "visibility",
         "intervals",

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,16 @@ from sklearn.neighbors import NearestNeighbors
 from patchcollide.config import Config, load_config
 from patchcollide.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.errors import IndexMismatchError, MissingLibraryError, StoreError
+from patchcollide.files import read_json, write_json
 from patchcollide.images import write_png
+from patchcollide.integrity import inspect
+from patchcollide.provenance import self_digest
+from patchcollide.repair import repair_store
 from patchcollide.search import open_searcher
 from patchcollide.search.ann import open_index
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.index_builder import build_index, index_factory
-from patchcollide.search.index_files import ABOUT_FILE, INDEX_FILE
+from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
 from patchcollide.search.searcher import NO_DISTANCE, nearest_first
 from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
@@ -278,6 +283,46 @@ def test_an_index_of_another_store_is_refused(small_store, small_config, write_i
         open_index(small_store, small_config.index)
 
 
+def without_sample(store):
+    """Turns ``index.json`` into what it was before the bytes of an index were sampled."""
+    about = read_json(store.path / ABOUT_FILE, error=StoreError)
+    del about["sampled_digest"]
+    write_json(store.path / ABOUT_FILE, {**about, "digest": self_digest(about)})
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "ivf-flat"])
+def test_only_the_index_of_the_store_itself_is_served(kind, old, write_images, tmp_path):
+    # All that names the store stays in place: only the descriptors are of other images.
+    config = load_config(overrides=[*SMALL, f"index.kind={kind}"])
+    stores = [
+        write_store(config, write_images(name, seed=seed), tmp_path / f"{name}-store")
+        for seed, name in enumerate(("these", "others"))
+    ]
+    for store in stores:
+        build_index(store, config.index, seed=0)
+    own, foreign = (store.path / INDEX_FILE for store in stores)
+    assert own.stat().st_size == foreign.stat().st_size
+    if old:
+        without_sample(stores[0])
+    open_index(stores[0], config.index)
+    shutil.copyfile(foreign, own)
+    found = r"finds \d+ of 64: it is damaged, or of another" if old else "not the file that index"
+    with pytest.raises(IndexMismatchError, match=found):
+        open_index(stores[0], config.index)
+    assert [damage.file for damage in inspect(stores[0].path).damages] == [INDEX_FILE]
+    repair_store(stores[0].path)
+    open_index(PatchStore.open(stores[0].path), config.index)
+
+
+def test_another_basis_of_the_same_store_is_not_used(small_store, small_config):
+    build_index(small_store, small_config.index, seed=0)
+    other = fit_basis(small_store, num_components=16, num_patches=50, seed=5)
+    other.save(small_store.path / BASIS_FILE, store=small_store, settings={})
+    with pytest.raises(IndexMismatchError, match=r"basis\.h5 is not the file that index\.json"):
+        open_index(small_store, small_config.index)
+
+
 def test_a_basis_of_another_store_is_refused(small_store, small_config, write_images, tmp_path):
     other = write_store(small_config, write_images("others", seed=1), tmp_path / "other")
     basis = fit_basis(other, num_components=2, num_patches=10, seed=0)
@@ -300,6 +345,20 @@ def test_a_damaged_index_is_refused(damage, small_store, small_config):
     else:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2] if damage == "truncate" else b"x" * 4096)
+    found = "is missing or damaged" if damage == "remove" else "is not the file that index"
+    with pytest.raises(IndexMismatchError, match=rf"index\.faiss {found}"):
+        open_index(small_store, small_config.index)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage"])
+def test_a_damaged_index_without_a_sample_of_its_bytes_is_refused(
+    damage, small_store, small_config
+):
+    build_index(small_store, small_config.index, seed=0)
+    without_sample(small_store)
+    path = small_store.path / INDEX_FILE
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage == "truncate" else b"x" * 4096)
     with pytest.raises(IndexMismatchError, match="missing or damaged"):
         open_index(small_store, small_config.index)
 

@@ -1,17 +1,15 @@
 """Approximate search: FAISS shortlists on descriptors, re-ranked by exact integer distances."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from patchcollide.config import Index
-from patchcollide.descriptors import Basis
+from patchcollide.descriptors import Basis, sample_ids
 from patchcollide.errors import IndexMismatchError
-from patchcollide.parallel import map_in_threads, one_thread_each
-from patchcollide.products import centred, inner_products, row_norms
+from patchcollide.search.candidates import allowed_once, exact_distances
 from patchcollide.search.faiss_library import (
     MOST_GPU_RESULTS,
     import_faiss,
@@ -19,18 +17,21 @@ from patchcollide.search.faiss_library import (
     on_gpu,
     read_index,
 )
-from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE, read_about
-from patchcollide.search.searcher import (
-    NO_DISTANCE,
-    Question,
-    Searcher,
-    SearchResult,
-    nearest_first,
+from patchcollide.search.index_files import (
+    ABOUT_FILE,
+    BASIS_FILE,
+    INDEX_FILE,
+    read_about,
+    require_own_files,
 )
-from patchcollide.shapes import Bool, Float32, Int64, UInt8, ndarray
+from patchcollide.search.searcher import Question, Searcher, SearchResult, nearest_first
+from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store import PatchStore
+from patchcollide.torch_modes import proof_modes
 
-_QUERIES_AT_ONCE = 32
+_SAMPLED_PATCHES = 64
+_SHARE_FOUND = 0.9
+_DECISIVE_COMPONENTS = 16
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class AnnSearcher(Searcher):
     rerank: int
     probes: int
 
+    @proof_modes()
     def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
         """See :meth:`patchcollide.search.searcher.Searcher.search_all`."""
         return [self._answer(question.queries, k, question.exclude) for question in questions]
@@ -66,7 +68,9 @@ class AnnSearcher(Searcher):
         num_candidates = min(max(self.rerank, 2 * k), self.store.num_patches)
         descriptors = self.basis.describe_patches(queries)
         candidates = self._shortlist(descriptors, num_candidates, exclude)
-        distances = self._distances(queries, candidates)
+        # A damaged index can name anything.
+        candidates = allowed_once(self.store, candidates, exclude)
+        distances = exact_distances(self.store, queries, candidates)
         none = np.zeros(len(queries), np.bool_)
         return nearest_first(distances, candidates, k, certified=none)
 
@@ -116,44 +120,18 @@ class AnnSearcher(Searcher):
         np.bitwise_and.at(bits, patches // 8, ~np.left_shift(1, patches % 8).astype(np.uint8))
         return bits
 
-    def _distances(
-        self,
-        queries: UInt8[ndarray, "queries size size 3"],
-        candidates: Int64[ndarray, "queries candidates"],
-    ) -> Int64[ndarray, "queries candidates"]:
-        """Returns exact squared distances, a few queries at a time in each thread."""
-
-        def few(start: int) -> np.ndarray:
-            part = slice(start, start + _QUERIES_AT_ONCE)
-            return _few_distances(self.store, queries[part], candidates[part])
-
-        with one_thread_each():
-            parts = map_in_threads(few, range(0, len(queries), _QUERIES_AT_ONCE))
-            return np.concatenate([candidates[:0], *parts])
-
-
-def _few_distances(store: PatchStore, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    ids, places = np.unique(candidates, return_inverse=True)
-    places = places.reshape(candidates.shape)
-    rows = torch.from_numpy(centred(store.patches(np.maximum(ids, 0))).reshape(len(ids), -1))
-    filters = torch.from_numpy(centred(queries).reshape(len(queries), -1))
-    # One product of matrices, though it compares each candidate with all of these queries.
-    products = inner_products(rows, filters).numpy()
-    of_query = products[places, np.arange(len(queries))[:, None]].astype(np.int64)
-    norms = row_norms(rows).numpy()[places] + row_norms(filters).numpy()[:, None].astype(np.int64)
-    missing: Bool[ndarray, "queries candidates"] = candidates < 0
-    return np.where(missing, NO_DISTANCE, norms - 2 * of_query)
-
 
 def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
     """Opens the FAISS index in a store's folder, mapped into memory.
 
     Raises:
         MissingLibraryError: If FAISS is not installed.
-        IndexMismatchError: If there is no index, or it belongs to another store.
+        IndexMismatchError: If there is no index, it belongs to another store, or it does not find
+            patches of this one.
     """
     import_faiss()
     about = read_about(store, settings)
+    require_own_files(store, about)
     basis = Basis.load(store.path / BASIS_FILE, store=store)
     remedy = f"Remove {store.path / ABOUT_FILE} and run `patchcollide index` again."
     index = read_index(store.path / INDEX_FILE, remedy, mapped=True)
@@ -165,6 +143,33 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
             f"components. {remedy}"
         )
     gpu_index = on_gpu(index, about["factory"]) if num_gpus() else None
-    return AnnSearcher(
+    searcher = AnnSearcher(
         store, basis, index, gpu_index, rerank=settings.rerank, probes=settings.probes
     )
+    if "sampled_digest" not in about:
+        _require_own_patches(searcher, compressed="PQ" in about["factory"])
+    return searcher
+
+
+def _require_own_patches(searcher: AnnSearcher, *, compressed: bool) -> None:
+    """Raises :class:`IndexMismatchError` if an index does not find patches of the store itself.
+
+    For indexes built before their bytes were sampled: nothing else tells another store's index of
+    the same kind and size. By few components patches cannot be told from others: then it cannot
+    tell either.
+    """
+    store = searcher.store
+    if searcher.basis.num_components < _DECISIVE_COMPONENTS:
+        return
+    patches = store.patches(sample_ids(store, _SAMPLED_PATCHES, seed=0))
+    # A patch is nearest to itself; of few patches many candidates hold it by chance.
+    num_candidates = max(searcher.rerank, 100) if compressed else 4
+    checking = replace(searcher, rerank=num_candidates, probes=max(searcher.probes, 16))
+    found = checking.search(patches, 1, np.empty(0, np.int64))
+    num_found = int((found.squared_distances[:, 0] == 0).sum())
+    if num_found < _SHARE_FOUND * len(patches):
+        raise IndexMismatchError(
+            f"{store.path / INDEX_FILE} should find the patches of {store.path}, but finds "
+            f"{num_found} of {len(patches)}: it is damaged, or of another store. Run `patchcollide "
+            f"verify {store.path}`, then `patchcollide repair {store.path}`."
+        )

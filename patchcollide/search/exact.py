@@ -10,11 +10,13 @@ import numpy as np
 from patchcollide.descriptors import Basis
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
 from patchcollide.progress import track
+from patchcollide.search.candidates import allowed_once, exact_distances
 from patchcollide.search.pairs import Pairs
 from patchcollide.search.scan import Scan
 from patchcollide.search.searcher import NO_DISTANCE, Question, Searcher, SearchResult
 from patchcollide.shapes import Bool, Int64, ndarray
 from patchcollide.store import PatchStore, Shard
+from patchcollide.torch_modes import proof_modes
 
 _IMAGES_AT_ONCE = 64
 _BLOCKS_BETWEEN_MERGES = 8
@@ -40,6 +42,7 @@ class ExactSearcher(Searcher):
     device: str = "cpu"
     backend: Backend = LOCAL
 
+    @proof_modes()
     def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
         """See :meth:`patchcollide.search.searcher.Searcher.search_all`."""
         queries = np.concatenate([question.queries for question in questions])
@@ -82,7 +85,8 @@ class ExactSearcher(Searcher):
         """Returns squared distances within which ``k`` patches of each query are known to lie."""
         if self.guide:
             answers = self.guide.search_all(questions, scan.k)
-            return np.concatenate([answer.squared_distances[:, -1] for answer in answers])
+            parts = zip(questions, answers, strict=True)
+            return np.concatenate([self._farthest(*part, scan.k) for part in parts])
         bounds = np.full(scan.num_queries, NO_DISTANCE)
         numbers = np.flatnonzero(allowed)
         if len(numbers) > 2 * _SAMPLED_IMAGES:
@@ -91,7 +95,22 @@ class ExactSearcher(Searcher):
             _tighten(bounds, scan.block(images, numbers, bounds).nearest(scan.k), scan.k)
         return bounds
 
+    def _farthest(
+        self, question: Question, answer: SearchResult, k: int
+    ) -> Int64[ndarray, "queries"]:
+        """Returns the largest distance of the ``k`` patches named for each query.
 
+        Nothing else of the answer is believed: only ``k`` different patches that may be answers
+        prove a bound, at the distances that they really have.
+        """
+        ids = allowed_once(self.store, answer.ids, question.exclude)
+        distances = np.sort(exact_distances(self.store, question.queries, ids), axis=1)
+        if distances.shape[1] < k:
+            return np.full(len(distances), NO_DISTANCE)
+        return distances[:, k - 1]
+
+
+@proof_modes()
 def _scan_shard(
     part: tuple[Shard, Bool[ndarray, "n"]], scan: Scan, bounds: Int64[ndarray, "queries"]
 ) -> Pairs:

@@ -1,5 +1,6 @@
 """The files of an index in a store's folder: what they are named, and whose they are."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ ABOUT_FILE = "index.json"
 BASIS_FILE = "basis.h5"
 WORK_FOLDER = "index.partial"
 
+_NUM_SAMPLES = 64
+_SAMPLE_BYTES = 4096
 _ALL = f"{INDEX_FILE}, {ABOUT_FILE} and {BASIS_FILE}"
 
 
@@ -34,9 +37,51 @@ def write_about(store: PatchStore, build: dict[str, Any], factory: str, share: f
         "factory": factory,
         "variance_share": share,
         "digests": {name: file_digest(store.path / name) for name in (INDEX_FILE, BASIS_FILE)},
+        "sampled_digest": sampled_digest(store.path / INDEX_FILE),
         "versions": versions(),
     }
     write_json(store.path / ABOUT_FILE, about)
+
+
+def sampled_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file's size and of a few thousand bytes at 64 places of it.
+
+    It is had in an instant, and tells one index from another; flipped bits it may miss.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    last = max(size - _SAMPLE_BYTES, 0)
+    with path.open("rb") as file:
+        for place in range(_NUM_SAMPLES):
+            file.seek(last * place // (_NUM_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def require_own_files(store: PatchStore, about: dict[str, Any]) -> None:
+    """Raises :class:`IndexMismatchError` if files are not those that ``index.json`` was written of.
+
+    Of the FAISS index a few bytes are compared, and only of one that was built since they are
+    written down; ``patchcollide verify`` compares all bytes of all of them.
+    """
+    index, basis = store.path / INDEX_FILE, store.path / BASIS_FILE
+    found = {}
+    for path, digest_of in ((index, sampled_digest), (basis, file_digest)):
+        try:
+            found[path] = digest_of(path)
+        except OSError as error:
+            raise IndexMismatchError(
+                f"{path} is missing or damaged ({error.strerror}). Run `patchcollide repair "
+                f"{store.path}`."
+            ) from error
+    expected = {index: about.get("sampled_digest", found[index])}
+    expected[basis] = about.get("digests", {}).get(BASIS_FILE)
+    for path, digest in expected.items():
+        if found[path] != digest:
+            raise IndexMismatchError(
+                f"{path} is not the file that {ABOUT_FILE} beside it was written of: it is damaged "
+                f"or of another index. Run `patchcollide repair {store.path}`."
+            )
 
 
 def found_build(folder: Path) -> dict[str, Any] | None:

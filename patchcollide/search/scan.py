@@ -23,7 +23,6 @@ from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.products import (
     centred,
-    full_precision,
     inner_products,
     row_norms,
     squared_norms,
@@ -31,8 +30,10 @@ from patchcollide.products import (
 )
 from patchcollide.search.pairs import Pairs
 from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.torch_modes import proof_modes
 
 _IMAGES_AT_ONCE = 8
+_COLUMNS_AT_ONCE = 16
 _UNIT = 2.0**-24
 _FAR = 2**31 - 1
 # Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
@@ -54,6 +55,7 @@ class Scan:
         GeometryError: If patches are larger than 104 x 104.
     """
 
+    @proof_modes()
     def __init__(
         self,
         queries: UInt8[ndarray, "queries size size 3"],
@@ -81,6 +83,7 @@ class Scan:
         if self._filter:
             self._described = self._filter.describe(self._queries, self._norms)
 
+    @proof_modes()
     def block(
         self,
         images: UInt8[ndarray, "n side side 3"],
@@ -91,11 +94,14 @@ class Scan:
 
         Args:
             images: As they are stored.
-            numbers: Their numbers in the store.
+            numbers: Their numbers in the store, rising.
             bounds: No neighbour of a query is farther than this squared distance.
         """
         parts = (slice(n, n + _IMAGES_AT_ONCE) for n in range(0, len(images), _IMAGES_AT_ONCE))
-        return Pairs.joined(self._few(images[part], numbers[part], bounds) for part in parts)
+        few = [self._few(images[part], numbers[part], bounds) for part in parts]
+        pairs = Pairs.joined(few)
+        # Few can be among the nearest of all; of many, most are kept for nothing.
+        return pairs if len(pairs.ids) <= self.num_queries * self.k else pairs.nearest(self.k)
 
     def _few(self, images: np.ndarray, numbers: np.ndarray, bounds: np.ndarray) -> Pairs:
         pixels = torch.from_numpy(centred(self.grid.reduce(images))).to(self._device)
@@ -142,29 +148,73 @@ class Scan:
         bounds: Int64[Tensor, "some"],
         forbidden: Bool[Tensor, "patches some"] | None,
     ) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], Int64[Tensor, "n"]]:
-        """Returns row, query and squared distance of the pairs within the bounds."""
+        """Returns row, query and squared distance of the pairs within the bounds.
+
+        Of each query at most the nearest ``k``, ties by row: identifiers rise with rows.
+        """
         whole = len(queries) == self.num_queries
         products = inner_products(rows, self._queries if whole else self._queries[queries])
         # Distance less the query's norm.
         partial = products.mul_(-2).add_(norms[:, None])
         if forbidden is not None:
             partial[forbidden] = _FAR
-        if len(rows) >= self.k and bool((bounds > self._farthest).any()):
-            within = partial.kthvalue(self.k, dim=0).values.long() + self._norms[queries]
-            bounds = torch.minimum(bounds, within)
         limits = (bounds - self._norms[queries]).clamp(max=_FAR - 1)
-        row, query = _true_places(partial <= limits.int())
+        row, query = _lowest_places(partial, limits.int(), self.k)
         distances = partial[row, query].long() + self._norms[queries[query]]
         return row, query, distances
-
-    @property
-    def _farthest(self) -> int:
-        """No two patches are farther apart."""
-        return self.grid.dimension * 255**2
 
 
 def _everything(rows: torch.Tensor) -> torch.Tensor:
     return torch.arange(len(rows), device=rows.device)
+
+
+def _lowest_places(
+    values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"], k: int
+) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "some"]]:
+    """Returns rows and columns of the ``k`` lowest values of each column within its limit.
+
+    Of equal ones the first are taken, so that there are never more, whatever the images.
+    """
+    within = values <= limits
+    if _count(within) > k * len(limits):
+        # So many that even their places would take much memory.
+        return _lowest_of_columns(values, limits, k, _everything(limits))
+    row, column = _true_places(within)
+    crowded = torch.bincount(column, minlength=len(limits)) > k
+    if not bool(crowded.any()):
+        return row, column
+    others = ~crowded[column]
+    lowest = _lowest_of_columns(values, limits, k, crowded.nonzero().flatten())
+    return torch.cat([row[others], lowest[0]]), torch.cat([column[others], lowest[1]])
+
+
+def _lowest_of_columns(
+    values: Int32[Tensor, "n m"],
+    limits: Int32[Tensor, "m"],
+    k: int,
+    columns: Int64[Tensor, "some"],
+) -> tuple[Int64[Tensor, "places"], Int64[Tensor, "places"]]:
+    places = []
+    for few in torch.split(columns, _COLUMNS_AT_ONCE):
+        # No two of these are equal, and they are ordered as values are, ties by row.
+        keys = values[:, few].T.long() * len(values) + _everything(values)
+        row = _lowest(keys, min(k, len(values))) % len(values)
+        column = few[:, None].expand_as(row)
+        within = values[row, column] <= limits[column]
+        places.append((row[within], column[within]))
+    rows, of_columns = zip(*places, strict=True)
+    return torch.cat(rows), torch.cat(of_columns)
+
+
+def _lowest(keys: Int64[Tensor, "m n"], k: int) -> Int64[Tensor, "m k"]:
+    if keys.is_cuda:
+        return keys.topk(k, dim=1, largest=False).values
+    # NumPy takes a third of the time.
+    return torch.from_numpy(np.partition(keys.numpy(), k - 1, axis=1)[:, :k])
+
+
+def _count(mask: Bool[Tensor, "n m"]) -> int:
+    return int(mask.sum() if mask.is_cuda else np.count_nonzero(mask.numpy()))
 
 
 def _true_places(mask: Bool[Tensor, "n m"]) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
@@ -221,9 +271,8 @@ class _Filter:
         limit = (least - margin * least.abs()).clamp(min=-1e30)
         of_patches = torch.stack([-half.float(), torch.ones_like(half).float()], dim=1)
         of_queries = torch.stack([torch.ones_like(limit).float(), -limit.float()], dim=1)
-        with full_precision():
-            wide = torch.cat([patches, of_patches], dim=1)
-            scores = wide @ torch.cat([queries, of_queries], dim=1).T
+        wide = torch.cat([patches, of_patches], dim=1)
+        scores = wide @ torch.cat([queries, of_queries], dim=1).T
         near = torch.from_numpy(np.flatnonzero(scores.amax(dim=1).cpu().numpy() >= 0))
         near = near.to(scores.device)
         return near, (scores[near].amax(dim=0) >= 0).nonzero().flatten() if len(near) else near
