@@ -50,7 +50,7 @@ LAYERS = (
     ("references",),
     ("against_exact", "polygons"),
     ("descents",),
-    ("piecewise", "rays", "walk"),
+    ("piecewise", "linear_steps", "rays", "walk"),
     (
         "provenance",
         "bundled",
