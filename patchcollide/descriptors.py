@@ -16,10 +16,11 @@ import torch
 from patchcollide.errors import IndexMismatchError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.hdf5 import open_hdf5, write_hdf5
-from patchcollide.products import centred, full_precision, inner_products, window_rows
+from patchcollide.products import centred, inner_products, window_rows
 from patchcollide.provenance import versions
 from patchcollide.shapes import Float32, Int8, Tensor, UInt8, ndarray
 from patchcollide.store import PatchStore
+from patchcollide.torch_modes import proof_modes
 
 ENCODING = "patchcollide-basis"
 VERSION = "2"
@@ -82,12 +83,12 @@ class Basis:
         wide = np.linalg.norm(self.filters.astype(np.float64), ord=2)
         return float(1.001 * roundings / (1 - roundings) * change * wide)
 
+    @proof_modes()
     def describe_rows(self, rows: Int8[Tensor, "n dimension"]) -> Float32[Tensor, "n components"]:
         """Returns the descriptors of centred patches, on the device they are on."""
         filters = torch.from_numpy(self.filters).to(rows.device)
         transform = torch.from_numpy(self.transform).to(rows.device)
-        with full_precision():
-            return inner_products(rows, filters).float() @ transform.T
+        return inner_products(rows, filters).float() @ transform.T
 
     def describe_patches(
         self, patches: UInt8[ndarray, "n size size 3"]

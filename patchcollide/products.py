@@ -7,11 +7,10 @@ kernels for one and the same answer: 8-bit matrix units with 32-bit sums, and fl
 1024. Which one runs is decided by trying both on this machine, against 64-bit integers.
 """
 
-import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ import torch
 from patchcollide.geometry import PatchGrid
 from patchcollide.parallel import one_thread_each
 from patchcollide.shapes import Int8, Int32, Tensor, UInt8, ndarray
+from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def window_rows(
     return images.contiguous().as_strided(shape, strides).reshape(-1, grid.dimension)
 
 
+@proof_modes()
 def squared_norms(
     images: Int8[Tensor, "n side side 3"], grid: PatchGrid
 ) -> Int32[Tensor, "patches"]:
@@ -65,16 +66,16 @@ def squared_norms(
         inside[place, place * step : place * step + size] = 1
     across = inside.repeat_interleave(3, dim=1)
     sums = []
-    with full_precision():
-        # Squares of few images stay in the cache.
-        for few in torch.split(images.reshape(n, side, 3 * side), _IMAGES_AT_ONCE):
-            squares = few[:, : side // strip * strip].float().square_()
-            strips = squares.reshape(len(few), side // strip, strip, 3 * side).sum(dim=2)
-            sums.append(strips @ across.T)
+    # Squares of few images stay in the cache.
+    for few in torch.split(images.reshape(n, side, 3 * side), _IMAGES_AT_ONCE):
+        squares = few[:, : side // strip * strip].float().square_()
+        strips = squares.reshape(len(few), side // strip, strip, 3 * side).sum(dim=2)
+        sums.append(strips @ across.T)
     down = inside[:, ::strip].double()
     return (down[:, : side // strip] @ torch.cat(sums).double()).flatten().to(torch.int32)
 
 
+@proof_modes()
 def row_norms(rows: Int8[Tensor, "n dimension"]) -> Int32[Tensor, "n"]:
     """Returns the squared norm of each row."""
     total = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
@@ -83,6 +84,7 @@ def row_norms(rows: Int8[Tensor, "n dimension"]) -> Int32[Tensor, "n"]:
     return total
 
 
+@proof_modes()
 def inner_products(
     rows: Int8[Tensor, "n dimension"], filters: Int8[Tensor, "m dimension"]
 ) -> Int32[Tensor, "n m"]:
@@ -90,20 +92,6 @@ def inner_products(
     if not len(rows) or not len(filters):
         return torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
     return _kernel(rows.device.type)(rows, filters)
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiplies float32 matrices as float32, whatever faster modes a program has switched on."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _by_integers(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
@@ -122,10 +110,9 @@ def _padded(matrix: torch.Tensor, length: int) -> torch.Tensor:
 
 def _by_floats(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
-    with full_precision():
-        for start in range(0, rows.shape[1], _EXACT_TERMS):
-            part = slice(start, start + _EXACT_TERMS)
-            total += (rows[:, part].float() @ filters[:, part].float().T).to(torch.int32)
+    for start in range(0, rows.shape[1], _EXACT_TERMS):
+        part = slice(start, start + _EXACT_TERMS)
+        total += (rows[:, part].float() @ filters[:, part].float().T).to(torch.int32)
     return total
 
 

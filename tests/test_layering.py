@@ -21,6 +21,7 @@ LAYERS = (
         "known_curves",
         "interrupts",
         "parallel",
+        "torch_modes",
         "degeneracy",
         "visibility",
         "intervals",

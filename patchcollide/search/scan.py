@@ -23,7 +23,6 @@ from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.products import (
     centred,
-    full_precision,
     inner_products,
     row_norms,
     squared_norms,
@@ -31,6 +30,7 @@ from patchcollide.products import (
 )
 from patchcollide.search.pairs import Pairs
 from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.torch_modes import proof_modes
 
 _IMAGES_AT_ONCE = 8
 _UNIT = 2.0**-24
@@ -54,6 +54,7 @@ class Scan:
         GeometryError: If patches are larger than 104 x 104.
     """
 
+    @proof_modes()
     def __init__(
         self,
         queries: UInt8[ndarray, "queries size size 3"],
@@ -81,6 +82,7 @@ class Scan:
         if self._filter:
             self._described = self._filter.describe(self._queries, self._norms)
 
+    @proof_modes()
     def block(
         self,
         images: UInt8[ndarray, "n side side 3"],
@@ -221,9 +223,8 @@ class _Filter:
         limit = (least - margin * least.abs()).clamp(min=-1e30)
         of_patches = torch.stack([-half.float(), torch.ones_like(half).float()], dim=1)
         of_queries = torch.stack([torch.ones_like(limit).float(), -limit.float()], dim=1)
-        with full_precision():
-            wide = torch.cat([patches, of_patches], dim=1)
-            scores = wide @ torch.cat([queries, of_queries], dim=1).T
+        wide = torch.cat([patches, of_patches], dim=1)
+        scores = wide @ torch.cat([queries, of_queries], dim=1).T
         near = torch.from_numpy(np.flatnonzero(scores.amax(dim=1).cpu().numpy() >= 0))
         near = near.to(scores.device)
         return near, (scores[near].amax(dim=0) >= 0).nonzero().flatten() if len(near) else near
