@@ -19,6 +19,11 @@ from patchcollide.shapes import Tensor
 class Bounds:
     """How far from each of some points a network stays on one linear piece.
 
+    Args:
+        points: How many.
+        device: Of the values.
+        may_bend: Whether there may be breakpoints at all.
+
     Attributes:
         forward: The distance along the line to the next breakpoint, for each point.
         backward: The distance to the one before.
@@ -26,7 +31,8 @@ class Bounds:
             distances say nothing, and each point has to go through the network alone.
     """
 
-    def __init__(self, points: int, device: torch.device) -> None:
+    def __init__(self, points: int, device: torch.device, may_bend: bool = True) -> None:
+        self._may_bend = may_bend
         self.forward = torch.full((points,), torch.inf, dtype=torch.float64, device=device)
         self.backward = self.forward.clone()
         self.are_mixed = False
@@ -47,7 +53,12 @@ class Bounds:
         Returns:
             Whether a unit is on its breakpoint and leaves it. It counts as one behind: a piece
             begins with its breakpoint.
+
+        Raises:
+            NetworkError: If there may be none.
         """
+        if not self._may_bend:
+            raise NetworkError("it bends")
         self.are_mixed |= not in_order
         if self.are_mixed or not speed.numel():
             return False

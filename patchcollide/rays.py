@@ -212,7 +212,7 @@ def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
         found = straight_line(module, module, Line(value, slope, bounds))
     except NetworkError as error:
         raise NetworkError(
-            f"An exact walk needs a piecewise linear network, but {error}. {WALKABLE} can be "
+            f"An exact walk needs a piecewise linear network, but in {error}. {WALKABLE} can be "
             "walked."
         ) from error
     if isinstance(found, Line) and found.value.shape[:1] == (len(value),):
@@ -269,14 +269,14 @@ def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -
         where = inside[-1] if inside else ""
         kind = type(module.get_submodule(where)).__name__
         reason = str(error).strip().split("\n")[0].removesuffix(".")
-        raise NetworkError(f"in '{where}' ({kind}): {reason}") from error
+        raise NetworkError(f"'{where}' ({kind}): {reason}") from error
     finally:
         for hook in hooks:
             hook.remove()
     if _state(module) != before:
         raise NetworkError(
-            f"{type(module).__name__} changes its own parameters or buffers in a forward pass, so "
-            "it is another function each time"
+            f"'' ({type(module).__name__}): it changes its own parameters or buffers in a forward "
+            "pass, so it is another function each time"
         )
     return output.line if isinstance(output, Ray) else output
 
