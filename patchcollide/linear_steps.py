@@ -212,6 +212,9 @@ def linear_step(
     """
     lines = list(lines_in([*args, *kwargs.values()]))
     first = args[0]
+    if name == "_conj":
+        # PyTorch only marks a tensor as conjugate, which a wrapper of it does not show.
+        function = torch.conj_physical
     if name in FACTORIES and len(lines) == 1:
         value = function(first.value, *args[1:], **kwargs)
         # What is not written yet may be anything, also NaN.

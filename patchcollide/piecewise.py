@@ -22,9 +22,11 @@ class Bounds:
     Args:
         points: How many.
         device: Of the values.
-        may_bend: Whether there may be breakpoints at all.
+        may_bend: Whether there may be breakpoints at all. If not, what does not change along the
+            line may go through any function, before it meets what does.
 
     Attributes:
+        may_bend: See above.
         forward: The distance along the line to the next breakpoint, for each point.
         backward: The distance to the one before.
         are_mixed: Whether a breakpoint was met of which it is not known whose it is: then the
@@ -32,7 +34,7 @@ class Bounds:
     """
 
     def __init__(self, points: int, device: torch.device, may_bend: bool = True) -> None:
-        self._may_bend = may_bend
+        self.may_bend = may_bend
         self.forward = torch.full((points,), torch.inf, dtype=torch.float64, device=device)
         self.backward = self.forward.clone()
         self.are_mixed = False
@@ -57,7 +59,7 @@ class Bounds:
         Raises:
             NetworkError: If there may be none.
         """
-        if not self._may_bend:
+        if not self.may_bend:
             raise NetworkError("it bends")
         self.are_mixed |= not in_order
         if self.are_mixed or not speed.numel():

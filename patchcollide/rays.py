@@ -75,7 +75,11 @@ class Ray(Tensor):
         name = function._schema.name.removeprefix("aten::")
         if function._schema.is_mutable:
             return _changed_in_place(name, function, args, kwargs or {})
-        found = _applied(name, function, _lines(args), _lines(kwargs or {}))
+        lines, named = _lines(args), _lines(kwargs or {})
+        if (bounds := _bounds_of_constants(name, lines, named)) is not None:
+            values = function(*_values(lines), **_values(named))
+            return torch.utils._pytree.tree_map(lambda value: _constant(value, bounds), values)
+        found = _applied(name, function, lines, named)
         if isinstance(found, list):
             return [Ray(line) for line in found]
         more = len(function._schema.returns) - 1
@@ -97,9 +101,34 @@ class _ByProduct(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        del types, args, kwargs
+        del types, kwargs
         name = function._schema.name.removeprefix("aten::")
+        if name in VIEWS:
+            return _ByProduct(args[0])
         raise NetworkError(f"{name} of indices is not piecewise linear")
+
+
+def _bounds_of_constants(name: str, args: Any, kwargs: dict[str, Any]) -> Bounds | None:
+    """Returns the bounds of arguments that may go through any function; see :class:`Bounds`."""
+    lines = list(lines_in([*args, *kwargs.values()]))
+    # Views share memory with what may be changed in place later.
+    if not lines or lines[0].bounds.may_bend or name in VIEWS:
+        return None
+    return None if any(bool(line.slope.any()) for line in lines) else lines[0].bounds
+
+
+def _values(arguments: Any) -> Any:
+    """Returns arguments with each line replaced by its values."""
+    if isinstance(arguments, dict):
+        return {name: _values(argument) for name, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return type(arguments)(_values(argument) for argument in arguments)
+    return arguments.value if isinstance(arguments, Line) else arguments
+
+
+def _constant(value: Any, bounds: Bounds) -> Any:
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return Ray(Line(value, torch.zeros_like(value), bounds)) if floats else value
 
 
 def _applied(
@@ -153,7 +182,13 @@ def _changed_in_place(
     """Applies an operator that changes its first argument; any views of it change too."""
     if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
         raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
+    lines, named = _lines(args), _lines(kwargs)
+    if _bounds_of_constants(name, lines, named) is not None:
+        function(*_values(lines), **_values(named))
+        return args[0]
     changed = args[0]
+    if changed.is_complex():
+        raise NetworkError(f"{name} of complex values is not known")
     if not isinstance(changed, Ray):
         raise NetworkError(
             f"{name} writes what depends on the input into a tensor that does not; make that one "
@@ -161,7 +196,7 @@ def _changed_in_place(
         )
     plain = name.removesuffix("_")
     operator = getattr(torch.ops.aten, plain)
-    found = _applied(plain, operator, _lines(args), _lines(kwargs))
+    found = _applied(plain, operator, lines, named)
     if not isinstance(found, Line):
         raise NetworkError(f"{name} is not known")
     line = changed.line
