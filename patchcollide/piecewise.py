@@ -44,12 +44,15 @@ class Bounds:
         """How many points there are."""
         return len(self.forward)
 
-    def narrow(self, speed: Tensor, distance: Tensor, in_order: bool = True) -> bool:
+    def narrow(
+        self, speed: Tensor, value: Tensor, corner: float | Tensor, in_order: bool = True
+    ) -> bool:
         """Takes note of the breakpoints of units.
 
         Args:
             speed: How fast each unit's value rises along the line.
-            distance: How far its breakpoint is above its value.
+            value: Of each unit.
+            corner: The value at which it bends.
             in_order: Whether the units of a point follow those of the point before.
 
         Returns:
@@ -64,9 +67,12 @@ class Bounds:
         self.are_mixed |= not in_order
         if self.are_mixed or not speed.numel():
             return False
-        low, high = (speed / distance).reshape(self.points, -1).aminmax(dim=1)
+        distance = corner - value
+        # In place: fresh memory for each large tensor costs as much as the division.
+        ratio = torch.div(speed, distance, out=distance)
+        low, high = ratio.reshape(self.points, -1).aminmax(dim=1)
         if not (low.isfinite() & high.isfinite()).all():
-            return self._narrow_on_breakpoints(speed, distance)
+            return self._narrow_on_breakpoints(speed, corner - value)
         ahead = torch.where(high > 0, 1 / high, torch.inf)
         self._take(ahead, torch.where(low < 0, -1 / low, torch.inf))
         return False
@@ -143,7 +149,7 @@ def _bent(
     """
     line = line.broadcast(result.shape)
     leaves = [
-        line.bounds.narrow(line.slope, corner - line.value, line.in_order) for corner in corners
+        line.bounds.narrow(line.slope, line.value, corner, line.in_order) for corner in corners
     ]
     if slope is None or any(leaves):
         factor: Tensor = torch.ones_like(line.slope) * factors[0]
@@ -223,7 +229,7 @@ def _maximum(first: Line | Tensor, second: Line | Tensor, /, sign: int = 1) -> L
     in_order = all(term.ordered_in(shape) for term in (first, second) if isinstance(term, Line))
     one, other = (_as_line(term, bounds).broadcast(shape) for term in (first, second))
     ahead, faster = sign * (one.value - other.value), sign * (one.slope - other.slope)
-    bounds.narrow(faster, -ahead, in_order)
+    bounds.narrow(faster, ahead, 0.0, in_order)
     takes_one = (ahead > 0) | ((ahead == 0) & (faster > 0))
     value = (torch.maximum if sign > 0 else torch.minimum)(one.value, other.value)
     return Line(value, torch.where(takes_one, one.slope, other.slope), bounds, in_order)
@@ -247,7 +253,7 @@ def _amax(line: Line, /, dim: Any = (), keepdim: bool = False, *, sign: int = 1)
     behind, slopes = sign * (result - line.value), sign * line.slope
     # Of several largest, the one that will be ahead.
     slope = torch.where(behind == 0, slopes, -torch.inf).amax(dims, keepdim=True)
-    line.bounds.narrow(slopes - slope, behind, line.in_order)
+    line.bounds.narrow(slopes - slope, -behind, 0.0, line.in_order)
     in_order = line.bounds.points == 1 or (
         line.leads and 0 not in [number % line.value.ndim for number in dims]
     )
@@ -279,7 +285,7 @@ def _max_pool2d(
     # Of several largest, the one that will be ahead.
     slope = torch.where(behind == 0, slopes, -torch.inf).amax(dim=-1)
     in_order = line.leads and line.value.ndim > 2
-    line.bounds.narrow(slopes - slope[..., None], behind, in_order)
+    line.bounds.narrow(slopes - slope[..., None], -behind, 0.0, in_order)
     return line.to(result, slope, in_order)
 
 
