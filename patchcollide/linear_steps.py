@@ -211,7 +211,7 @@ def linear_step(
         depends on the input.
     """
     lines = list(lines_in([*args, *kwargs.values()]))
-    first = args[0]
+    first: Any = args[0]
     if name == "_conj":
         # PyTorch only marks a tensor as conjugate, which a wrapper of it does not show.
         function = torch.conj_physical
@@ -219,7 +219,7 @@ def linear_step(
         value = function(first.value, *args[1:], **kwargs)
         # What is not written yet may be anything, also NaN.
         value = torch.zeros_like(value) if "empty" in name else value
-        return first.to(value, torch.zeros_like(value), True)
+        return lines[0].to(value, torch.zeros_like(value), True)
     if name in VIEWS or name in COPIES:
         order = VIEWS.get(name) or COPIES[name]
         return _linear(function, args, kwargs, order) if lines == [first] else None
@@ -236,7 +236,7 @@ def linear_step(
     if name == "convolution" and lines == [first]:
         value = function(first.value, *args[1:])
         slope = function(first.slope, args[1], None, *args[3:])
-        return first.to(value, slope, first.leads and first.value.ndim > 2)
+        return lines[0].to(value, slope, first.leads and first.value.ndim > 2)
     if name in _BATCH_NORMS and lines == [first]:
         return _batch_norm(*args)
     return None
@@ -271,7 +271,8 @@ def _nought(constant: Any) -> Any:
 def _linear(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], order: Order
 ) -> Line | list[Line]:
-    line, *rest = args
+    line: Line = args[0]
+    rest = args[1:]
     value, slope = (function(part, *rest, **kwargs) for part in (line.value, line.slope))
     in_order = order(line, *rest, **kwargs)
     if isinstance(value, Tensor):

@@ -224,23 +224,20 @@ def _hardsigmoid(line: Line, /) -> Line:
 
 def _maximum(first: Line | Tensor, second: Line | Tensor, /, sign: int = 1) -> Line:
     """Takes the larger of two values, or with ``sign`` -1 the smaller."""
-    shape = torch.broadcast_shapes(*(_value(term).shape for term in (first, second)))
-    bounds = next(term.bounds for term in (first, second) if isinstance(term, Line))
-    in_order = all(term.ordered_in(shape) for term in (first, second) if isinstance(term, Line))
+    lines = [term for term in (first, second) if isinstance(term, Line)]
+    values = [term.value if isinstance(term, Line) else term for term in (first, second)]
+    value = (torch.maximum if sign > 0 else torch.minimum)(*values)
+    bounds, shape = lines[0].bounds, value.shape
+    in_order = all(line.ordered_in(shape) for line in lines)
     one, other = (_as_line(term, bounds).broadcast(shape) for term in (first, second))
     ahead, faster = sign * (one.value - other.value), sign * (one.slope - other.slope)
     bounds.narrow(faster, ahead, 0.0, in_order)
     takes_one = (ahead > 0) | ((ahead == 0) & (faster > 0))
-    value = (torch.maximum if sign > 0 else torch.minimum)(one.value, other.value)
     return Line(value, torch.where(takes_one, one.slope, other.slope), bounds, in_order)
 
 
 def _minimum(first: Line | Tensor, second: Line | Tensor, /) -> Line:
     return _maximum(first, second, sign=-1)
-
-
-def _value(term: Line | Tensor) -> Tensor:
-    return term.value if isinstance(term, Line) else term
 
 
 def _as_line(term: Line | Tensor, bounds: Bounds) -> Line:
@@ -276,7 +273,7 @@ def _max_pool2d(
     ceil_mode: bool = False,
 ) -> Line:
     settings = [_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation)]
-    result = F.max_pool2d(line.value, *settings, ceil_mode)
+    result = F.max_pool2d(line.value, kernel_size, stride or None, padding, dilation, ceil_mode)
     values = _windows(line.value, -torch.inf, result.shape[-2:], *settings)
     slopes = _windows(line.slope, 0.0, result.shape[-2:], *settings)
     if settings[0] == (1, 1):

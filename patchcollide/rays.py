@@ -178,15 +178,15 @@ def _require_no_rounding(before: torch.dtype, after: torch.dtype | None) -> None
 
 def _changed_in_place(
     name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Ray:
+) -> Any:
     """Applies an operator that changes its first argument; any views of it change too."""
     if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
         raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
+    changed: Any = args[0]
     lines, named = _lines(args), _lines(kwargs)
     if _bounds_of_constants(name, lines, named) is not None:
         function(*_values(lines), **_values(named))
-        return args[0]
-    changed = args[0]
+        return changed
     if changed.is_complex():
         raise NetworkError(f"{name} of complex values is not known")
     if not isinstance(changed, Ray):
