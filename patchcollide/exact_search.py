@@ -38,11 +38,13 @@ class ExactTarget:
         image: The target, flat in channel, height, width order, in ``[0, 1]``.
         features: Its features in float64, and each unit's interval.
         polytope: All images of the space that collide with it.
+        layer: What the polytope was made of.
     """
 
     image: Float64[ndarray, "values"]
     features: TargetFeatures
     polytope: ExactPolytope
+    layer: AffineLayer
 
 
 def exact_target(
@@ -87,13 +89,16 @@ def exact_target_in(
         blind: Where its activation is constant.
         image: As :func:`flat` gives it.
         space: Where what collides with it is looked for.
+
+    Raises:
+        NetworkError: If the network gives something else at the image than the layer.
     """
+    layer.require_right(image[None], "the target")
     pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
     features = TargetFeatures.of(pre_activation, blind)
     lower, upper = features.lower.numpy(), features.upper.numpy()
-    return ExactTarget(
-        image, features, ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
-    )
+    polytope = ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
+    return ExactTarget(image, features, polytope, layer)
 
 
 def flat(picture: UInt8[ndarray, "height width channels"]) -> Float64[ndarray, "values"]:
@@ -108,7 +113,14 @@ def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
         TargetError: If there are fewer inactive units than vertices, where each needs one.
         InfeasibleError: If nothing in the space collides; says which constraints clash.
         UnboundedError: If the polytope has no end where one was looked for.
+        NetworkError: If the network gives something else at a vertex than the layer.
     """
+    vertices = _vertices(config, exact)
+    exact.layer.require_right(np.stack([vertex.image for vertex in vertices]), "vertices")
+    return vertices
+
+
+def _vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
     count, polytope = config.optimiser.num_vertices, exact.polytope
     rng = np.random.default_rng([config.seed, 7])
     if config.exact.vertices == "far":

@@ -3,7 +3,8 @@
 The module is the last ``nn.Linear`` or ``nn.Conv2d`` that ran before the layer's activation. What
 lies between must act on each unit by itself, as a batch norm in evaluation mode does; what is added
 without passing the module, as by a skip connection, is part of the offset. Nothing is taken on
-trust: each map is tried with another input.
+trust: that nothing bends is told from the operators that run, which leaves a matrix to be known,
+and each map is tried with another input, of which no two matrices make the same but by chance.
 """
 
 import copy
@@ -18,7 +19,10 @@ from patchcollide.connections import Block, Connections, connections_of
 from patchcollide.errors import NetworkError
 from patchcollide.layer_inputs import PIXELS, InputKind, LinearModule, Trace
 from patchcollide.matrices import dense
+from patchcollide.piecewise import Bounds, Line
+from patchcollide.rays import Ray, straight_line
 from patchcollide.shapes import Float64, Int64, Tensor, ndarray
+from patchcollide.torch_modes import proof_modes
 
 # Of the largest value: float64 takes a millionth of it, and what is not affine far more.
 _SAME_SHARE = 1e-9
@@ -90,6 +94,7 @@ class LayerMap:
             raise NetworkError(f"it does not change as the weights of '{self.module}' say")
 
 
+@proof_modes()
 def read_layer_map(trace: Trace, layer: str) -> LayerMap:
     """Reads a layer as an affine map of the input of the linear module before it.
 
@@ -104,6 +109,7 @@ def read_layer_map(trace: Trace, layer: str) -> LayerMap:
     linear = trace.linear_before(layer)
     name, kind, image = trace.name_of(linear), trace.input_kind(linear), trace.image
     probe = _Probe(linear)
+    _require_straight(trace, layer, linear)
     z = probe.run(trace, layer)
     factors = _unit_factors(probe, z, name)
     input_factors = torch.ones_like(probe.step)
@@ -130,6 +136,32 @@ def read_layer_map(trace: Trace, layer: str) -> LayerMap:
     )
     found.try_rows()
     return found
+
+
+def _require_straight(trace: Trace, layer: str, linear: LinearModule) -> None:
+    """Raises :class:`NetworkError` if something between a module's input and a layer bends."""
+    network = copy.copy(trace.network)
+    network.layer = layer
+    image, name = trace.image, trace.name_of(linear)
+
+    def enter(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        (ray,) = (*args, *kwargs.values())
+        value, generator = ray.line.value, torch.Generator().manual_seed(0)
+        slope = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        moving = Ray(Line(value.clone(), slope.to(value), ray.line.bounds))
+        return ((moving,), {}) if args else ((), dict.fromkeys(kwargs, moving))
+
+    # What comes before the module does not move, so it may do anything.
+    still = Line(image, torch.zeros_like(image), Bounds(1, image.device, may_bend=False))
+    with linear.register_forward_pre_hook(enter, with_kwargs=True):
+        try:
+            straight_line(network.pre_activation, network.module, still)
+        except NetworkError as error:
+            raise NetworkError(
+                f"what lies between it and '{name}' is not affine unit by unit: {error}"
+            ) from error
 
 
 class _Probe:

@@ -1,12 +1,13 @@
 """Piecewise linear functions along a straight line: values, slopes, and how far they hold.
 
 Each function takes the values at some points of a line and their derivative along it, and returns
-those of its output. An activation takes note of where a unit would reach its next corner: up to
-there, everything is affine.
+those of its output. What bends takes note of where a unit would reach its next corner: up to there,
+everything is affine. Functions go by the names of PyTorch's operators (``torch.ops.aten``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,37 +19,67 @@ from patchcollide.shapes import Tensor
 class Bounds:
     """How far from each of some points a network stays on one linear piece.
 
+    Args:
+        points: How many.
+        device: Of the values.
+        may_bend: Whether there may be breakpoints at all. If not, what does not change along the
+            line may go through any function, before it meets what does.
+
     Attributes:
+        may_bend: See above.
         forward: The distance along the line to the next breakpoint, for each point.
         backward: The distance to the one before.
+        are_mixed: Whether a breakpoint was met of which it is not known whose it is: then the
+            distances say nothing, and each point has to go through the network alone.
     """
 
-    def __init__(self, points: int, device: torch.device) -> None:
+    def __init__(self, points: int, device: torch.device, may_bend: bool = True) -> None:
+        self.may_bend = may_bend
         self.forward = torch.full((points,), torch.inf, dtype=torch.float64, device=device)
         self.backward = self.forward.clone()
+        self.are_mixed = False
 
-    def narrow(self, speed: Tensor, distance: Tensor) -> bool:
-        """Takes note of the breakpoints of units, ``(points, ...)``.
+    @property
+    def points(self) -> int:
+        """How many points there are."""
+        return len(self.forward)
+
+    def narrow(
+        self, speed: Tensor, value: Tensor, corner: float | Tensor, in_order: bool = True
+    ) -> bool:
+        """Takes note of the breakpoints of units.
 
         Args:
             speed: How fast each unit's value rises along the line.
-            distance: How far its breakpoint is above its value.
+            value: Of each unit.
+            corner: The value at which it bends.
+            in_order: Whether the units of a point follow those of the point before.
 
         Returns:
             Whether a unit is on its breakpoint and leaves it. It counts as one behind: a piece
             begins with its breakpoint.
+
+        Raises:
+            NetworkError: If there may be none.
         """
-        self._require_batch(speed)
-        low, high = (speed / distance).flatten(start_dim=1).aminmax(dim=1)
+        if not self.may_bend:
+            raise NetworkError("it bends")
+        self.are_mixed |= not in_order
+        if self.are_mixed or not speed.numel():
+            return False
+        distance = corner - value
+        # In place: fresh memory for each large tensor costs as much as the division.
+        ratio = torch.div(speed, distance, out=distance)
+        low, high = ratio.reshape(self.points, -1).aminmax(dim=1)
         if not (low.isfinite() & high.isfinite()).all():
-            return self._narrow_on_breakpoints(speed, distance)
+            return self._narrow_on_breakpoints(speed, corner - value)
         ahead = torch.where(high > 0, 1 / high, torch.inf)
         self._take(ahead, torch.where(low < 0, -1 / low, torch.inf))
         return False
 
     def _narrow_on_breakpoints(self, speed: Tensor, distance: Tensor) -> bool:
         # A unit that does not move has no breakpoint anywhere: NaN, or infinitely far.
-        reach = (distance / speed).flatten(start_dim=1)
+        reach = (distance / speed).reshape(self.points, -1)
         ahead = torch.where(reach > 0, reach, torch.inf).amin(dim=1)
         behind = torch.where(reach <= 0, -reach, torch.inf).amin(dim=1)
         self._take(ahead, behind)
@@ -58,64 +89,54 @@ class Bounds:
         self.forward = torch.minimum(self.forward, ahead)
         self.backward = torch.minimum(self.backward, behind)
 
-    def _require_batch(self, values: Tensor) -> None:
-        if len(values) != len(self.forward):
-            raise NetworkError(
-                f"an activation should see a batch of {len(self.forward)} first, but sees "
-                f"{tuple(values.shape)}, so the points of the line cannot be told apart"
-            )
 
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Values at points of a line, and their derivative along it.
 
-class Line(NamedTuple):
-    """Values at points of a line, ``(points, ...)``, their slopes, and how far these hold."""
+    Attributes:
+        value: Of all points.
+        slope: Laid out in memory like ``value``, so that the same views of both can be had.
+        bounds: Where the next breakpoints are, for all that was computed of the same points.
+        in_order: Whether the values of a point, read row by row, follow those of the point before.
+            Where they may not, nobody can say whose breakpoint a unit's is.
+    """
 
     value: Tensor
     slope: Tensor
     bounds: Bounds
+    in_order: bool = True
 
+    @property
+    def leads(self) -> bool:
+        """Whether the first dimension counts points, or equal parts of points."""
+        is_split = self.value.ndim > 0 and self.value.shape[0] % self.bounds.points == 0
+        return self.bounds.points == 1 or (self.in_order and is_split)
 
-def _affine(function: Callable[..., Tensor]) -> Callable[..., Line]:
-    """Of a function of input, weight and bias: slopes do not feel the bias."""
+    def ordered_in(self, shape: torch.Size) -> bool:
+        """Returns whether a function of each value, broadcast to a shape, is in order."""
+        kept = self.value.shape == shape or (
+            self.leads and self.value.ndim == len(shape) and self.value.shape[:1] == shape[:1]
+        )
+        return self.bounds.points == 1 or (self.in_order and kept)
 
-    def rule(
-        line: Line, /, weight: Tensor, bias: Tensor | None = None, *rest: Any, **more: Any
-    ) -> Line:
-        value = function(line.value, weight, bias, *rest, **more)
-        return Line(value, function(line.slope, weight, None, *rest, **more), line.bounds)
+    def broadcast(self, shape: torch.Size) -> "Line":
+        """Returns the line in a larger shape."""
+        if self.value.shape == shape:
+            return self
+        return self.to(self.value.expand(shape), self.slope.expand(shape), self.ordered_in(shape))
 
-    return rule
-
-
-def _batch_norm(
-    line: Line,
-    /,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Line:
-    del momentum
-    if training or running_mean is None or running_var is None:
-        raise NetworkError("batch_norm with the statistics of a batch is not piecewise linear")
-    shape = (1, -1) + (1,) * (line.value.ndim - 2)
-    scale = (running_var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - running_mean * scale
-    value = torch.addcmul(shift.reshape(shape), line.value, scale.reshape(shape))
-    return Line(value, line.slope * scale.reshape(shape), line.bounds)
-
-
-def _pad(
-    line: Line, /, pad: Sequence[int], mode: str = "constant", value: float | None = None
-) -> Line:
-    padded = F.pad(line.value, pad, mode, value)
-    return Line(padded, F.pad(line.slope, pad, mode), line.bounds)
+    def to(self, value: Tensor, slope: Tensor, in_order: bool | None = None) -> "Line":
+        """Returns other values of the same points; in the same order if that is not said."""
+        return Line(value, slope, self.bounds, self.in_order if in_order is None else in_order)
 
 
 def _bent(
-    line: Line, result: Tensor, corners: Sequence[float], factors: Sequence[float], slope: Tensor
+    line: Line,
+    result: Tensor,
+    corners: Sequence[float | Tensor],
+    factors: Sequence[float | Tensor],
+    slope: Tensor | None = None,
 ) -> Line:
     """Applies an activation that is linear between its corners.
 
@@ -124,17 +145,20 @@ def _bent(
         result: Its output.
         corners: Where it bends, in rising order.
         factors: Its slope below the first corner, between each two, and above the last.
-        slope: The slope of the output, as PyTorch has it: any on a corner.
+        slope: The slope of the output, if PyTorch has it: any on a corner.
     """
-    leaves = [line.bounds.narrow(line.slope, corner - line.value) for corner in corners]
-    if any(leaves):
-        factor = torch.full_like(line.slope, factors[0])
+    line = line.broadcast(result.shape)
+    leaves = [
+        line.bounds.narrow(line.slope, line.value, corner, line.in_order) for corner in corners
+    ]
+    if slope is None or any(leaves):
+        factor: Tensor = torch.ones_like(line.slope) * factors[0]
         for corner, above in zip(corners, factors[1:], strict=True):
             # On a corner, the side that the line is heading for.
             reached = (line.value > corner) | ((line.value == corner) & (line.slope > 0))
             factor = torch.where(reached, above, factor)
         slope = line.slope * factor
-    return Line(result, slope, line.bounds)
+    return line.to(result, slope)
 
 
 def _relu(line: Line, /) -> Line:
@@ -148,14 +172,95 @@ def _leaky_relu(line: Line, /, negative_slope: float = 0.01) -> Line:
     return _bent(line, F.leaky_relu(value, negative_slope), (0.0,), factors, slope)
 
 
+def _prelu(line: Line, weight: Tensor, /) -> Line:
+    result = torch.where(line.value > 0, line.value, weight * line.value)
+    return _bent(line, result, (0.0,), (weight, 1.0))
+
+
 def _hardtanh(line: Line, /, min_val: float = -1.0, max_val: float = 1.0) -> Line:
     slope = torch.ops.aten.hardtanh_backward(line.slope, line.value, min_val, max_val)
     result = F.hardtanh(line.value, min_val, max_val)
     return _bent(line, result, (min_val, max_val), (0.0, 1.0, 0.0), slope)
 
 
-def _relu6(line: Line, /) -> Line:
-    return _hardtanh(line, 0.0, 6.0)
+def _clamp(line: Line, /, low: Any = None, high: Any = None) -> Line:
+    result = line.value.clamp(low, high)
+    if low is not None and high is not None:
+        # Where the bounds are crossed, PyTorch gives the upper one.
+        low = torch.minimum(
+            *(
+                torch.as_tensor(bound, dtype=result.dtype, device=result.device)
+                for bound in (low, high)
+            )
+        )
+    corners = [bound for bound in (low, high) if bound is not None]
+    factors = [*([] if low is None else [0.0]), 1.0, *([] if high is None else [0.0])]
+    return _bent(line, result, corners, factors)
+
+
+def _clamp_max(line: Line, high: Any, /) -> Line:
+    return _clamp(line, None, high)
+
+
+def _threshold(line: Line, threshold: float, value: float, /) -> Line:
+    if threshold != value:
+        raise NetworkError("threshold with another value than its threshold jumps")
+    return _clamp(line, threshold)
+
+
+def _abs(line: Line, /) -> Line:
+    if line.value.is_complex():
+        raise NetworkError("abs of complex values is not piecewise linear")
+    return _bent(line, line.value.abs(), (0.0,), (-1.0, 1.0))
+
+
+def _softshrink(line: Line, /, lambd: float = 0.5) -> Line:
+    return _bent(line, F.softshrink(line.value, lambd), (-lambd, lambd), (1.0, 0.0, 1.0))
+
+
+def _hardsigmoid(line: Line, /) -> Line:
+    return _bent(line, F.hardsigmoid(line.value), (-3.0, 3.0), (0.0, 1 / 6, 0.0))
+
+
+def _maximum(first: Line | Tensor, second: Line | Tensor, /, sign: int = 1) -> Line:
+    """Takes the larger of two values, or with ``sign`` -1 the smaller."""
+    lines = [term for term in (first, second) if isinstance(term, Line)]
+    values = [term.value if isinstance(term, Line) else term for term in (first, second)]
+    value = (torch.maximum if sign > 0 else torch.minimum)(*values)
+    bounds, shape = lines[0].bounds, value.shape
+    in_order = all(line.ordered_in(shape) for line in lines)
+    one, other = (_as_line(term, bounds).broadcast(shape) for term in (first, second))
+    ahead, faster = sign * (one.value - other.value), sign * (one.slope - other.slope)
+    bounds.narrow(faster, ahead, 0.0, in_order)
+    takes_one = (ahead > 0) | ((ahead == 0) & (faster > 0))
+    return Line(value, torch.where(takes_one, one.slope, other.slope), bounds, in_order)
+
+
+def _minimum(first: Line | Tensor, second: Line | Tensor, /) -> Line:
+    return _maximum(first, second, sign=-1)
+
+
+def _as_line(term: Line | Tensor, bounds: Bounds) -> Line:
+    return term if isinstance(term, Line) else Line(term, torch.zeros_like(term), bounds)
+
+
+def _amax(line: Line, /, dim: Any = (), keepdim: bool = False, *, sign: int = 1) -> Line:
+    dims = [dim] if isinstance(dim, int) else list(dim) or list(range(line.value.ndim))
+    result = sign * (sign * line.value).amax(dims, keepdim=True)
+    behind, slopes = sign * (result - line.value), sign * line.slope
+    # Of several largest, the one that will be ahead.
+    slope = torch.where(behind == 0, slopes, -torch.inf).amax(dims, keepdim=True)
+    line.bounds.narrow(slopes - slope, -behind, 0.0, line.in_order)
+    in_order = line.bounds.points == 1 or (
+        line.leads and 0 not in [number % line.value.ndim for number in dims]
+    )
+    if not keepdim:
+        result, slope = result.squeeze(dims), slope.squeeze(dims)
+    return line.to(result, sign * slope, in_order)
+
+
+def _amin(line: Line, /, dim: Any = (), keepdim: bool = False) -> Line:
+    return _amax(line, dim, keepdim, sign=-1)
 
 
 def _max_pool2d(
@@ -166,17 +271,29 @@ def _max_pool2d(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
-    **_: Any,
 ) -> Line:
     settings = [_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation)]
-    result = F.max_pool2d(line.value, kernel_size, stride, padding, dilation, ceil_mode)
+    result = F.max_pool2d(line.value, kernel_size, stride or None, padding, dilation, ceil_mode)
     values = _windows(line.value, -torch.inf, result.shape[-2:], *settings)
     slopes = _windows(line.slope, 0.0, result.shape[-2:], *settings)
+    if settings[0] == (1, 1):
+        return line.to(result, slopes[..., 0], line.leads)
     behind = result[..., None] - values
     # Of several largest, the one that will be ahead.
     slope = torch.where(behind == 0, slopes, -torch.inf).amax(dim=-1)
-    line.bounds.narrow(slopes - slope[..., None], behind)
-    return Line(result, slope, line.bounds)
+    in_order = line.leads and line.value.ndim > 2
+    line.bounds.narrow(slopes - slope[..., None], -behind, 0.0, in_order)
+    return line.to(result, slope, in_order)
+
+
+def _adaptive_max_pool2d(line: Line, size: Any, /) -> Line:
+    (height, rows), (width, columns) = zip(line.value.shape[-2:], _pair(size), strict=True)
+    if height % rows or width % columns:
+        raise NetworkError(
+            f"adaptive_max_pool2d from {height} x {width} to {rows} x {columns}, which does not "
+            "divide it, is not known"
+        )
+    return _max_pool2d(line, (height // rows, width // columns))
 
 
 def _pair(number: Any) -> tuple[int, int]:
@@ -205,17 +322,26 @@ def _windows(
     return rows.unfold(-2, extents[1], stride[1])[..., :: dilation[1]].flatten(start_dim=-2)
 
 
-RULES: dict[str, Callable[..., Line]] = {
-    "batch_norm": _batch_norm,
-    "conv1d": _affine(F.conv1d),
-    "conv2d": _affine(F.conv2d),
-    "conv3d": _affine(F.conv3d),
+BENDS: dict[str, Callable[..., Line]] = {
+    "_prelu_kernel": _prelu,
+    "abs": _abs,
+    "adaptive_max_pool2d": _adaptive_max_pool2d,
+    "amax": _amax,
+    "amin": _amin,
+    "clamp": _clamp,
+    "clamp_max": _clamp_max,
+    "clamp_min": _clamp,
+    "hardsigmoid": _hardsigmoid,
     "hardtanh": _hardtanh,
     "leaky_relu": _leaky_relu,
-    "linear": _affine(F.linear),
-    "max_pool2d": _max_pool2d,
-    "pad": _pad,
+    "max": _amax,
+    "max_pool2d_with_indices": _max_pool2d,
+    "min": _amin,
     "relu": _relu,
-    "relu6": _relu6,
+    "softshrink": _softshrink,
+    "threshold": _threshold,
 }
-"""By the name of PyTorch's function."""
+"""Functions of one line; those that also return indices are named below."""
+
+BENDS_OF_TWO: dict[str, Callable[..., Line]] = {"maximum": _maximum, "minimum": _minimum}
+"""Functions of two, of which one may be constant."""

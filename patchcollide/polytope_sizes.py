@@ -69,10 +69,12 @@ class ExactFinder:
 
         Raises:
             ProgramError: If a linear program cannot be solved.
+            NetworkError: If the network gives something else at a vertex than the layer.
         """
         image = flat(picture)
         exact = exact_target_in(self._layer, self._network.blind, image, PixelBox(len(image)))
         found = [exact.polytope.minimise(direction).image for direction in self._directions]
+        self._layer.require_right(np.stack(found), "vertices")
         height, width, channels = picture.shape
         return torch.from_numpy(np.reshape(found, (-1, channels, height, width)))
 

@@ -1,7 +1,10 @@
 """A straight line through a network, in place of a batch of images.
 
-A :class:`Ray` goes through any module that PyTorch can run. What the module does to it is either
-linear, one of :data:`patchcollide.piecewise.RULES`, or refused: nothing passes unnoticed.
+A :class:`Ray` goes through any module that PyTorch can run. What the module does to it comes down
+to PyTorch's operators, whatever function, method or attribute it was asked for by. An operator is
+either one of :data:`patchcollide.linear_steps`, one of :data:`patchcollide.piecewise.BENDS`, or
+refused by name: nothing passes unnoticed. Values and slopes share memory wherever the network's own
+tensors would, so that a change in place reaches all views of what is changed.
 """
 
 from collections.abc import Callable
@@ -11,19 +14,19 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.piecewise import RULES, Bounds, Line
+from patchcollide.linear_steps import VIEWS, linear_step, lines_in
+from patchcollide.piecewise import BENDS, BENDS_OF_TWO, Bounds, Line
 from patchcollide.shapes import Float64, Tensor
 from patchcollide.torch_modes import proof_modes
 
-_METADATA = {"__get__", "__len__", "dim", "ndimension", "numel", "size", "stride", "type"}
-_METADATA |= {"is_contiguous", "is_floating_point"}
-_LINEAR = {"__getitem__", "adaptive_avg_pool2d", "avg_pool2d", "clone", "contiguous", "detach"}
-_LINEAR |= {"expand", "flatten", "interpolate", "mean", "movedim", "narrow", "neg", "permute"}
-_LINEAR |= {"reshape", "select", "squeeze", "sum", "transpose", "unflatten", "unsqueeze", "view"}
-_SUMS = {"__add__": 1, "__radd__": 1, "add": 1, "__sub__": -1, "sub": -1}
-_PRODUCTS = {"__mul__", "mul"}
-_SCALINGS = _PRODUCTS | {"__div__", "__rmul__", "__truediv__", "div", "true_divide"}
-_DROPOUTS = {"alpha_dropout", "dropout", "dropout2d", "feature_alpha_dropout"}
+WALKABLE = (
+    "Networks of convolutions, linear layers, batch norm, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, "
+    "clamp, abs, maximum, max and average pooling, sums and views"
+)
+"""What a network may be made of, in words."""
+
+_DECISIONS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
+_ON_MEMORY = {"__set__", "data_ptr", "set_", "storage", "typed_storage", "untyped_storage"}
 
 
 class Ray(Tensor):
@@ -37,9 +40,15 @@ class Ray(Tensor):
 
     @staticmethod
     def __new__(cls, line: Line) -> "Ray":
-        """Makes a tensor without memory of its own, for the shape."""
+        """Makes a tensor without memory of its own, of the same shape and layout."""
+        value = line.value
         ray: Ray = torch.Tensor._make_wrapper_subclass(
-            cls, line.value.shape, dtype=line.value.dtype, device=line.value.device
+            cls,
+            value.shape,
+            strides=value.stride(),
+            storage_offset=value.storage_offset(),
+            dtype=value.dtype,
+            device=value.device,
         )
         ray.line = line
         return ray
@@ -51,81 +60,162 @@ class Ray(Tensor):
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Applies a function of PyTorch to values and slopes."""
+        """Refuses what would go past the operators; what they do is decided below."""
         del types
-        kwargs = dict(kwargs or {})
-        if "input" in kwargs:
-            args = (kwargs.pop("input"), *args)
-        name = function.__name__
-        plain = name if name.startswith("__") else name.removesuffix("_")
-        in_place = kwargs.pop("inplace", False) or plain != name
-        if plain in _METADATA:
-            return function(*_each(args, "value"), **kwargs)
-        result = _apply(function, plain, args, kwargs)
-        if in_place and isinstance(args[0], Ray):
-            # What holds the tensor itself sees the change.
-            args[0].line = result.line
-            return args[0]
-        return result
+        if (name := getattr(function, "__name__", "")) in _ON_MEMORY:
+            raise NetworkError(f"{name} on a tensor's memory is not known")
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Refuses what passed by the functions known."""
-        del types, args, kwargs
-        raise NetworkError(f"{function} is not piecewise linear, or not known to be")
+        """Applies an operator to values and slopes."""
+        del types
+        name = function._schema.name.removeprefix("aten::")
+        if function._schema.is_mutable:
+            return _changed_in_place(name, function, args, kwargs or {})
+        lines, named = _lines(args), _lines(kwargs or {})
+        if (bounds := _bounds_of_constants(name, lines, named)) is not None:
+            values = function(*_values(lines), **_values(named))
+            return torch.utils._pytree.tree_map(lambda value: _constant(value, bounds), values)
+        found = _applied(name, function, lines, named)
+        if isinstance(found, list):
+            return [Ray(line) for line in found]
+        more = len(function._schema.returns) - 1
+        return (Ray(found), *[_ByProduct(found.value)] * more) if more else Ray(found)
 
 
-def _apply(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ray:
-    is_ray = [isinstance(arg, Ray) for arg in args] or [False]
-    if name in _LINEAR and is_ray[0]:
-        return _linear(function, args, kwargs)
-    if name in _SUMS and not kwargs:
-        return _sum(args[0], args[1], _SUMS[name])
-    if name in ("__rsub__", "rsub") and not kwargs:
-        return _sum(args[1], args[0], -1)
-    if name in (_SCALINGS if is_ray[0] else _PRODUCTS) and not kwargs and not all(is_ray):
-        return _linear(function, args, kwargs)
-    if name in ("cat", "stack"):
-        return _joined(function, *args, **kwargs)
-    if name in _DROPOUTS and not kwargs.get("training", args[2:] != (False,)):
-        return Ray(args[0].line)
-    if name in RULES and is_ray == [True, *[False] * (len(args) - 1)]:
-        return Ray(RULES[name](args[0].line, *args[1:], **kwargs))
-    raise NetworkError(f"{name} is not piecewise linear, or not known to be")
+class _ByProduct(Tensor):
+    """What comes along with a result, such as indices, which jump: nothing may be made of it."""
+
+    @staticmethod
+    def __new__(cls, value: Tensor) -> "_ByProduct":
+        made: _ByProduct = torch.Tensor._make_wrapper_subclass(cls, value.shape, dtype=torch.int64)
+        return made
+
+    def __init__(self, value: Tensor) -> None:
+        del value
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types, kwargs
+        name = function._schema.name.removeprefix("aten::")
+        if name in VIEWS:
+            return _ByProduct(args[0])
+        raise NetworkError(f"{name} of indices is not piecewise linear")
 
 
-def _each(arguments: Any, part: str) -> Any:
-    """Returns arguments with each ray replaced by its values or its slopes."""
+def _bounds_of_constants(name: str, args: Any, kwargs: dict[str, Any]) -> Bounds | None:
+    """Returns the bounds of arguments that may go through any function; see :class:`Bounds`."""
+    lines = list(lines_in([*args, *kwargs.values()]))
+    # Views share memory with what may be changed in place later.
+    if not lines or lines[0].bounds.may_bend or name in VIEWS:
+        return None
+    return None if any(bool(line.slope.any()) for line in lines) else lines[0].bounds
+
+
+def _values(arguments: Any) -> Any:
+    """Returns arguments with each line replaced by its values."""
+    if isinstance(arguments, dict):
+        return {name: _values(argument) for name, argument in arguments.items()}
     if isinstance(arguments, tuple | list):
-        return type(arguments)(_each(argument, part) for argument in arguments)
-    return getattr(arguments.line, part) if isinstance(arguments, Ray) else arguments
+        return type(arguments)(_values(argument) for argument in arguments)
+    return arguments.value if isinstance(arguments, Line) else arguments
 
 
-def _linear(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ray:
-    (bounds,) = {ray.line.bounds for ray in args if isinstance(ray, Ray)}
-    value, slope = (function(*_each(args, part), **kwargs) for part in ("value", "slope"))
-    return Ray(Line(value, slope, bounds))
+def _constant(value: Any, bounds: Bounds) -> Any:
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return Ray(Line(value, torch.zeros_like(value), bounds)) if floats else value
 
 
-def _sum(first: Any, second: Any, sign: int) -> Ray:
-    bounds = (first if isinstance(first, Ray) else second).line.bounds
-    value = _each((first,), "value")[0] + sign * _each((second,), "value")[0]
-    slopes = [
-        term.line.slope if isinstance(term, Ray) else value.new_zeros(())
-        for term in (first, second)
-    ]
-    return Ray(Line(value, (slopes[0] + sign * slopes[1]).expand_as(value), bounds))
+def _applied(
+    name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+) -> Line | list[Line]:
+    lines = list(lines_in([*args, *kwargs.values()]))
+    if any(line.bounds is not lines[0].bounds for line in lines):
+        raise NetworkError(f"{name} uses a value that was kept from another pass")
+    if name in _DECISIONS:
+        raise NetworkError(f"{name} lets values decide what is done next, which is not known")
+    if name == "_to_copy":
+        _require_no_rounding(lines[0].value.dtype, kwargs.get("dtype"))
+    if name == "view" and isinstance(args[1], torch.dtype):
+        raise NetworkError("a view as another type of number is not linear")
+    found: Line | list[Line] | None = None
+    if name in BENDS and lines == [args[0]]:
+        found = BENDS[name](*args, **kwargs)
+    elif name in BENDS_OF_TWO:
+        found = BENDS_OF_TWO[name](*args, **kwargs)
+    else:
+        found = linear_step(name, function, args, kwargs)
+    if found is None:
+        known_as = name.lstrip("_").removeprefix("native_").removesuffix("_kernel")
+        raise NetworkError(f"{known_as} is not piecewise linear, or not known to be")
+    if name in VIEWS:
+        return found
+    return [*map(_laid_out, found)] if isinstance(found, list) else _laid_out(found)
 
 
-def _joined(function: Any, parts: Any, *args: Any, **kwargs: Any) -> Ray:
-    (bounds,) = {part.line.bounds for part in parts if isinstance(part, Ray)}
-    slopes = [
-        part.line.slope if isinstance(part, Ray) else torch.zeros_like(part) for part in parts
-    ]
-    value = function(_each(list(parts), "value"), *args, **kwargs)
-    return Ray(Line(value, function(slopes, *args, **kwargs), bounds))
+def _laid_out(line: Line) -> Line:
+    """Returns a line whose slopes lie in memory as its values do."""
+    value, slope = line.value, line.slope
+    if slope.stride() == value.stride() and slope.dtype == value.dtype:
+        return line
+    if not value.is_contiguous():
+        value = torch.empty_like(value).copy_(value)
+    slope = torch.empty_strided(
+        value.shape, value.stride(), dtype=value.dtype, device=value.device
+    ).copy_(slope)
+    return line.to(value, slope)
+
+
+def _require_no_rounding(before: torch.dtype, after: torch.dtype | None) -> None:
+    if after not in (None, before, torch.promote_types(before, after or before)):
+        raise NetworkError(f"a cast from {before} to {after} rounds, so it is not linear")
+
+
+def _changed_in_place(
+    name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Applies an operator that changes its first argument; any views of it change too."""
+    if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
+        raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
+    changed: Any = args[0]
+    lines, named = _lines(args), _lines(kwargs)
+    if _bounds_of_constants(name, lines, named) is not None:
+        function(*_values(lines), **_values(named))
+        return changed
+    if changed.is_complex():
+        raise NetworkError(f"{name} of complex values is not known")
+    if not isinstance(changed, Ray):
+        raise NetworkError(
+            f"{name} writes what depends on the input into a tensor that does not; make that one "
+            "with new_zeros of the input"
+        )
+    plain = name.removesuffix("_")
+    operator = getattr(torch.ops.aten, plain)
+    found = _applied(plain, operator, lines, named)
+    if not isinstance(found, Line):
+        raise NetworkError(f"{name} is not known")
+    line = changed.line
+    _require_no_rounding(found.value.dtype, line.value.dtype)
+    # Of views, nobody else's order is known: one that is lost is lost to all.
+    line.bounds.are_mixed |= not (line.in_order and found.ordered_in(line.value.shape))
+    line.value.copy_(found.value)
+    line.slope.copy_(found.slope)
+    return changed
+
+
+def _lines(arguments: Any) -> Any:
+    """Returns arguments with each ray replaced by its line."""
+    if isinstance(arguments, dict):
+        return {name: _lines(argument) for name, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return type(arguments)(_lines(argument) for argument in arguments)
+    return arguments.line if isinstance(arguments, Ray) else arguments
 
 
 @proof_modes()
@@ -135,43 +225,103 @@ def trace(
     """Sends points of a line through a network.
 
     Args:
-        module: A network in float64, in evaluation mode, of convolutions, linear layers, batch
-            norm, ReLU, ReLU6, Hardtanh, LeakyReLU, max and average pooling, reshaping, sums.
+        module: A network in float64, in evaluation mode, of what :data:`WALKABLE` names.
         value: The points.
         slope: The line's direction, of the shape of one point.
 
     Returns:
-        The output, with the distances to the breakpoints around each point.
+        The output, with the distances to the breakpoints around each point. It is not in order if
+        the points had to go through the network one by one.
 
     Raises:
         NetworkError: If a part of the network is not piecewise linear, or not known to be.
     """
+    slopes = slope.expand_as(value)
+    together = _traced(module, value, slopes)
+    if together.leads and not together.bounds.are_mixed:
+        return together
+    return _joined([_traced(module, value[[row]], slopes[[row]]) for row in range(len(value))])
+
+
+def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
     bounds = Bounds(len(value), value.device)
+    try:
+        found = straight_line(module, module, Line(value, slope, bounds))
+    except NetworkError as error:
+        raise NetworkError(
+            f"An exact walk needs a piecewise linear network, but in {error}. {WALKABLE} can be "
+            "walked."
+        ) from error
+    if isinstance(found, Line) and found.value.shape[:1] == (len(value),):
+        return found
+    if isinstance(found, Tensor) and found.shape[:1] == (len(value),):
+        return Line(found, torch.zeros_like(found), bounds)
+    what = (
+        "logits of another batch"
+        if isinstance(found, Line | Tensor)
+        else f"a {type(found).__name__}"
+    )
+    raise NetworkError(
+        "An exact walk needs a network that returns logits, a row for each input, but "
+        f"{type(module).__name__} returned {what}."
+    )
+
+
+def _joined(lines: list[Line]) -> Line:
+    """Returns lines of a point each as one of several points."""
+    value, slope = (torch.cat([getattr(x, part) for x in lines]) for part in ("value", "slope"))
+    bounds = Bounds(len(lines), value.device)
+    bounds.forward = torch.cat([line.bounds.forward for line in lines])
+    bounds.backward = torch.cat([line.bounds.backward for line in lines])
+    return Line(value, slope, bounds, in_order=False)
+
+
+def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -> Any:
+    """Sends a line through what a module, or a part of it, is run by.
+
+    Args:
+        run: Runs the module.
+        module: Whose parts are named in errors. It must compute the same each time.
+        line: What goes in; it is copied.
+
+    Returns:
+        What comes out: a line if it is a tensor that depends on the input.
+
+    Raises:
+        NetworkError: If an operator is not piecewise linear, or not known to be, or the module
+            changes itself; says only where and which.
+    """
     inside: list[str] = []
     hooks = []
     for name, part in module.named_modules():
         hooks.append(part.register_forward_pre_hook(_entering(inside, name)))
         hooks.append(part.register_forward_hook(_leaving(inside)))
+    before = _state(module)
     try:
         with torch.no_grad():
-            output = module(Ray(Line(value, slope.expand_as(value), bounds)))
-    except NetworkError as error:
+            # A copy: what is done in place must not reach the caller.
+            value = line.value.clone()
+            output = run(Ray(_laid_out(line.to(value, line.slope.clone()))))
+    except (NetworkError, RuntimeError, TypeError, ValueError) as error:
         where = inside[-1] if inside else ""
         kind = type(module.get_submodule(where)).__name__
-        raise NetworkError(
-            f"An exact walk needs a piecewise linear network, but in '{where}' ({kind}): {error}. "
-            "Networks of convolutions, linear layers, batch norm, ReLU, ReLU6, Hardtanh, "
-            "LeakyReLU, max and average pooling and sums can be walked."
-        ) from error
+        reason = str(error).strip().split("\n")[0].removesuffix(".")
+        raise NetworkError(f"'{where}' ({kind}): {reason}") from error
     finally:
         for hook in hooks:
             hook.remove()
-    if not isinstance(output, Ray):
+    if _state(module) != before:
         raise NetworkError(
-            f"An exact walk needs a network that returns logits, but {type(module).__name__} "
-            f"returned a {type(output).__name__}."
+            f"'' ({type(module).__name__}): it changes its own parameters or buffers in a forward "
+            "pass, so it is another function each time"
         )
-    return output.line
+    return output.line if isinstance(output, Ray) else output
+
+
+def _state(module: nn.Module) -> list[tuple[int, int]]:
+    """Returns what changes when a parameter or buffer does, or is replaced."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(id(x), 0 if x.is_inference() else x._version) for x in tensors]
 
 
 def _entering(inside: list[str], name: str) -> Callable[..., None]:

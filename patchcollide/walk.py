@@ -7,6 +7,7 @@ piece, so it is smallest at an end of one: a walk that has met every piece has m
 """
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from patchcollide.torch_modes import proof_modes
 RESOLUTION = 1e-11
 """Breakpoints nearer to each other than this share of the segment are taken for one."""
 _TOLERANCE = 1e-6
+_ROUGHLY = 1e-3
+"""What samples of another precision may differ by before they are taken again."""
+_PIECES_A_CHECK = 8
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,30 @@ def walk_segment(
     """
     if max_pieces < 1:
         raise ValueError(f"Expected to walk at least one piece, but max_pieces = {max_pieces}.")
+    with proof_modes(device=start.device):
+        line = _walked(module, start, stop, target_class, sampled, max_pieces, batch_size)
+    margin, place, _ = line.lowest(0.0, 1.0)
+    gaps = line.gaps()
+    walked = math.fsum(piece.stop - piece.start for piece in line.pieces)
+    return Walk(
+        worst_margin=margin,
+        worst_at=place,
+        is_local_minimum=line.gap_beside(0.0, 1.0) is None,
+        is_complete=not gaps,
+        share_walked=walked if gaps else 1.0,
+        pieces=tuple(line.pieces),
+    )
+
+
+def _walked(
+    module: nn.Module,
+    start: Tensor,
+    stop: Tensor,
+    target_class: int,
+    sampled: Sequence[float],
+    max_pieces: int,
+    batch_size: int,
+) -> "_Line":
     line = _Line(module, start, stop, target_class, max_pieces, batch_size)
     last = max(len(sampled) - 1, 1)
     for number in _local_minima(sampled):
@@ -110,17 +138,8 @@ def walk_segment(
         gaps.sort(key=lambda gap: gap[0] - gap[1])
         line.explore([(low + high) / 2 for low, high in gaps])
         line.descend(0.0, 1.0)
-    margin, place, _ = line.lowest(0.0, 1.0)
-    line.check(place, margin)
-    walked = math.fsum(piece.stop - piece.start for piece in line.pieces)
-    return Walk(
-        worst_margin=margin,
-        worst_at=place,
-        is_local_minimum=line.gap_beside(0.0, 1.0) is None,
-        is_complete=not gaps,
-        share_walked=walked if gaps else 1.0,
-        pieces=tuple(line.pieces),
-    )
+    line.check(sampled)
+    return line
 
 
 def _local_minima(values: Sequence[float]) -> list[int]:
@@ -160,9 +179,12 @@ class _Line:
     def explore(self, places: list[float]) -> None:
         """Walks the pieces around some places, as far as ``max_pieces`` allows."""
         places = list(dict.fromkeys(places))[: self.max_pieces - len(self.pieces)]
-        for first in range(0, len(places), self.batch_size):
-            part = torch.tensor(places[first : first + self.batch_size], dtype=torch.float64)
+        while places:
+            part = torch.tensor(places[: self.batch_size], dtype=torch.float64)
+            places = places[self.batch_size :]
             line = trace(self.module, self.points(part), self.direction)
+            if not line.in_order:
+                self.batch_size = 1  # They had to go one by one anyway.
             reach = zip(
                 part.tolist(),
                 (part - line.bounds.backward.cpu()).tolist(),
@@ -221,18 +243,69 @@ class _Line:
         while not self.is_spent and (gap := self.gap_beside(low, high)):
             self.explore([(gap[0] + gap[1]) / 2])
 
-    def check(self, place: float, margin: float) -> None:
-        """Compares a margin with that of a plain pass.
+    def check(self, sampled: Sequence[float]) -> None:
+        """Compares pieces with plain passes: their ends, and what lies between.
+
+        Always compared are the smallest margin and the smallest sample, some pieces evenly spread,
+        and whatever does not fit: where a piece does not end as the next begins, or a sample lies
+        below its piece.
 
         Raises:
             NetworkError: If they differ: a part of the network is not what it was taken for.
         """
-        with torch.no_grad():
-            logits = self.module(self.points(torch.tensor([place], dtype=torch.float64)))
-        plain = margins(logits, self.target_class).item()
-        if not abs(plain - margin) <= _TOLERANCE * (1 + abs(plain)):
-            raise NetworkError(
-                f"The walk found a margin of {margin:g} at {place:g} of the segment, but a plain "
-                f"pass finds {plain:g}: a part of the network is not piecewise linear, or changes "
-                "its input in a way that is not known. Measure without a walk."
-            )
+        lowest = self.lowest(0.0, 1.0)
+        ends = [lowest[:2], *self._unfitting_ends()]
+        between = self._unfitting_samples(sampled)
+        for piece in self.pieces[_PIECES_A_CHECK // 2 :: _PIECES_A_CHECK]:
+            ends.append((piece.stop_margin, piece.stop))
+            between.append((_least(piece), (piece.start + piece.stop) / 2))
+        plain = self._plain_margins([place for _, place in (*ends, *between)])
+        for number, (margin, place) in enumerate((*ends, *between)):
+            short = margin - plain[number]
+            missed = abs(short) if number < len(ends) else short
+            if not missed <= _TOLERANCE * (1 + abs(plain[number])):
+                raise NetworkError(
+                    f"The walk found a margin of {margin:g} at {place:g} of the segment, but a "
+                    f"plain pass finds {plain[number]:g}: a part of the network is not piecewise "
+                    "linear, or changes its input in a way that is not known. Measure without a "
+                    "walk."
+                )
+
+    def _unfitting_ends(self) -> list[tuple[float, float]]:
+        """Returns margins and places of ends that neighbours do not agree about."""
+        found = []
+        for before, after in itertools.pairwise(self.pieces):
+            first, second = before.stop_margin, after.start_margin
+            adjoin = after.start - before.stop <= RESOLUTION
+            if adjoin and not abs(first - second) <= _TOLERANCE * (1 + abs(first)):
+                found += [(first, before.stop), (second, after.start)]
+        return found
+
+    def _unfitting_samples(self, sampled: Sequence[float]) -> list[tuple[float, float]]:
+        """Returns the least margin that a sample's piece allows, and the sample's place.
+
+        Of the smallest sample, and of samples below that.
+        """
+        found, last = [], max(len(sampled) - 1, 1)
+        for number, sample in enumerate(sampled):
+            index = bisect.bisect_right(self.pieces, number / last, key=lambda piece: piece.start)
+            piece = self.pieces[max(index - 1, 0)]
+            if not piece.start <= number / last <= piece.stop:
+                continue
+            least = _least(piece)
+            fits = sample >= least - _ROUGHLY * (1 + abs(least))
+            if not fits or sample == min(sampled):
+                found.append((least, number / last))
+        return found
+
+    def _plain_margins(self, places: list[float]) -> list[float]:
+        found: list[float] = []
+        for first in range(0, len(places), self.batch_size):
+            part = torch.tensor(places[first : first + self.batch_size], dtype=torch.float64)
+            with torch.no_grad():
+                found += margins(self.module(self.points(part)), self.target_class).tolist()
+        return found
+
+
+def _least(piece: Piece) -> float:
+    return min(piece.start_margin, piece.stop_margin)

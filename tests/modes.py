@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -90,6 +91,7 @@ TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     ),
     "function mode": RoundedMode,
     "dispatch mode": RoundedDispatch,
+    "fake tensors": FakeTensorMode,
 }
 """By name; "none" is the state that tests begin with."""
 

@@ -48,6 +48,26 @@ class Gate(nn.Module):
         return x * x.mean(dim=(1, 2, 3), keepdim=True).sigmoid()
 
 
+class Bending(nn.Conv2d):
+    """A convolution that cuts off what no input is likely to reach."""
+
+    def forward(self, x):
+        return super().forward(x.clamp(min=-1e9))
+
+
+class Into(nn.Module):
+    """Adds a module's output to its input, in place."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.act = inner, nn.ReLU()
+
+    def forward(self, x):
+        x = F.gelu(x)
+        x += self.inner(x)
+        return self.act(x)
+
+
 class Shared(nn.Module):
     """One activation at two places."""
 
@@ -132,6 +152,10 @@ CASES = {
     ),
     "a skip connection": lambda: (
         relus(skip=Skip(named(conv=nn.Conv2d(4, 4, 3, padding=1), norm=batch_norm(4)))),
+        "skip.act",
+    ),
+    "a skip connection in place": lambda: (
+        named(stem=nn.Conv2d(3, 4, 1), relu=nn.ReLU(True), skip=Into(nn.Conv2d(4, 4, 1))),
         "skip.act",
     ),
     "no activation before": lambda: (
@@ -250,6 +274,17 @@ REFUSED = {
     "another activation between": (
         lambda: (relus(c=nn.Conv2d(4, 3, 3), f=Function(F.relu), act=nn.ReLU()), "act"),
         r"what lies between it and 'features\.c' is not affine unit by unit",
+    ),
+    "a bend between, where nothing reaches": (
+        lambda: (
+            relus(c=nn.Conv2d(4, 3, 3), f=Function(lambda x: x.clamp(max=1e12)), act=nn.ReLU()),
+            "act",
+        ),
+        r"what lies between it and 'features\.c' is not affine unit by unit: .*it bends",
+    ),
+    "a convolution that bends what it reads": (
+        lambda: (relus(c=Bending(4, 3, 3), act=nn.ReLU()), "act"),
+        r"not affine unit by unit: 'features\.c' \(Bending\): it bends",
     ),
     "a gate between": (
         lambda: (relus(c=nn.Conv2d(4, 3, 3), gate=Gate(), act=nn.ReLU()), "act"),

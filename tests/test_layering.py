@@ -55,7 +55,7 @@ LAYERS = (
     ("references",),
     ("against_exact", "polygons"),
     ("descents",),
-    ("piecewise", "rays", "walk"),
+    ("piecewise", "linear_steps", "rays", "walk"),
     (
         "bundled",
         "trees",
