@@ -1,18 +1,25 @@
 """Small, seeded inputs that the tests share."""
 
+import pickle
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from torch import nn
 
 from patchcollide.collisions import collide
 from patchcollide.config import Config, load_config
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork
+from patchcollide.report import writer
+from patchcollide.report.history import draw_history
+from patchcollide.report.sample_charts import draw_distances, draw_samples
 from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
 
@@ -31,9 +38,94 @@ SMALL = (
     "optimiser.checkpoint_every=2",
     "optimiser.validation_samples=4",
     "evaluation.num_samples=20",
+    "evaluation.check_samples=40",
+    "evaluation.null_samples=40",
     "evaluation.dataset_pairs=10",
 )
 """Settings of a whole run in about a second: 32-pixel images, 8-pixel windows, 49 positions."""
+
+SECONDS_ALLOWED = 10.0
+"""Seconds of a processor that a test may take without the mark ``slow``."""
+
+# Examples are the same each time, and a busy machine fails none for being slow.
+settings.register_profile(
+    "same-everywhere",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("same-everywhere")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, up to four; long tests have the machine for themselves."""
+    if config.option.markexpr in ("slow", "gpu"):
+        return 0
+    return min(4, joblib.cpu_count())
+
+
+def processor_seconds() -> float:
+    """Returns what this process and those that it waited for have taken."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    before = processor_seconds()
+    try:
+        return (yield)
+    finally:
+        if not item.get_closest_marker("slow"):
+            item.user_properties.append(("processor seconds", processor_seconds() - before))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails, and says why, when a test without the mark took longer than it may."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker
+        return
+    for report in reporter.getreports("passed"):
+        seconds = dict(report.user_properties).get("processor seconds", 0.0)
+        if report.when == "call" and seconds > SECONDS_ALLOWED:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            reporter.write_line(
+                f"\n{report.nodeid} took {seconds:.1f} s of a processor, may take "
+                f"{SECONDS_ALLOWED:g} s: make it faster, or mark it slow.",
+                red=True,
+            )
+
+
+def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a drawing function that keeps what it drew."""
+    kept: dict[bytes, Any] = {}
+
+    def draw_once(*what: Any) -> Any:
+        key = pickle.dumps(what)
+        if key not in kept:
+            kept[key] = draw(*what)
+        return kept[key]
+
+    return draw_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _equal_charts_are_drawn_once() -> Iterator[None]:
+    """Of a small run, drawing its page's charts takes most, and many tests make the same run."""
+    history = drawn_once(draw_history)
+
+    def draw_without_seconds(rows: list[dict[str, Any]]) -> str:
+        # Their column differs each time, and no chart shows it.
+        return history([{key: row[key] for key in row if key != "seconds"} for row in rows])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writer, "draw_history", draw_without_seconds)
+        for draw in (draw_samples, draw_distances):
+            patched.setattr(writer, draw.__name__, drawn_once(draw))
+        yield
 
 
 @pytest.fixture(autouse=True)
