@@ -4,24 +4,20 @@ import pickle
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-from torch import nn
 
-from patchcollide.collisions import collide
-from patchcollide.config import Config, load_config
-from patchcollide.images import write_png
-from patchcollide.networks import CollisionNetwork
-from patchcollide.report import writer
-from patchcollide.report.history import draw_history
-from patchcollide.report.sample_charts import draw_distances, draw_samples
-from patchcollide.store import PatchStore
-from patchcollide.store_writer import write_store
+# PyTorch and all that loads it are imported where they are used: of the processes that read this
+# file, the one that hands the tests out to the others needs none of it, and all wait for it.
+if TYPE_CHECKING:
+    import torch
+
+    from patchcollide.config import Config
+    from patchcollide.networks import CollisionNetwork
+    from patchcollide.store import PatchStore
 
 SMALL = (
     "images.size_px=32",
@@ -63,7 +59,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker for each core, up to four; long tests have the machine for themselves."""
     if config.option.markexpr in ("slow", "gpu"):
         return 0
-    return min(4, joblib.cpu_count())
+    from joblib import cpu_count
+
+    return min(4, cpu_count())
 
 
 def processor_seconds() -> float:
@@ -115,6 +113,10 @@ def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(scope="session", autouse=True)
 def _equal_charts_are_drawn_once() -> Iterator[None]:
     """Of a small run, drawing its page's charts takes most, and many tests make the same run."""
+    from patchcollide.report import writer
+    from patchcollide.report.history import draw_history
+    from patchcollide.report.sample_charts import draw_distances, draw_samples
+
     history = drawn_once(draw_history)
 
     def draw_without_seconds(rows: list[dict[str, Any]]) -> str:
@@ -131,6 +133,8 @@ def _equal_charts_are_drawn_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tensors are so small here that threads would only wait for each other."""
+    import torch
+
     before = torch.get_num_threads()
     if request.node.get_closest_marker("slow") is None:
         torch.set_num_threads(1)
@@ -141,6 +145,8 @@ def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Layers draw their first weights from PyTorch's own generator: no test sees another's."""
+    import torch
+
     torch.manual_seed(7)
 
 
@@ -150,18 +156,23 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def generator() -> torch.Generator:
+def generator() -> "torch.Generator":
+    import torch
+
     return torch.Generator().manual_seed(7)
 
 
 @pytest.fixture
-def small_config() -> Config:
+def small_config() -> "Config":
+    from patchcollide.config import load_config
+
     return load_config(overrides=SMALL)
 
 
 @pytest.fixture
 def write_images(tmp_path: Path) -> Callable[..., Path]:
     """Writes smooth random pictures as ``class-0/0.png`` ... and returns their folder."""
+    from patchcollide.images import write_png
 
     def write(name: str = "images", *, num: int = 6, size: int = 40, seed: int = 0) -> Path:
         rng = np.random.default_rng(seed)
@@ -178,14 +189,21 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def small_store(
-    small_config: Config, write_images: Callable[..., Path], tmp_path: Path
-) -> PatchStore:
+    small_config: "Config", write_images: Callable[..., Path], tmp_path: Path
+) -> "PatchStore":
+    from patchcollide.store_writer import write_store
+
     return write_store(small_config, write_images(), tmp_path / "store")
 
 
 @pytest.fixture
-def small_network() -> CollisionNetwork:
+def small_network() -> "CollisionNetwork":
     """A seeded convolutional network on 32-pixel images; ``act`` has 6 x 8 x 8 units."""
+    import torch
+    from torch import nn
+
+    from patchcollide.networks import CollisionNetwork
+
     with torch.random.fork_rng():
         torch.manual_seed(3)
         layers = nn.Sequential()
@@ -207,6 +225,10 @@ def small_network() -> CollisionNetwork:
 @pytest.fixture(scope="session")
 def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a small untrained network on grey 28-pixel images; not to be changed."""
+    from patchcollide.collisions import collide
+    from patchcollide.config import load_config
+    from patchcollide.images import write_png
+
     folder = tmp_path_factory.mktemp("explored")
     rng = np.random.default_rng(11)
     for name in ("source", "target", *(f"images/{number}" for number in range(4))):
