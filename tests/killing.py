@@ -13,7 +13,10 @@ from pathlib import Path
 
 _SERVER = """
 import json, os, signal, sys
+import faiss, PIL.Image
 import patchcollide.cli, patchcollide.pipeline
+# Commands would spend most of their time on loading these, and be killed at that.
+PIL.Image.init()
 print("ready", flush=True)
 for line in sys.stdin:
     seconds, words = json.loads(line)
