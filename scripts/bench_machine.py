@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import logging
+import math
 import statistics
 import sys
 import threading
@@ -56,6 +57,7 @@ class Meter:
         self.seconds, self.peak, self.rise = 0.0, 0, 0
         self._watch = watch
         self._over = threading.Event()
+        self._end = math.inf
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> "Meter":
@@ -68,7 +70,8 @@ class Meter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.seconds = time.perf_counter() - self._begun
+        self._end = time.perf_counter()
+        self.seconds = self._end - self._begun
         self._over.set()
         self._thread.join()
         self.rise = self.peak - self._before
@@ -84,7 +87,8 @@ class Meter:
         over = False
         while not over:
             over = self._over.wait(_SECONDS_BETWEEN_SAMPLES)
-            now, found = time.perf_counter(), anonymous_bytes()
+            # What is watched adds up to the whole, however late this thread is woken.
+            now, found = min(time.perf_counter(), self._end), anonymous_bytes()
             self.peak = max(self.peak, found)
             if self._watch:
                 self._watch(now - self._last, found)

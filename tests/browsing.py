@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,20 @@ def find_browser() -> str:
             pytest.fail(f"{words}, but {REQUIRED} is set")
         pytest.skip(words)
     return found
+
+
+def wait_until(page: Page, script: str) -> None:
+    """Waits without the page's own eval, which its policy forbids; long, for busy machines."""
+    deadline = time.monotonic() + 120
+    while not page.evaluate(script):
+        if time.monotonic() > deadline:
+            pytest.fail(f"never came true: {script}")
+        page.wait_for_timeout(25)
+
+
+def slow_the_tour(page: Page) -> None:
+    """Makes a tour last so long that it cannot end by itself while a test looks at it."""
+    page.evaluate("window.patchcollide.control.millisecondsPerLeg = 600_000")
 
 
 def serious_faults(page: Page) -> list[tuple[str, str]]:

@@ -1,20 +1,24 @@
 """Small, seeded inputs that the tests share."""
 
+import pickle
+import resource
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from hypothesis import HealthCheck, settings
 
-from patchcollide.collisions import collide
-from patchcollide.config import Config, load_config
-from patchcollide.images import write_png
-from patchcollide.networks import CollisionNetwork
-from patchcollide.store import PatchStore
-from patchcollide.store_writer import write_store
+# PyTorch and all that loads it are imported where they are used: of the processes that read this
+# file, the one that hands the tests out to the others needs none of it, and all wait for it.
+if TYPE_CHECKING:
+    import torch
+
+    from patchcollide.config import Config
+    from patchcollide.networks import CollisionNetwork
+    from patchcollide.store import PatchStore
 
 SMALL = (
     "images.size_px=32",
@@ -31,14 +35,111 @@ SMALL = (
     "optimiser.checkpoint_every=2",
     "optimiser.validation_samples=4",
     "evaluation.num_samples=20",
+    "evaluation.check_samples=40",
+    "evaluation.null_samples=40",
     "evaluation.dataset_pairs=10",
 )
 """Settings of a whole run in about a second: 32-pixel images, 8-pixel windows, 49 positions."""
+
+SECONDS_ALLOWED = 10.0
+"""Seconds of a processor that a test may take without the mark ``slow``.
+
+A busy machine needs more of them: tests that take longer are named, and fail at twice as much.
+"""
+
+# Examples are the same each time, and a busy machine fails none for being slow.
+settings.register_profile(
+    "same-everywhere",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("same-everywhere")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, up to four; long tests have the machine for themselves."""
+    if config.option.markexpr in ("slow", "gpu"):
+        return 0
+    from joblib import cpu_count
+
+    return min(4, cpu_count())
+
+
+def processor_seconds() -> float:
+    """Returns what this process and those that it waited for have taken."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    before = processor_seconds()
+    try:
+        return (yield)
+    finally:
+        if not item.get_closest_marker("slow"):
+            item.user_properties.append(("processor seconds", processor_seconds() - before))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Says which tests without the mark took longer than they may; fails for twice as long."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker
+        return
+    for report in reporter.getreports("passed"):
+        seconds = dict(report.user_properties).get("processor seconds", 0.0)
+        if report.when == "call" and seconds > SECONDS_ALLOWED:
+            if seconds > 2 * SECONDS_ALLOWED:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            reporter.write_line(
+                f"\n{report.nodeid} took {seconds:.1f} s of a processor, may take "
+                f"{SECONDS_ALLOWED:g} s: make it faster, or mark it slow.",
+                red=True,
+            )
+
+
+def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a drawing function that keeps what it drew."""
+    kept: dict[bytes, Any] = {}
+
+    def draw_once(*what: Any) -> Any:
+        key = pickle.dumps(what)
+        if key not in kept:
+            kept[key] = draw(*what)
+        return copy(kept[key])  # a list, to which its page adds
+
+    return draw_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _equal_charts_are_drawn_once() -> Iterator[None]:
+    """Of a small run, drawing its page's charts takes most, and many tests make the same run."""
+    from patchcollide.report import writer
+    from patchcollide.report.history import draw_history
+    from patchcollide.report.sample_charts import draw_distances, draw_samples
+
+    history = drawn_once(draw_history)
+
+    def draw_without_seconds(rows: list[dict[str, Any]]) -> str:
+        # Their column differs each time, and no chart shows it.
+        return history([{key: row[key] for key in row if key != "seconds"} for row in rows])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writer, "draw_history", draw_without_seconds)
+        for draw in (draw_samples, draw_distances):
+            patched.setattr(writer, draw.__name__, drawn_once(draw))
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tensors are so small here that threads would only wait for each other."""
+    import torch
+
     before = torch.get_num_threads()
     if request.node.get_closest_marker("slow") is None:
         torch.set_num_threads(1)
@@ -49,6 +150,8 @@ def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Layers draw their first weights from PyTorch's own generator: no test sees another's."""
+    import torch
+
     torch.manual_seed(7)
 
 
@@ -58,18 +161,23 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def generator() -> torch.Generator:
+def generator() -> "torch.Generator":
+    import torch
+
     return torch.Generator().manual_seed(7)
 
 
 @pytest.fixture
-def small_config() -> Config:
+def small_config() -> "Config":
+    from patchcollide.config import load_config
+
     return load_config(overrides=SMALL)
 
 
 @pytest.fixture
 def write_images(tmp_path: Path) -> Callable[..., Path]:
     """Writes smooth random pictures as ``class-0/0.png`` ... and returns their folder."""
+    from patchcollide.images import write_png
 
     def write(name: str = "images", *, num: int = 6, size: int = 40, seed: int = 0) -> Path:
         rng = np.random.default_rng(seed)
@@ -86,14 +194,21 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def small_store(
-    small_config: Config, write_images: Callable[..., Path], tmp_path: Path
-) -> PatchStore:
+    small_config: "Config", write_images: Callable[..., Path], tmp_path: Path
+) -> "PatchStore":
+    from patchcollide.store_writer import write_store
+
     return write_store(small_config, write_images(), tmp_path / "store")
 
 
 @pytest.fixture
-def small_network() -> CollisionNetwork:
+def small_network() -> "CollisionNetwork":
     """A seeded convolutional network on 32-pixel images; ``act`` has 6 x 8 x 8 units."""
+    import torch
+    from torch import nn
+
+    from patchcollide.networks import CollisionNetwork
+
     with torch.random.fork_rng():
         torch.manual_seed(3)
         layers = nn.Sequential()
@@ -115,6 +230,10 @@ def small_network() -> CollisionNetwork:
 @pytest.fixture(scope="session")
 def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a small untrained network on grey 28-pixel images; not to be changed."""
+    from patchcollide.collisions import collide
+    from patchcollide.config import load_config
+    from patchcollide.images import write_png
+
     folder = tmp_path_factory.mktemp("explored")
     rng = np.random.default_rng(11)
     for name in ("source", "target", *(f"images/{number}" for number in range(4))):

@@ -150,8 +150,9 @@ def test_indexing_is_measured_stage_by_stage_and_goes_on(write_images, tmp_path,
     stages = results["index"]["stages"]
     assert stages.keys() == {"basis", "training", "filling", "merging"}
     told_apart = sum(stage["seconds"] for stage in stages.values())
-    assert told_apart == pytest.approx(results["index"]["seconds"], abs=0.2)
-    assert stages["filling"]["peak_anonymous_bytes"] > 1e6
+    assert told_apart == pytest.approx(results["index"]["seconds"], rel=1e-6)
+    # A stage that is over between two looks at it has no peak.
+    assert max(stage["peak_anonymous_bytes"] for stage in stages.values()) > 1e6
     assert results["sample"]["num_images"] == 8
     assert len(leaves(results["sample"]["ratios"])) == 4 * 2
     assert min(leaves(results["sample"]["ratios"])) > 0
@@ -164,6 +165,23 @@ def test_indexing_is_measured_stage_by_stage_and_goes_on(write_images, tmp_path,
     with pytest.raises(SystemExit, match="2"):
         run("bench_index", *words, "--set", "seed=3")
     assert "holds a benchmark with other arguments" in capsys.readouterr().err
+
+
+def test_moments_are_counted_to_the_stage_that_goes_on(store, run):
+    watch = importlib.import_module("bench_index").IndexWatch(store)
+    work = store.path / "index.partial"
+    work.mkdir()
+    (store.path / "index.json").unlink()
+    watch(1, 100)
+    for seconds, name in ((2, "basis.h5"), (4, "begun.faiss")):
+        (work / name).touch()
+        watch(seconds, 100 * seconds)
+    for number in range(3):
+        (work / f"part-{number}.whole.faiss").touch()
+        watch(8, 300 - number)
+    found = {name: tuple(stage.values()) for name, stage in watch.stages.items()}
+    expected = {"basis": (1, 100), "training": (2, 200), "filling": (20, 400), "merging": (8, 298)}
+    assert found == expected
 
 
 def test_growth_is_drawn_on_logarithmic_axes(tmp_path):

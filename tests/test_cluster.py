@@ -1,15 +1,15 @@
 """Maps over shards on a real Dask cluster of two worker processes, one of them killed."""
 
+import contextlib
 import os
 import signal
-import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from patchcollide.config import load_config
 from patchcollide.descriptors import fit_basis
@@ -55,6 +55,30 @@ def die_once(item: int, folder: Path) -> int:
     return item * item
 
 
+class DyingWorker(WorkerPlugin):
+    """Kills the first worker that begins a task, as it begins."""
+
+    name = "dying"
+
+    def __init__(self, met: Path) -> None:
+        self.met = met
+
+    def transition(self, key: str, start: str, finish: str, **others: object) -> None:
+        if finish == "executing":
+            with contextlib.suppress(FileExistsError):
+                self.met.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def a_worker_killed(cluster, folder):
+    with Client(cluster, set_as_default=False) as client:
+        client.register_plugin(DyingWorker(folder / "killed"))
+        yield
+        assert (folder / "killed").exists()
+        client.unregister_worker_plugin(DyingWorker.name)
+
+
 def die_always(item: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return item
@@ -91,10 +115,8 @@ def test_a_search_finds_the_same(
         basis = fit_basis(store, num_components=components, num_patches=500, seed=0)
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     expected = ExactSearcher(store, basis).search(queries, 5, NOTHING)
-    if kill:
-        worker = next(iter(cluster.workers.values()))
-        threading.Timer(0.05, os.kill, (worker.pid, signal.SIGKILL)).start()
-    found = ExactSearcher(store, basis, backend=backend).search(queries, 5, NOTHING)
+    with a_worker_killed(cluster, tmp_path) if kill else contextlib.nullcontext():
+        found = ExactSearcher(store, basis, backend=backend).search(queries, 5, NOTHING)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
     assert found.certified.all()

@@ -43,10 +43,11 @@ def test_the_vertices_collide_by_their_png_files_alone(run):
 
 
 def test_a_second_demo_does_nothing_in_seconds(run, caplog):
-    started = time.perf_counter()
+    # Of a processor: a busy machine does not make it do more.
+    started = time.process_time()
     with caplog.at_level("INFO", logger="patchcollide"):
         run_demo(run)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30
     assert "nothing to do" in caplog.text
 
 

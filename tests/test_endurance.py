@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from patchcollide import pipeline
 from patchcollide.config import load_config
 from patchcollide.images import write_png
-from tests.killing import Commands, contents
+from tests.killing import KILLED, Commands, contents
 
 pytestmark = pytest.mark.slow
 
@@ -33,20 +31,13 @@ def add_images(folder, num, seed):
     return folder
 
 
-def run_killed(command, words, num_kills, rng, seconds):
+def run_killed(command, words, num_kills, rng, whole):
     """Kills a command at random moments, then lets it end; says how often it was hit."""
-    statuses = [
-        command(*words, killed_after=rng.uniform(0.02, 0.4) * seconds) for _ in range(num_kills)
-    ]
-    assert set(statuses) <= {-signal.SIGKILL, 0}
+    shares = rng.uniform(0.02, 0.4, num_kills)
+    statuses = [command(*words, killed_after=share * whole) for share in shares]
+    assert set(statuses) <= {KILLED, 0}
     assert command(*words) == 0
-    return statuses.count(-signal.SIGKILL)
-
-
-def timed(command, *words):
-    begun = time.monotonic()
-    assert command(*words) == 0
-    return time.monotonic() - begun
+    return statuses.count(KILLED)
 
 
 def test_twenty_kills_change_no_byte_of_a_store_nor_of_its_extension(tmp_path):
@@ -55,12 +46,12 @@ def test_twenty_kills_change_no_byte_of_a_store_nor_of_its_extension(tmp_path):
     undisturbed = ["index", images, "--out", tmp_path / "undisturbed", *WORDS]
     words = ["index", images, "--out", tmp_path / "store", *WORDS]
     with Commands() as command:
-        seconds = timed(command, *undisturbed)
-        assert run_killed(command, words, 20, rng, seconds) >= 5
+        assert command(*undisturbed) == 0
+        assert run_killed(command, words, 20, rng, command.spent) >= 5
         assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
         add_images(images, 300, seed=1)
-        seconds = timed(command, *undisturbed, "--extend")
-        assert run_killed(command, [*words, "--extend"], 20, rng, seconds) >= 5
+        assert command(*undisturbed, "--extend") == 0
+        assert run_killed(command, [*words, "--extend"], 20, rng, command.spent) >= 5
         assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
         assert command("verify", tmp_path / "store") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"images", "store", "undisturbed"}

@@ -3,9 +3,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from patchcollide.config import Evaluation
-from patchcollide.evaluation import as_batch, dataset_distance, evaluate_polytope
+from patchcollide.evaluation import (
+    as_batch,
+    dataset_distance,
+    evaluate_polytope,
+    wilson_interval,
+)
 from patchcollide.gaps import measure_gaps
 from patchcollide.losses import TargetFeatures
 from patchcollide.polytope import seeded, stick_breaking_weights, uniform_weights
@@ -127,6 +133,13 @@ def test_the_interval_is_wilsons(small_network, num_samples):
         assert 0 <= low <= measured["success_rate"] <= high <= 1
         seen.add(hits)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("total", [1, 2, 9, 2000])
+def test_the_interval_is_scipys_to_the_last_bit(total):
+    for hits in {0, 1, total // 3, total - 1, total}:
+        found = binomtest(hits, total).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(hits, total) == [found.low, found.high]
 
 
 def test_measurements_are_decided_by_the_seed(small_network):

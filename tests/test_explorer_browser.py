@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from patchcollide.images import png_bytes
-from tests.browsing import serious_faults
+from tests.browsing import serious_faults, slow_the_tour, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +83,10 @@ def test_the_networks_answer_follows_the_sliders(page):
 
 def test_the_tour_can_be_played(page):
     before = answers(page)
+    slow_the_tour(page)
     page.locator("button.play").focus()
     page.keyboard.press("Enter")
-    for _ in range(600):
-        if answers(page) >= before + 3:
-            break
-        page.wait_for_timeout(50)
-    assert answers(page) >= before + 3
+    wait_until(page, f"document.getElementById('live').dataset.answers >= {before + 3}")
     page.keyboard.press("Enter")
     assert page.locator("button.play").inner_text() == "Play the tour"
 
@@ -98,7 +95,10 @@ def test_a_picture_of_ones_own_is_compared(page):
     page.locator("#compared input").set_input_files(picture(1))
     wait_for(page, "#compare .answer:not([hidden])")
     assert page.locator("#compare .classes li").count() == 5
-    assert page.locator("#compared img").evaluate("image => image.naturalWidth") == 28
+    wait_for(page, "#compared img:not([hidden])")
+    # The picture is shown when the answer is, but the browser decodes it in its own time.
+    script = "async image => { await image.decode(); return image.naturalWidth; }"
+    assert page.locator("#compared img").evaluate(script) == 28
     bad = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
     page.locator("#compared input").set_input_files(bad)
     wait_for(page, "#compared .problem:not(:empty)")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from patchcollide.collisions import collide
 from patchcollide.config import load_config
 from patchcollide.errors import InterruptedWorkError, NetworkError
 from patchcollide.explorer.jobs import Jobs
@@ -199,11 +200,19 @@ def test_a_folder_that_is_taken_is_left_alone(world):
     assert list((world.folder / "run-explored-1").iterdir()) == []
 
 
-def test_closing_cancels_all(world):
+def test_closing_cancels_all(world, monkeypatch):
     first, second = world.submit(), world.submit()
     world.wait(first, state="running")
-    threading.Timer(0.05, world.make.ticks.release).start()
+
+    def step_once_cancelled():
+        assert first.cancelling.wait(120)
+        world.make.ticks.release()
+
+    monkeypatch.setattr("patchcollide.explorer.jobs._PATIENCE_S", 120)
+    stepping = threading.Thread(target=step_once_cancelled)
+    stepping.start()
     world.jobs.close()
+    stepping.join()
     assert first.state == "cancelled"
     assert second.state == "queued"
     assert world.make.made == []
@@ -227,12 +236,20 @@ def told_states(client):
     return [job["state"] for job in client.get("api/collisions").json()["collisions"]]
 
 
-def test_two_uploads_become_a_run_that_can_be_explored(client, explored_run):
+def test_two_uploads_become_a_run_that_can_be_explored(client, explored_run, monkeypatch):
+    asked_too_early = threading.Event()
+
+    def collide_then(*args, **options):
+        assert asked_too_early.wait(120)
+        return collide(*args, **options)
+
+    monkeypatch.setattr("patchcollide.explorer.session.collide", collide_then)
     source, target = (client.upload(picture(seed)) for seed in (1, 2))
     answer = client.post("api/collisions", json={"source": source, "target": target})
     assert answer.status_code == 202
     name = answer.json()["id"]
     assert "the collision is" in client.refused(404, "GET", f"runs/{name}/report.html").lower()
+    asked_too_early.set()
     wait_until(lambda: states(client) == ["done"])
     (job,) = client.get("api/collisions").json()["collisions"]
     made = Path(job["folder"])

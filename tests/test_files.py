@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_is_explained_and_leaves_nothing_behind(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     assert (tmp_path / "old.h5").read_bytes() == b"old"

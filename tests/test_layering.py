@@ -141,7 +141,6 @@ OWNERS = {
     "safetensors": {"networks.weights"},
     "scipy.optimize": {"highs"},
     "scipy.sparse": {"matrices"},
-    "scipy.stats": {"evaluation"},
     "skimage.data": {"bundled"},
     "skimage.metrics": {"visibility"},
     "skimage.transform": {"visibility"},

@@ -18,12 +18,12 @@ from patchcollide.locks import locked
 from patchcollide.store_writer import write_store
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from patchcollide.locks import locked
 with locked(Path(sys.argv[1]), shared=sys.argv[2] == "shared"):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -35,6 +35,7 @@ def held(tmp_path):
     def hold(kind="alone"):
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLDER, tmp_path / "store", kind],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )

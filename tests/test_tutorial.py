@@ -24,7 +24,7 @@ def test_it_is_kept_without_outputs(notebook):
 
 
 def test_it_runs_and_finds_collisions(notebook, tmp_path):
-    NotebookClient(notebook, timeout=240, kernel_name="python3").execute(cwd=str(tmp_path))
+    NotebookClient(notebook, timeout=1200, kernel_name="python3").execute(cwd=str(tmp_path))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     shown = [output.data for output in outputs if output.output_type == "execute_result"]

@@ -180,8 +180,10 @@ class Jobs:
             return job, job.folder
 
     def _end(self, job: Job, state: str, error: str = "") -> None:
-        job.state, job.error = state, error
+        # Who reads the state takes the rest for done.
         shutil.rmtree(job.inputs, ignore_errors=True)
+        job.error = error
+        job.state = state
 
 
 def _free_place(beside: Path) -> Path:

@@ -66,6 +66,7 @@
       this.playButton = root.querySelector("button.play");
       this.millisecondsPerLeg = 1500;
       this.playing = false;
+      this.nextFrame = 0;
       this.listen();
       this.set(images.map(() => 1 / images.length));
     }
@@ -124,7 +125,7 @@
       this.set(along(this.tour, place), place);
     }
 
-    /** Moves along the tour until it ends or is stopped. */
+    /** Moves along the tour, from where its slider is or from its beginning, until it ends or is stopped. */
     play() {
       const last = this.tour.length - 1;
       let place = Number(this.scrubber.value) >= last ? 0 : Number(this.scrubber.value);
@@ -132,18 +133,21 @@
       this.playing = true;
       this.playButton.textContent = "Pause the tour";
       const step = (now) => {
-        if (!this.playing) return;
         const spent = before === null ? 0 : Math.min(now - before, 250);
         before = now;
         place = Math.min(place + (spent / this.millisecondsPerLeg) * this.pointsPerLeg, last);
         this.goTo(place);
-        if (place < last) requestAnimationFrame(step);
+        if (place < last) this.nextFrame = requestAnimationFrame(step);
         else this.stop();
       };
-      requestAnimationFrame(step);
+      // What says that it plays is on the tour already, before the browser draws a frame.
+      this.goTo(place);
+      this.nextFrame = requestAnimationFrame(step);
     }
 
     stop() {
+      // Or a tour that is played again at once would be moved by both its old frames and its new ones.
+      cancelAnimationFrame(this.nextFrame);
       this.playing = false;
       if (this.playButton) this.playButton.textContent = "Play the tour";
     }
