@@ -4,11 +4,14 @@ Values are centred, ``x - 128``, which fits eight signed bits and changes no dis
 two centred values is at most ``2**14``, so a sum of 1024 of them is at most ``2**24``, up to where
 float32 holds every whole number: such a sum is exact in whatever order it is added. That gives two
 kernels for one and the same answer: 8-bit matrix units with 32-bit sums, and float32 in parts of
-1024. Which one runs is decided by trying both on this machine, against 64-bit integers.
+1024. Which one runs is decided by trying both on this machine, against 64-bit integers, at every
+kind of shape that is then asked for: kernels of torch 2.14.1 are right but where patches have one
+value.
 """
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -29,6 +32,12 @@ _EXACT_TERMS = 1024
 _IMAGES_AT_ONCE = 2
 # Of rows times columns: three squares each, at most 2**14, stay below 2**24 together.
 _EXACT_STRIP = 341
+
+# Kernels cut matrices into blocks of so many rows; what is left over, and little, go other ways.
+_BLOCK = 16
+# Rows and filters that differ in a trial; a prime, so that no two blocks of a matrix are alike.
+_DIFFERENT = 61
+_USUAL_SHAPE = 512, 96, 3072
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -91,7 +100,8 @@ def inner_products(
     """Returns the inner products of all rows with all filters, exactly."""
     if not len(rows) or not len(filters):
         return torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
-    return _kernel(rows.device.type)(rows, filters)
+    shape = _tried_size(len(rows)), _tried_size(len(filters)), rows.shape[1]
+    return _kernel(rows.device.type, *shape)(rows, filters)
 
 
 def _by_integers(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
@@ -116,40 +126,84 @@ def _by_floats(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def _tried_size(num: int) -> int:
+    """Returns how many rows are tried in place of ``num``.
+
+    Few are tried as they are. For more it is four blocks, of which the last lacks nothing, 8, 4, 2
+    or 1: what is divisible by the same powers of two stands for ``num``.
+    """
+    return num if num <= _BLOCK else 4 * _BLOCK - math.gcd(num, _BLOCK) % _BLOCK
+
+
 @functools.cache
-def _kernel(device: str) -> Kernel:
-    """Returns the faster kernel of those that give the right answer on this machine."""
-    rows, filters, expected = _trial(device)
-    seconds = {}
-    # With one thread, so that others that compute meanwhile do not decide.
-    with one_thread_each():
-        for kernel in (_by_integers, _by_floats):
-            try:
-                right = torch.equal(kernel(rows, filters).cpu(), expected)
-            except (RuntimeError, AttributeError) as error:
-                logger.debug("%s: %s cannot run (%s)", device, kernel.__name__, error)
-                continue
-            # Some processors add pairs of 8-bit products in 16 bits, which overflow.
-            if right:
-                seconds[kernel] = _fastest_of_five(kernel, rows, filters)
-    logger.debug("%s: %s", device, {kernel.__name__: s for kernel, s in seconds.items()})
-    if not seconds:
-        raise RuntimeError(f"no kernel for exact products gives the right answer on {device}")
-    # A busy machine may time them the wrong way round; whole numbers are several times faster
-    # where the processor has instructions for them, and slower by far where it has not.
-    return min(seconds, key=lambda kernel: seconds[kernel] * (1 if kernel is _by_integers else 3))
+def _kernel(device: str, num_rows: int, num_filters: int, dimension: int) -> Kernel:
+    """Returns the fastest kernel that gives the right answer at a shape on this machine."""
+    for kernel in _kernels(device):
+        if _is_right(kernel, device, num_rows, num_filters, dimension):
+            return kernel
+    raise RuntimeError(
+        f"no kernel for exact products gives the right answer on {device}, at {num_rows} rows and "
+        f"{num_filters} filters of {dimension} values"
+    )
 
 
-def _trial(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _is_right(kernel: Kernel, device: str, num_rows: int, num_filters: int, dimension: int) -> bool:
+    """Says whether a kernel can run at a shape and agrees with 64-bit integers there."""
+    rows, filters, expected = _trial(dimension)
+    # From two places: what the first answer left in memory cannot pass for the second.
+    for start in (0, 1):
+        few, some = _repeated(num_rows, start), _repeated(num_filters, start)
+        try:
+            found = kernel(rows[few].to(device), filters[some].to(device)).cpu()
+        except (RuntimeError, AttributeError) as error:
+            logger.debug("%s: %s cannot run (%s)", device, kernel.__name__, error)
+            return False
+        # Some processors add pairs of 8-bit products in 16 bits, which overflow.
+        if not torch.equal(found, expected[few][:, some]):
+            shape = num_rows, num_filters, dimension
+            logger.debug("%s: %s is wrong at %s", device, kernel.__name__, shape)
+            return False
+    return True
+
+
+def _repeated(num: int, start: int = 0) -> torch.Tensor:
+    return torch.arange(start, start + num) % _DIFFERENT
+
+
+@functools.lru_cache(maxsize=4)
+def _trial(
+    dimension: int,
+) -> tuple[Int8[Tensor, "n dimension"], Int8[Tensor, "n dimension"], Int32[Tensor, "n n"]]:
     """Returns rows, filters and their products; among them the largest sums there are."""
-    rng = np.random.default_rng(0)
-    rows, filters = (rng.integers(-128, 128, (n, 3072), dtype=np.int8) for n in (512, 96))
+    rng = np.random.default_rng(dimension)
+    shape = _DIFFERENT, dimension
+    rows, filters = (rng.integers(-128, 128, shape, dtype=np.int8) for _ in range(2))
     rows[:4, :] = [[-128], [127], [-128], [-127]]
     rows[2, 1::2], filters[2, 1::2] = 127, 127
     filters[:4, :] = [[-128], [127], [-128], [-127]]
     expected = rows.astype(np.int64) @ filters.astype(np.int64).T
-    given, wanted = (torch.from_numpy(matrix).to(device) for matrix in (rows, filters))
-    return given, wanted, torch.from_numpy(expected.astype(np.int32))
+    return torch.from_numpy(rows), torch.from_numpy(filters), torch.from_numpy(expected).int()
+
+
+@functools.cache
+def _kernels(device: str) -> tuple[Kernel, ...]:
+    """Returns the kernels that are right at a usual shape on this machine, the fastest first."""
+    num_rows, num_filters, dimension = _USUAL_SHAPE
+    rows, filters, _ = _trial(dimension)
+    rows = rows[_repeated(num_rows)].to(device)
+    filters = filters[_repeated(num_filters)].to(device)
+    seconds = {}
+    # With one thread, so that others that compute meanwhile do not decide.
+    with one_thread_each():
+        for kernel in (_by_integers, _by_floats):
+            if _is_right(kernel, device, *_USUAL_SHAPE):
+                seconds[kernel] = _fastest_of_five(kernel, rows, filters)
+    logger.debug("%s: %s", device, {kernel.__name__: s for kernel, s in seconds.items()})
+    # A busy machine may time them the wrong way round; whole numbers are several times faster
+    # where the processor has instructions for them, and slower by far where it has not.
+    if _by_floats in seconds:
+        seconds[_by_floats] *= 3
+    return tuple(sorted(seconds, key=seconds.__getitem__))
 
 
 def _fastest_of_five(kernel: Kernel, rows: torch.Tensor, filters: torch.Tensor) -> float:

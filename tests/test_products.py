@@ -1,3 +1,6 @@
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +21,13 @@ GRIDS = [
 
 @pytest.fixture(autouse=True)
 def _fresh_choice_of_kernel():
-    products._kernel.cache_clear()
+    # Before a test replaces them.
+    caches = products._kernel, products._kernels
+    for cache in caches:
+        cache.cache_clear()
     yield
-    products._kernel.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def random_rows(rng, num, dimension):
@@ -37,13 +44,14 @@ def test_centred_values_are_those_less_128(rng):
     np.testing.assert_array_equal(centred(pixels), pixels.astype(int) - 128)
 
 
-@pytest.mark.parametrize("kernel", [products._by_integers, products._by_floats])
+@pytest.mark.parametrize("fastest", [products._by_integers, products._by_floats])
 @pytest.mark.parametrize("dimension", [1, 3, 192, 1024, 1025, 3072, 12288])
 @pytest.mark.parametrize(("num_rows", "num_filters"), [(1, 1), (2, 1), (1, 3), (5, 7), (33, 2)])
-def test_products_are_those_of_int64(kernel, dimension, num_rows, num_filters, rng):
+def test_products_are_those_of_int64(fastest, dimension, num_rows, num_filters, monkeypatch, rng):
+    monkeypatch.setattr(products, "_kernels", lambda _: (fastest, products._by_floats))
     rows = random_rows(rng, num_rows, dimension)
     filters = random_rows(rng, num_filters, dimension)
-    found = kernel(torch.from_numpy(rows), torch.from_numpy(filters))
+    found = inner_products(torch.from_numpy(rows), torch.from_numpy(filters))
     assert found.dtype == torch.int32
     np.testing.assert_array_equal(found, rows.astype(np.int64) @ filters.astype(np.int64).T)
 
@@ -60,8 +68,9 @@ def test_a_kernel_that_overflows_is_not_used(monkeypatch, rng):
         pairs = (rows[:, None].int() * filters[None].int()).unflatten(2, (-1, 2)).sum(dim=3)
         return pairs.clamp(-(2**15), 2**15 - 1).sum(dim=2).int()
 
+    monkeypatch.setattr(products, "_USUAL_SHAPE", (64, 16, 192))
     monkeypatch.setattr(products, "_by_integers", saturating)
-    assert products._kernel("cpu") is products._by_floats
+    assert products._kernels("cpu") == (products._by_floats,)
     rows = torch.from_numpy(random_rows(rng, 4, 64))
     np.testing.assert_array_equal(inner_products(rows, rows), rows.long() @ rows.long().T)
 
@@ -71,14 +80,85 @@ def test_a_kernel_that_this_torch_lacks_is_not_used(monkeypatch):
         raise RuntimeError("not implemented")
 
     monkeypatch.setattr(products, "_by_integers", missing)
-    assert products._kernel("cpu") is products._by_floats
+    assert products._kernels("cpu") == (products._by_floats,)
+
+
+def wide_products(rows, filters):
+    return (rows.long() @ filters.long().T).int()
+
+
+class Shape(NamedTuple):
+    rows: int
+    filters: int
+    values: int
+
+
+WRONG_AT = {
+    "one value": lambda shape: shape.values == 1,
+    "odd values": lambda shape: shape.values % 2 == 1,
+    "64 values": lambda shape: shape.values == 64,
+    "one row": lambda shape: shape.rows == 1,
+    "one filter": lambda shape: shape.filters == 1,
+    "one row of one value": lambda shape: shape.rows == shape.values == 1,
+    "few rows": lambda shape: shape.rows < 16,
+    "many rows": lambda shape: shape.rows > 16,
+    "rows that are no multiple of 8": lambda shape: shape.rows % 8 > 0,
+    "filters that are half a multiple of 8": lambda shape: shape.filters % 8 == 4,
+    "odd rows of three values": lambda shape: shape.rows % 2 == 1 and shape.values == 3,
+    "odd rows and even filters": lambda shape: shape.rows % 2 == 1 and shape.filters % 2 == 0,
+}
+
+
+@pytest.mark.parametrize("is_wrong", WRONG_AT.values(), ids=WRONG_AT)
+def test_a_kernel_is_not_used_for_shapes_at_which_it_is_wrong(is_wrong, monkeypatch, rng):
+    answers = []
+
+    def kernel(rows, filters):
+        """Where it is wrong it returns what the last answer left in memory."""
+        shape = Shape(len(rows), len(filters), rows.shape[1])
+        if not is_wrong(shape) or not answers:
+            answers.append(wide_products(rows, filters))
+            return answers[-1]
+        left = np.resize(answers[-1].numpy(), shape[:2])
+        return torch.from_numpy(left)
+
+    monkeypatch.setattr(products, "_USUAL_SHAPE", (64, 16, 192))
+    monkeypatch.setattr(products, "_by_integers", kernel)
+    monkeypatch.setattr(products, "_fastest_of_five", lambda each, *_: float(each is not kernel))
+    for num_values in (1, 3, 64):
+        rows, filters = (torch.from_numpy(random_rows(rng, 90, num_values)) for _ in range(2))
+        expected = wide_products(rows, filters)
+        for n, m in itertools.product([1, 2, 7, 12, 16, 17, 24, 90], repeat=2):
+            assert torch.equal(inner_products(rows[:n], filters[:m]), expected[:n, :m])
+
+
+def test_a_kernel_that_answers_from_memory_is_not_used(monkeypatch):
+    answers = {}
+
+    def kernel(rows, filters):
+        return answers.setdefault((len(rows), len(filters)), wide_products(rows, filters))
+
+    monkeypatch.setattr(products, "_kernels", lambda _: (kernel, products._by_floats))
+    for shape in itertools.product([1, 2, 40], repeat=2):
+        assert products._kernel("cpu", *shape, 1) is products._by_floats
+
+
+def test_the_fastest_kernel_is_used_where_it_is_right(monkeypatch):
+    def kernel(rows, filters):
+        return wide_products(rows, filters) + (rows.shape[1] == 1)
+
+    monkeypatch.setattr(products, "_by_integers", kernel)
+    monkeypatch.setattr(products, "_fastest_of_five", lambda each, *_: float(each is not kernel))
+    assert products._kernel("cpu", 5, 7, 3) is kernel
+    assert products._kernel("cpu", 5, 7, 1) is products._by_floats
 
 
 def test_the_program_is_told_when_no_kernel_is_right(monkeypatch):
     for name in ("_by_integers", "_by_floats"):
         monkeypatch.setattr(products, name, lambda *_: torch.zeros(1))
-    with pytest.raises(RuntimeError, match="no kernel for exact products gives the right answer"):
-        products._kernel("cpu")
+    rows = torch.zeros(2, 5, dtype=torch.int8)
+    with pytest.raises(RuntimeError, match="gives the right answer on cpu, at 2 rows and 2 filt"):
+        inner_products(rows, rows)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
