@@ -28,7 +28,7 @@ _COLUMNS = (
     "size_z",
     "label_doubt",
     "vertex_distance",
-    "gap",
+    "feature_distance_relative",
     "hull_agreement",
     "hull_probability",
     "visible_share",
