@@ -32,6 +32,7 @@ _COLUMNS = (
     "hull_agreement",
     "hull_probability",
     "visible_share",
+    "coarse_share",
     "ssim_mean",
     "blindness",
     "active",

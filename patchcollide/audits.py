@@ -43,6 +43,8 @@ IMAGES_FOLDER = "images"
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
+_MEASURES = 2
+"""Which figures these are: since 2, features behind the activation and visibility by frequency."""
 
 
 def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -> Path:
@@ -116,6 +118,7 @@ def _start(
         "network": network.digest,
         "layer": network.layer,
         "method": finder.method,
+        "measures": _MEASURES,
     }
     return start_run(out, config, described, identity, AUDIT_ENCODING)
 
@@ -211,7 +214,7 @@ def _conclude(
     judged = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {
         "encoding-type": AUDIT_ENCODING,
-        "encoding-version": 1,
+        "encoding-version": _MEASURES,
         "fingerprint": run.fingerprint,
         **run.inputs,
         "folder": run.inputs["images"],

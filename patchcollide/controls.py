@@ -18,6 +18,9 @@ from patchcollide.gaps import finite, measure_gaps
 from patchcollide.losses import TargetFeatures
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
 
+SAME = 1e-3
+"""Nearer to the target than this is its own image: half a grey level of noise moves features more,
+and a batch of another size rounds them less."""
 QUANTILES = (0.05, 0.5, 0.95)
 SILENT, MEAN, NEAREST = "silent features", "mean features of the images", "nearest image"
 
@@ -32,7 +35,7 @@ def measure_controls(
 
     Args:
         z: Pre-activations of images of the data set. Those whose features are the target's own,
-            which are of the target itself or of a copy, are left out.
+            to :data:`SAME`, which are of the target itself or of a copy, are left out.
         target: The features to collide with.
         pairs: Numbers of images, whose distance from each other is measured too.
         found: Relative distances of the polytope, by what they are of.
@@ -46,7 +49,7 @@ def measure_controls(
         ``num_pairs`` and ``pair_quantiles``: of the pairs' distances from each other, in the same
         unit. None if no image is left.
     """
-    others = distances_of_features(target.blind.respond(z), target) > 0
+    others = distances_of_features(target.blind.respond(z), target) > SAME
     if not others.any():
         return None
     z, pairs = z[others], _kept(pairs, others.cpu().numpy())

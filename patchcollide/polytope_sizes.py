@@ -219,6 +219,7 @@ def measure_polytope(
         if label_class is None
         else float(hull[:, label_class].mean()),
         "visible_share": visible["visible_share"],
+        "coarse_share": visible["coarse_share"],
         "ssim_mean": visible["ssim_mean"],
         "active": int(features.active.sum()),
     }

@@ -37,7 +37,7 @@ from patchcollide.sample_sets import name_classes, sample_around, sample_null
 from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.targets import Target
-from patchcollide.visibility import measure_visibility
+from patchcollide.visibility import measure_visibility, measure_yardsticks
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,10 @@ def summarise(
         **measured,
         "sample_classes": name_classes(network, samples),
         "certificate": _certificate(measured["certificate"], vertices, before, others),
-        "visibility": measure_visibility(vertices),
+        "visibility": {
+            **measure_visibility(vertices),
+            "yardsticks": measure_yardsticks(vertices[0]),
+        },
         "dataset_distance_mean": distance,
         **found,
         "seconds": before.get("seconds", {}),

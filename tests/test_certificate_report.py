@@ -87,10 +87,18 @@ def certified(*, others=True, walk=None, num_vertices=2):
         "walk": walk,
     }
     visibility = {
+        "coarse_rms": 17.25,
+        "coarse_share": 0.456,
+        "coarse_px": 4.0,
+        "yardsticks": {
+            "noise": {"coarse_rms": 2.71, "visible_share": 0.51, "ssim_mean": 0.361},
+            "brightness": {"coarse_rms": 39.9, "visible_share": 1.0, "ssim_mean": 0.962},
+        },
         "ssim_mean": 0.654,
         "ssim_min": 0.543,
         "visible_share": 0.4321,
-        "octaves": [{"side_px": 1, "share": 0.7}, {"side_px": 2, "share": 0.3}],
+        "bands": [{"side_px": 1, "share": 0.7}, {"side_px": 2, "share": 0.2}],
+        "mean_colour_share": 0.1,
         "halved": [{"halvings": 0, "rms": 21.5}],
     }
     return summary_of(num_vertices, certificate=certificate, visibility=visibility)
@@ -143,6 +151,7 @@ def test_a_run_that_was_measured_before_the_activation_says_so():
     assert "This run was measured by an older version, before the layer's activation" in words
     assert "active units, mean gap before the activation 0.442" in words
     assert "distance of features" not in words
+    assert "as means over blocks that lie on a grid (an older version's measure)" in words
     lines = list(certificate_lines(summary))
     assert any(line.startswith("active units, mean gap before the activation") for line in lines)
 
@@ -158,6 +167,9 @@ def test_the_page_shows_every_walk():
 def test_the_page_shows_what_people_can_see():
     words = words_of(certified())
     assert "0.654 on average, 0.543 for the least alike" in words
+    assert "differ by 17.2 of 255 in coarse detail" in words
+    assert "noise of 12 grey levels 2.7, brightness changed by 40 39.9." in words
+    assert "the noise alone gives 0.361, the brightness 0.962." in words
     assert "share 70.0" in words
     assert "left after halving 21.5" in words
 

@@ -137,6 +137,7 @@ OWNERS = {
     "pydantic": {"config"},
     "rich": {"progress"},
     "safetensors": {"networks.weights"},
+    "scipy.fft": {"visibility"},
     "scipy.optimize": {"highs"},
     "scipy.sparse": {"matrices"},
     "scipy.stats": {"evaluation"},
