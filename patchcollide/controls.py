@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from patchcollide.feature_distances import as_share, distances_of_features, feature_scale
+from patchcollide.feature_distances import (
+    as_share,
+    distances_of_features,
+    feature_scale,
+    relative_feature_distances,
+)
 from patchcollide.gaps import finite, measure_gaps
 from patchcollide.losses import TargetFeatures
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
@@ -49,10 +54,12 @@ def measure_controls(
         ``num_pairs`` and ``pair_quantiles``: of the pairs' distances from each other, in the same
         unit. None if no image is left.
     """
-    others = distances_of_features(target.blind.respond(z), target) > SAME
+    # An image at a time: of early layers all of them fill much of the memory already.
+    others = torch.cat([relative_feature_distances(row[None], target) for row in z]) > SAME
     if not others.any():
         return None
-    z, pairs = z[others], _kept(pairs, others.cpu().numpy())
+    if not others.all():
+        z, pairs = z[others], _kept(pairs, others.cpu().numpy())
     columns = measure_gaps(z, target).columns()
     distances = np.sort(columns["feature_distance_relative"])
     controls = {**_contentless(z, target), NEAREST: float(distances[0])}
@@ -77,7 +84,10 @@ def is_near(tau: float, controls: Mapping[str, float | None]) -> bool:
 
 
 def _contentless(z: Float[Tensor, "images units"], target: TargetFeatures) -> dict[str, float]:
-    mean = target.blind.respond(z).mean(dim=0)
+    total = torch.zeros_like(z[0])
+    for row in z:
+        total += target.blind.respond(row)
+    mean = total / len(z)
     silent = torch.full_like(mean, target.blind.floor)
     found = distances_of_features(torch.stack([silent, mean]), target).tolist()
     return dict(zip((SILENT, MEAN), found, strict=True))
@@ -91,10 +101,10 @@ def _kept(pairs: Int64[ndarray, "pairs 2"], others: np.ndarray) -> Int64[ndarray
 def _pair_distances(
     z: Float[Tensor, "images units"], target: TargetFeatures, pairs: Int64[ndarray, "pairs 2"]
 ) -> Float[ndarray, "pairs"]:
-    features, scale = target.blind.respond(z), feature_scale(target)
-    found = [torch.linalg.vector_norm(features[a] - features[b]) for a, b in pairs.tolist()]
-    distances = torch.stack(found) if found else features.new_zeros(0)
-    return np.array(as_share(distances, scale).tolist(), dtype=np.float64)
+    respond = target.blind.respond
+    found = [torch.linalg.vector_norm(respond(z[a]) - respond(z[b])) for a, b in pairs.tolist()]
+    distances = torch.stack(found) if found else z.new_zeros(0)
+    return np.array(as_share(distances, feature_scale(target)).tolist(), dtype=np.float64)
 
 
 def _quantiles(values: Float[ndarray, "n"]) -> list[float | None]:

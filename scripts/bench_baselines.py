@@ -56,7 +56,7 @@ COLUMNS = {
     "success_rate": "hull collides",
     "vertex_distance_mean": "vertex L2",
     "distance_share": "of data set",
-    "visible_share": "visibly different",
+    "visible_share": "pixels that differ by more than 8",
     "classes": "where images end",
     "slack_median": "median slack",
     "on_boundary_share": "on the boundary",

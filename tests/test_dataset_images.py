@@ -65,6 +65,9 @@ def test_a_search_over_digits_is_compared_with_a_folder(tmp_path):
     assert summary["parameterisation"] == "pixels"
     assert summary["dataset_distance_mean"] > 1000
     others = summary["certificate"]["others"]
+    seen = summary["visibility"]["yardsticks"]
+    assert seen["noise"]["ssim_mean"] < 1
+    assert seen["brightness"]["coarse_rms"] == pytest.approx(40, abs=3)
     # The target is one of the folder's images.
     assert (others["num_images"], others["num_left_out"]) == (29, 1)
     inputs = json.loads((out / "config.json").read_text())["inputs"]
