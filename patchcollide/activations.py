@@ -1,9 +1,12 @@
 """Where an activation function is blind: the inputs it maps to one constant, or nearly so."""
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.curves import Curve
@@ -25,12 +28,38 @@ class BlindRegions:
         tolerance: How far values may differ and still count as equal, in units of the activation's
             output.
         curve: The activation; None for a tolerance of 0, which needs no more than the regions.
+        response: What the activation makes of its inputs, never in place; None for one that is the
+            identity between its blind regions. Regions are compared without it.
     """
 
     low: float | None
     high: float | None
     tolerance: float = 0.0
     curve: Curve | None = None
+    response: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
+
+    def respond(self, pre_activation: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Returns the features: what the activation makes of its inputs, of any shape."""
+        if self.response is not None:
+            return self.response(pre_activation)
+        if self.low is None and self.high is None:
+            return pre_activation
+        return pre_activation.clamp(self.low, self.high)
+
+    @property
+    def floor(self) -> float:
+        """The feature of a unit that says nothing.
+
+        It is the constant that the activation tends to on its lower side, else on its upper one,
+        else its value at zero: 0 for a ReLU, -1 for tanh, 0 for LeakyReLU.
+        """
+        if isinstance(self.response, Curve):
+            for limit in self.response.limits:
+                if math.isfinite(limit):
+                    return limit
+        ends = (end for end in (self.low, self.high) if end is not None and math.isfinite(end))
+        silent = torch.tensor([next(ends, 0.0)], dtype=torch.float64)
+        return float(self.respond(silent)[0])
 
     def masks(
         self, pre_activation: Float[Tensor, "*shape"]
@@ -107,14 +136,30 @@ def blind_regions(module: nn.Module, tolerance: float = 0.0) -> BlindRegions | N
             f"but is {tolerance}."
         )
     if type(module) is nn.Threshold and module.value != module.threshold:
-        return BlindRegions(float(module.threshold), None)
+        return BlindRegions(float(module.threshold), None, response=response_of(module))
     curve = curve_of(module)
     if curve is None:
         return None
     if tolerance > 0:
         low, high = (curve.half_line(tolerance, sign) for sign in (-1, 1))
-        return BlindRegions(low, high, tolerance, curve)
-    return None if curve.flat == (None, None) else BlindRegions(*curve.flat)
+        return BlindRegions(low, high, tolerance, curve, curve)
+    return None if curve.flat == (None, None) else BlindRegions(*curve.flat, response=curve)
+
+
+def response_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Returns what a module does to each of its inputs, which it must not change in place.
+
+    Args:
+        module: An activation, known or not, that treats all units alike.
+    """
+    if type(module) is nn.Threshold:
+        return functools.partial(F.threshold, threshold=module.threshold, value=module.value)
+    return curve_of(module) or functools.partial(_of_a_copy, module)
+
+
+def _of_a_copy(module: nn.Module, z: Tensor) -> Tensor:
+    found: Tensor = module(z.clone())
+    return found
 
 
 def blind_intervals(

@@ -2,7 +2,10 @@
 
 An image's blindness is how large the polytope is of what its layer takes for the image, times how
 sure the network is of its answer there, times how much of that people can see:
-``min(size / whole, 1) * hull probability * (1 - SSIM)``, each in 0..1. ``whole`` is the size of the
+``min(size / whole, 1) * hull probability * sqrt(coarse share)``, each in 0..1. Size times the last
+is the vertices' distance in coarse detail alone (:mod:`patchcollide.visibility`), so noise, however
+much it does to the structural similarity of two images, counts for the little of it that is coarse,
+and brightness for all of it. ``whole`` is the size of the
 polytope that holds all images, as a layer has that sees nothing: its vertices in random directions
 are random corners of the box of pixels, on average ``255 * sqrt(values / 2)`` apart. The adequacy
 is 1 less the mean over the images: 0 for a network that sees nothing and is certain, 1 where
@@ -29,15 +32,15 @@ class Adequacy:
 
     Attributes:
         score: See above.
-        interval: Its 95 % interval over images.
+        interval: Its 95 % interval over images; None where it has none, as of a single image.
         size: Sizes as shares of that of all images.
         certainty: The probability of the predicted class between the vertices.
-        visibility: 1 less the structural similarity of vertices.
+        visibility: The share of the vertices' distance that is in coarse detail.
         num_images: How many images.
     """
 
     score: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     size: float
     certainty: float
     visibility: float
@@ -50,16 +53,16 @@ class AdequacyDifference:
 
     Attributes:
         difference: Positive where the first is more adequate.
-        interval: Its 95 % interval over pairs.
+        interval: Its 95 % interval over pairs; None where it has none, as of a single image.
     """
 
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.interval[0] > 0 or self.interval[1] < 0
+        """Whether there is an interval, and it leaves out zero."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 def whole_size(num_values: int) -> float:
@@ -71,14 +74,13 @@ def factors(rows: Sequence[Mapping[str, Any]], whole: float) -> Float64[ndarray,
     """Returns the factors of each image's blindness: size, certainty and visibility, 0..1.
 
     Args:
-        rows: With ``size``, ``hull_probability`` and ``ssim_mean``.
+        rows: With ``size``, ``hull_probability`` and ``coarse_share``.
         whole: What :func:`whole_size` gives, in the unit of the sizes.
     """
     sizes = np.array([row["size"] for row in rows], dtype=np.float64)
     certain = np.array([row["hull_probability"] for row in rows], dtype=np.float64)
-    alike = np.array([row["ssim_mean"] for row in rows], dtype=np.float64)
-    # Images can be less alike than chance, which people see no better.
-    visible = 1 - np.clip(alike, 0, 1)
+    # Of squares; sizes are distances.
+    visible = np.sqrt(np.array([row["coarse_share"] for row in rows], dtype=np.float64))
     return np.stack([np.minimum(sizes / whole, 1.0), certain, visible], axis=1)
 
 

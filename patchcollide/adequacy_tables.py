@@ -28,6 +28,12 @@ HEADER = (
 )
 
 
+NO_INTERVAL = (
+    "No interval: one image, or images that all give the same value, do not show how much others "
+    "would differ."
+)
+
+
 @dataclass(frozen=True)
 class AdequacyRow:
     """A network in a table.
@@ -50,18 +56,22 @@ class AdequacyRow:
         """Returns the row as texts, one for each column of :data:`HEADER`."""
         found, behind = self.adequacy, "-"
         if self.behind is not None:
-            low, high = self.behind.interval
-            behind = f"{self.behind.difference:.4f} ({low:.4f} to {high:.4f})"
+            behind = _with_interval(self.behind.difference, self.behind.interval)
         return (
             self.name,
             self.network,
-            f"{found.score:.4f} ({found.interval[0]:.4f} to {found.interval[1]:.4f})",
+            _with_interval(found.score, found.interval),
             behind,
             f"{100 * found.size:.1f} %",
             f"{found.certainty:.3f}",
             f"{found.visibility:.3f}",
             "unknown" if self.agreement is None else f"{100 * self.agreement:.1f} %",
         )
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    around = "no interval" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+    return f"{value:.4f} ({around})"
 
 
 def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
@@ -71,10 +81,12 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
         folders: One or more audits.
 
     Raises:
-        RunError: If one is no finished audit, or if they differ in their images or in how sizes
-            were measured: a search finds less than linear programs do.
+        RunError: If one is no finished audit or of an older version, or if they differ in their
+            images or in how sizes were measured: a search finds less than linear programs do.
     """
     audits = [open_audit(folder)[1] for folder in folders]
+    for folder, audit in zip(folders, audits, strict=True):
+        _require_this_measure(folder, audit)
     for folder, audit in zip(folders[1:], audits[1:], strict=True):
         _require_same_images(folders[0], audits[0], folder, audit)
         _require_same_way(folders[0], audits[0], folder, audit)
@@ -95,15 +107,27 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
 
 
 def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
-    """Returns networks side by side in Markdown."""
+    """Returns networks side by side in Markdown, with a sentence where an interval is missing."""
     lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    intervals = [row.adequacy.interval for row in rows]
+    intervals += [row.behind.interval for row in rows if row.behind is not None]
+    return table if all(intervals) else f"{table}\n{NO_INTERVAL}\n"
 
 
 def _blindness(audit: dict[str, Any]) -> np.ndarray:
     """Returns the blindness of each image, in the order of their names."""
     named = {row["name"]: row["blindness"] for row in audit["images"]}
     return np.array([named[name] for name in sorted(named)], dtype=np.float64)
+
+
+def _require_this_measure(folder: Path, audit: dict[str, Any]) -> None:
+    if not all("coarse_share" in row for row in audit["images"]):
+        raise RunError(
+            f"{folder} was measured by an older version, which took sizes before the activation "
+            "and visibility for structural similarity. Audit the same images again, into another "
+            "folder."
+        )
 
 
 def _require_same_images(

@@ -80,7 +80,10 @@ def _expected(rows: Rows) -> int | None:
 
 
 def summarise_classes(rows: Rows, data_distance: float | None) -> list[dict[str, Any]]:
-    """Returns what is known of each label, that with the largest median size first."""
+    """Returns what is known of each label, that with the largest median size first.
+
+    Of a label with one image there are no quartiles.
+    """
     members = defaultdict(list)
     for row in rows:
         members[row["label"]].append(row)
@@ -88,13 +91,15 @@ def summarise_classes(rows: Rows, data_distance: float | None) -> list[dict[str,
     for label, own in members.items():
         sizes = np.array([row["size"] for row in own])
         low, middle, high = np.quantile(sizes, [0.25, 0.5, 0.75]).tolist()
+        # One image has no spread, rather than none at all.
+        quartiles = [low, high] if len(own) > 1 else None
         judged = [row["agrees"] for row in own if row["agrees"] is not None]
         found.append(
             {
                 "label": label,
                 "num_images": len(own),
                 "size_median": middle,
-                "size_quartiles": [low, high],
+                "size_quartiles": quartiles,
                 "size_share": middle / data_distance if data_distance else None,
                 "agreement": float(np.mean(judged)) if judged else None,
                 "hull_agreement": float(np.mean([row["hull_agreement"] for row in own])),
@@ -134,9 +139,9 @@ def measure_trust(rows: Rows, seed: int) -> dict[str, Any]:
         ``bins``: images by quarters of the size, smallest first, with the share predicted as
         their label, its 95 % Wilson interval, and the mean probability for the images and between
         their vertices; ``size_and_probability`` and ``size_and_hull_probability``: rank
-        correlations, None where one is constant; ``area``: the chance that a wrong prediction's
-        polytope is larger than a right one's, with its 95 % ``area_interval``, None unless there
-        are both.
+        correlations, None where one is constant or of fewer than three images; ``area``: the
+        chance that a wrong prediction's polytope is larger than a right one's, None unless there
+        are both, with its 95 % ``area_interval``, None where resampling gives none.
     """
     ordered = sorted(rows, key=lambda row: row["size"])
     parts = np.array_split(np.arange(len(ordered)), min(NUM_BINS, len(ordered)))

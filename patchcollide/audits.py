@@ -46,6 +46,8 @@ IMAGES_FOLDER = "images"
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
+_MEASURES = 2
+"""Which figures these are: since 2, features behind the activation and visibility by frequency."""
 
 
 @proof_modes(grad=True)
@@ -120,6 +122,7 @@ def _start(
         "network": network.digest,
         "layer": network.layer,
         "method": finder.method,
+        "measures": _MEASURES,
     }
     return start_run(out, config, described, identity, AUDIT_ENCODING)
 
@@ -230,7 +233,7 @@ def _conclude(
     judged = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {
         "encoding-type": AUDIT_ENCODING,
-        "encoding-version": 1,
+        "encoding-version": _MEASURES,
         "fingerprint": run.fingerprint,
         **run.inputs,
         "folder": run.inputs["images"],

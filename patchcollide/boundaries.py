@@ -1,13 +1,15 @@
 """How far pre-activations are from the boundary of a target's polytope.
 
 The polytope ends where a blind unit begins to respond. Its slack is how far it is from there:
-``-z`` for a ReLU, negative where it responds. Pure functions of pre-activations.
+``-z`` for a ReLU, negative where it responds. Slack is measured before the activation, behind which
+all of it is one feature: how far features are is in :mod:`patchcollide.feature_distances`. Pure
+functions of pre-activations.
 """
 
 from dataclasses import asdict, dataclass
 
-from patchcollide.gaps import active_level
 from patchcollide.losses import TargetFeatures, excess
+from patchcollide.residuals import active_level
 from patchcollide.shapes import Bool, Float, Tensor
 
 NEAR = 0.01
@@ -43,7 +45,8 @@ def measure_boundary(
 
     Args:
         z: Pre-activations of the images.
-        target: Whose polytope; see :func:`patchcollide.gaps.active_level` for its mean activity.
+        target: Whose polytope; for its mean activity, see
+            :func:`patchcollide.residuals.active_level`.
 
     Returns:
         The figures of :class:`Boundary` of each image, by their names.

@@ -1,4 +1,4 @@
-"""What is claimed of a polytope: its gaps beside those of random pairs, and walks on its edges."""
+"""What is claimed of a polytope: its gaps beside those of other images, and walks on its edges."""
 
 import itertools
 import time
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchcollide.controls import measure_controls
 from patchcollide.evaluation import as_batch
-from patchcollide.gaps import describe_null, gaps_of_pairs, random_pairs
+from patchcollide.gaps import random_pairs
+from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
@@ -22,37 +24,38 @@ _BATCH_SIZE = 8
 
 
 def images_needed(num_pairs: int) -> int:
-    """Returns the smallest number of images that have so many pairs, in both orders."""
-    return next(count for count in itertools.count(2) if count * (count - 1) >= num_pairs)
+    """Returns the smallest number of images that have so many pairs, each counted once."""
+    return next(count for count in itertools.count(2) if count * (count - 1) // 2 >= num_pairs)
 
 
 @proof_modes()
-def measure_null(
+def compare_with_others(
     network: CollisionNetwork,
+    target: TargetFeatures,
     images: Sequence[UInt8[ndarray, "side side channels"]],
     certificate: dict[str, Any],
     *,
     seed: int,
     num_pairs: int | None = None,
 ) -> dict[str, Any] | None:
-    """Measures how far random pairs of images are from a collision, beside a polytope.
+    """Measures how far images that nobody made collide are from a target, beside a polytope.
 
     Every image goes through the network once.
 
     Args:
         network: The network under study.
+        target: What the polytope collides with.
         images: From the data set.
         certificate: What :func:`patchcollide.evaluation.evaluate_polytope` says of the gaps; the
-            means over the hull are set beside the pairs.
+            mean and the worst sample of the hull are set beside the images.
         seed: Decides the pairs.
-        num_pairs: At most how many; None for all.
+        num_pairs: At most how many pairs of images; None for all.
 
     Returns:
-        ``num_images`` and what :func:`patchcollide.gaps.describe_null` says; None if there are not
-        two images.
+        What :func:`patchcollide.controls.measure_controls` says; None if no image is left.
     """
     images = images[: max(2, _MOST_KEPT_VALUES // max(network.units, 1))]
-    if len(images) < 2:
+    if not images:
         return None
     parts = []
     with torch.no_grad():
@@ -60,9 +63,9 @@ def measure_null(
             batch = as_batch(np.stack(images[first : first + _BATCH_SIZE]))
             parts.append(network(batch).pre_activation)
     pairs = random_pairs(len(images), num_pairs, np.random.default_rng([seed, 6]))
-    null = gaps_of_pairs(torch.cat(parts), network.blind, pairs)
-    found = {name: figures["mean"] for name, figures in certificate["hull"].items()}
-    return {"num_images": len(images), **describe_null(null, found)}
+    hull = certificate["hull"]["feature_distance_relative"]
+    found = {"hull_mean": hull["mean"], "hull_worst": hull["max"]}
+    return measure_controls(torch.cat(parts), target, pairs, found)
 
 
 @proof_modes()

@@ -29,12 +29,14 @@ def certify(
 ) -> Path:
     """Adds to a finished run's summary what costs more, and draws its page again.
 
-    These are the gaps of random pairs of images, and walks along the edges between vertices.
+    These are the distances of other images to the target, and walks along the edges between
+    vertices.
 
     Args:
         folder: The run's folder.
-        images: A folder of images or a store, for the pairs; None for the run's own store.
-        num_pairs: At most how many pairs; None for those of ``evaluation.null_images`` images.
+        images: A folder of images or a store, for other images; None for the run's own store.
+        num_pairs: At most how many pairs of these, of as few images as have so many; None for those
+            of ``evaluation.null_images`` images.
         num_edges: How many edges to walk, those with the smallest sampled margins; None for all.
         max_pieces: How many pieces of an edge to walk at most.
 
@@ -69,7 +71,7 @@ def _null_images(
         origin = PatchStore.open(place) if (place / MANIFEST).exists() else place
         return DatasetImages(origin, run.config, network).draw(count)
     logger.warning(
-        "There is no store to take random pairs of images from, so their gaps are not measured "
+        "There is no store to take other images from, so their distances are not measured "
         "again. Name a folder of images or a store with --images."
     )
     return []

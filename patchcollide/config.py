@@ -149,9 +149,10 @@ class Optimiser(Section):
     gradient, as in the released code. The search stops when, of a batch of points between the
     vertices, ``stop_success`` is classified as the target, with a mean probability of
     ``stop_probability`` times the target's own, the least sure one with ``stop_margin`` times the
-    target's margin over the next class, their mean gap on active units is at most ``stop_gap``
-    times the target's own mean there, and the vertices are ``stop_distance`` apart in 0..255. The
-    default asks for no gap: it is for layers at which classes agree long before features do.
+    target's margin over the next class, their mean gap on active units, before the activation, is
+    at most ``stop_gap`` times the target's own mean there, and the vertices are ``stop_distance``
+    apart in 0..255. The default asks for no gap: it is for layers at which classes agree long
+    before features do.
     """
 
     method: Literal["adam", "authors"] = "adam"

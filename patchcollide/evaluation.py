@@ -61,9 +61,9 @@ def evaluate_polytope(
         The entries of ``summary.json`` that this measures, and the samples of the headline.
         ``sample_probability_mean`` is the mean probability of each sample's most probable class, as
         in the paper; ``sample_class_probability_mean`` that of the target's class. ``certificate``
-        holds the gaps of the samples, the vertices and the source, see
+        holds the gaps of the samples, the vertices and the source, behind the activation, see
         :class:`patchcollide.gaps.Gaps`, and how far vertices, source and target are from the
-        boundary, see :class:`patchcollide.boundaries.Boundary`.
+        boundary, before it, see :class:`patchcollide.boundaries.Boundary`.
     """
     _, source_name, source_probability = network.top(source)
     exact = as_batch(unrounded)
@@ -189,7 +189,7 @@ def _describe_vertices(
     features: TargetFeatures,
     vertices: Float[Tensor, "vertices channels height width"],
 ) -> tuple[list[dict[str, Any]], Gaps, list[dict[str, float]]]:
-    """Class, probability, gaps and boundary of each vertex, in units of the pre-activation."""
+    """Class, probability, gaps behind the activation and boundary of each vertex."""
     with torch.no_grad():
         output = network(vertices)
     gaps = measure_gaps(output.pre_activation, features)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from patchcollide.errors import RunError
 from patchcollide.gaps import Gaps, measure_gaps
-from patchcollide.hdf5 import open_hdf5, write_hdf5
+from patchcollide.hdf5 import Hdf5Reader, open_hdf5, write_hdf5
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import combine, round_to_8_bits
@@ -18,7 +19,8 @@ from patchcollide.shapes import Float, Float32, Float64, Int64, Tensor, ndarray
 from patchcollide.torch_modes import proof_modes
 
 ENCODING = "patchcollide-samples"
-VERSION = "1"
+VERSION = "2"
+_OLDER = ("1",)
 KINDS = ("hull", "tour", "check", "null")
 NEAREST = 16
 _POWER = 4
@@ -34,15 +36,16 @@ class HullSamples:
         classes: The most probable class.
         probabilities: Its probability, 0..1.
         target_probabilities: That of the target's class.
-        active_gaps: Mean absolute difference to the target over its active units, as a share of
-            the target's own mean; see :class:`patchcollide.gaps.Gaps`.
+        feature_distances: Relative distance of features to the target's, behind the activation: tau
+            of :mod:`patchcollide.feature_distances`. NaN where an older version of the file did not
+            measure it.
     """
 
     weights: Float64[ndarray, "samples vertices"]
     classes: Int64[ndarray, "samples"]
     probabilities: Float32[ndarray, "samples"]
     target_probabilities: Float32[ndarray, "samples"]
-    active_gaps: Float32[ndarray, "samples"]
+    feature_distances: Float32[ndarray, "samples"]
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -92,7 +95,7 @@ def sample_hull(
         classes=numbers,
         probabilities=chances.astype(np.float32),
         target_probabilities=chances_of_target.astype(np.float32),
-        active_gaps=found.columns()["active_gap_mean_relative"].astype(np.float32),
+        feature_distances=found.columns()["feature_distance_relative"].astype(np.float32),
     )
     return samples_found, found
 
@@ -168,7 +171,7 @@ def load_samples(path: Path, fingerprint: str) -> dict[str, HullSamples]:
     Raises:
         RunError: If it is missing, damaged, or of other vertices.
     """
-    with open_hdf5(path, encoding=ENCODING, version=VERSION, error=RunError) as file:
+    with open_hdf5(path, encoding=ENCODING, version=VERSION, error=RunError, older=_OLDER) as file:
         if file.attribute("fingerprint") != fingerprint:
             raise RunError(
                 f"{path} is of other vertices than the PNG files beside it. Measure the run again "
@@ -177,16 +180,22 @@ def load_samples(path: Path, fingerprint: str) -> dict[str, HullSamples]:
         kinds = file.attribute("kinds")
         if not isinstance(kinds, list) or not {"hull", "tour", "check"} <= set(kinds) <= set(KINDS):
             raise RunError(f"{path} is damaged: it holds samples of {kinds}. Evaluate the run.")
-        found = {}
-        for kind in kinds:
-            weights = file.array(f"{kind}_weights", np.float64, (None, None))
-            values = [
-                file.array(f"{kind}_{field.name}", kept, (len(weights),))
-                for field, kept in zip(
-                    fields(HullSamples)[1:],
-                    (np.int64, np.float32, np.float32, np.float32),
-                    strict=True,
-                )
-            ]
-            found[str(kind)] = HullSamples(weights, *values)
-    return found
+        return {str(kind): _read_samples(file, str(kind)) for kind in kinds}
+
+
+def _read_samples(file: Hdf5Reader, kind: str) -> HullSamples:
+    weights = file.array(f"{kind}_weights", np.float64, (None, None))
+
+    def column(name: str, dtype: Any) -> Any:
+        return file.array(f"{kind}_{name}", dtype, (len(weights),))
+
+    # Before version 2 gaps were measured before the activation, which says something else.
+    is_old = file.version in _OLDER
+    unknown = np.full(len(weights), np.nan, np.float32)
+    return HullSamples(
+        weights,
+        column("classes", np.int64),
+        column("probabilities", np.float32),
+        column("target_probabilities", np.float32),
+        unknown if is_old else column("feature_distances", np.float32),
+    )

@@ -1,4 +1,8 @@
-"""Intervals by resampling: of means over images, and of the area under a ROC curve."""
+"""Intervals by resampling: of means over images, and of the area under a ROC curve.
+
+A sample that does not vary says nothing of how much the next one would: resampling it gives an
+interval without width, which looks certain. There is none then.
+"""
 
 import numpy as np
 
@@ -10,8 +14,8 @@ LEVEL = 0.95
 
 def mean_interval(
     values: Float64[ndarray, "n"], rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
-) -> tuple[float, float]:
-    """Returns the 95 % percentile bootstrap interval of a mean.
+) -> tuple[float, float] | None:
+    """Returns the 95 % percentile bootstrap interval of a mean; None for one value, or equal ones.
 
     Of differences of pairs it is the paired one. Equal sizes and equal states of ``rng`` draw the
     same places.
@@ -24,6 +28,8 @@ def mean_interval(
     Source:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, Section 13.3.
     """
+    if len(values) == 0 or values.min() == values.max():
+        return None
     drawn = rng.integers(len(values), size=(num_resamples, len(values)))
     return _ends(values[drawn].mean(axis=1))
 
@@ -49,22 +55,32 @@ def area_interval(
     positives: Bool[ndarray, "n"],
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Returns the 95 % percentile bootstrap interval of the area under a ROC curve.
 
-    Positives and negatives are drawn anew among themselves, so no resample lacks either.
+    Positives and negatives are drawn anew among themselves, so no resample lacks either. None where
+    that cannot show how much the area varies: with one of either, or where all resamples agree, as
+    they do of a perfect ranking.
     """
+    if min(positives.sum(), (~positives).sum()) < 2:
+        return None
     first, second = np.flatnonzero(positives), np.flatnonzero(~positives)
     labels = np.arange(len(scores)) < len(first)
     areas = []
     for _ in range(num_resamples):
         drawn = np.concatenate([rng.choice(first, len(first)), rng.choice(second, len(second))])
         areas.append(area_under_roc(scores[drawn], labels))
-    return _ends(np.asarray(areas))
+    found = np.asarray(areas)
+    return None if found.min() == found.max() else _ends(found)
 
 
 def rank_correlation(first: Float64[ndarray, "n"], second: Float64[ndarray, "n"]) -> float | None:
-    """Returns Spearman's correlation; None where either is constant."""
+    """Returns Spearman's correlation; None where either is constant.
+
+    Of fewer than three values as well: any two are perfectly correlated.
+    """
+    if len(first) < 3:
+        return None
     ranks = np.stack([midranks(first), midranks(second)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(ranks, axis=1)

@@ -50,7 +50,7 @@ class TargetFeatures:
         return (z >= self.lower) & (z <= self.upper)
 
 
-def active_gaps(
+def active_residuals(
     z: Float[Tensor, "batch units"], target: TargetFeatures
 ) -> Float[Tensor, "batch units"]:
     """Returns how far each active unit is from its interval, signed; zero for blind units.
@@ -68,7 +68,7 @@ def active_loss(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Floa
 
     Departs from the paper where there is a tolerance, which it does not have.
     """
-    return active_gaps(z, target).square().sum(dim=1) / 2
+    return active_residuals(z, target).square().sum(dim=1) / 2
 
 
 def excess(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch units"]:

@@ -12,7 +12,8 @@ from patchcollide.composition import make_parameterisation, make_search
 from patchcollide.config import Config
 from patchcollide.errors import NetworkError
 from patchcollide.exact_search import exact_target_in, flat
-from patchcollide.gaps import feature_differences
+from patchcollide.feature_distances import relative_feature_distances
+from patchcollide.gaps import finite
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices
@@ -165,10 +166,11 @@ def measure_polytope(
     """Measures the polytope of what collides with an image, by a few of its vertices.
 
     ``size`` is the mean L2 distance of two vertices in 0..255, less what the features of points
-    between them differ: ``vertex_distance * (1 - gap)``, at least 0. Exact polytopes have no gap;
-    a search with a fixed number of steps gets farther, or leaves a smaller gap, where the
-    polytope is larger. It is a lower bound neither of the polytope's diameter nor of what more
-    steps would find.
+    between them differ: ``vertex_distance * (1 - feature_distance_relative)``, at least 0. Between
+    exact vertices features differ by no more than the activation's tolerance allows; a search with
+    a fixed number of steps gets farther, or leaves a smaller difference, where the polytope is
+    larger. It is a lower bound neither of the polytope's diameter nor of what more steps would
+    find.
 
     Args:
         config: Sections ``audit`` and ``evaluation``, and the seed.
@@ -179,11 +181,11 @@ def measure_polytope(
 
     Returns:
         ``predicted`` class, its name, ``probability`` and ``margin`` over the next, and
-        ``label_probability``; ``size``, ``vertex_distance`` and ``gap`` (see
-        :func:`patchcollide.gaps.feature_differences`); of points between the vertices the share
-        that gets the predicted class (``hull_agreement``), the mean probability of that class
-        (``hull_probability``) and of the label's (``hull_label_probability``); between vertices
-        rounded to 8 bits ``visible_share`` and ``ssim_mean``
+        ``label_probability``; ``size``, ``vertex_distance`` and ``feature_distance_relative`` (the
+        mean tau of :mod:`patchcollide.feature_distances`, None if infinite); of points between the
+        vertices the share that gets the predicted class (``hull_agreement``), the mean probability
+        of that class (``hull_probability``) and of the label's (``hull_label_probability``);
+        between vertices rounded to 8 bits ``visible_share``, ``coarse_share`` and ``ssim_mean``
         (:mod:`patchcollide.visibility`); and the number of ``active`` units.
     """
     target = Target.of_picture(network, picture)
@@ -197,7 +199,7 @@ def measure_polytope(
         for part in torch.split(weights, config.evaluation.batch_size):
             output = network(combine(part, vertices.double()).float())
             chances.append(output.probabilities)
-            gaps.append(feature_differences(output.pre_activation, features))
+            gaps.append(relative_feature_distances(output.pre_activation, features))
     hull = torch.cat(chances).double()
     gap = float(torch.cat(gaps).mean())
     distance = float(pairwise_distances(vertices).mean())
@@ -212,13 +214,14 @@ def measure_polytope(
         "label_probability": None if label_class is None else float(own[label_class]),
         "size": distance * max(0.0, 1 - gap),
         "vertex_distance": distance,
-        "gap": gap,
+        "feature_distance_relative": finite(gap),
         "hull_agreement": float((hull.argmax(dim=1) == target.class_index).double().mean()),
         "hull_probability": float(hull[:, target.class_index].mean()),
         "hull_label_probability": None
         if label_class is None
         else float(hull[:, label_class].mean()),
         "visible_share": visible["visible_share"],
+        "coarse_share": visible["coarse_share"],
         "ssim_mean": visible["ssim_mean"],
         "active": int(features.active.sum()),
     }

@@ -15,6 +15,7 @@ from patchcollide.config import Config, parse_config
 from patchcollide.contributions import Contributions
 from patchcollide.errors import RunError
 from patchcollide.evaluation import as_batch, hull_images
+from patchcollide.feature_distances import feature_differences
 from patchcollide.files import is_occupied, output_path, partial_path, write_json
 from patchcollide.gaps import measure_gaps
 from patchcollide.hull_samples import HullSamples, load_samples, save_samples
@@ -194,9 +195,9 @@ class Polytope:
 
         Args:
             image: A file, a picture of Pillow's or an array; made square as the target was.
-            tolerance: None asks only for the target's class. Else every unit must also be at most
-                this far outside what the layer's activation takes for the same, in units of the
-                pre-activation: 0 asks for an exact collision, which no search by gradients finds.
+            tolerance: None asks only for the target's class. Else every feature must also be at
+                most this far from the target's, behind the activation and beyond the network's own
+                tolerance: 0 asks for an exact collision, which no search by gradients finds.
 
         Raises:
             ImageError: If the image cannot be used.
@@ -207,12 +208,11 @@ class Polytope:
             return False
         if tolerance is None:
             return True
-        gaps = measure_gaps(output.pre_activation, self._features()).rows()[0]
-        worst = max(gaps["active_gap_max"], gaps["inactive_violation_max"])
-        return bool(worst <= tolerance)
+        worst = feature_differences(output.pre_activation, self._features()).abs().max()
+        return bool(worst <= tolerance + self.network.blind.tolerance)
 
     @proof_modes()
-    def gaps(self, image: Picture) -> dict[str, float]:
+    def gaps(self, image: Picture) -> dict[str, float | None]:
         """Measures how nearly an image collides; see :class:`patchcollide.gaps.Gaps`."""
         with torch.no_grad():
             output = self.network(as_batch(self._square(image)[None]))

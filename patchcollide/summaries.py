@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from patchcollide.certificates import measure_null, walk_edges
+from patchcollide.certificates import compare_with_others, walk_edges
 from patchcollide.config import parse_config
 from patchcollide.dataset_images import DatasetImages
 from patchcollide.degeneracy import measure_degeneracy
@@ -19,6 +19,7 @@ from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
 from patchcollide.hull_samples import HullSamples, load_samples, save_samples
 from patchcollide.images import read_png
+from patchcollide.losses import TargetFeatures
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
@@ -35,7 +36,7 @@ from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store import PatchStore
 from patchcollide.system import peak_memory
 from patchcollide.targets import Target
-from patchcollide.visibility import measure_visibility
+from patchcollide.visibility import measure_visibility, measure_yardsticks
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ def write_summary(
     Args:
         run: Its PNG files, ``vertices.h5`` and ``config.json`` are read.
         network: The network it was made with.
-        images: A store, or a folder of images, for the distances and the gaps of random pairs of
-            the data set's images; without one, these and the costs are kept from the summary that
+        images: A store, or a folder of images, for the distances between the data set's images and
+            of these to the target; without one, these and the costs are kept from the summary that
             is there.
 
     Raises:
@@ -115,11 +116,17 @@ def summarise(
         "hull": hull,
         **sample_around(network, target, vertices, config.evaluation, config.seed),
     }
-    distance, null = before.get("dataset_distance_mean"), None
+    distance, others = before.get("dataset_distance_mean"), None
     if images is not None:
-        others = DatasetImages(images, config, network)
-        distance, drawn = others.mean_distance(), others.draw()
-        null = measure_null(network, drawn, measured["certificate"], seed=config.seed)
+        data = DatasetImages(images, config, network)
+        distance, drawn = data.mean_distance(), data.draw()
+        others = compare_with_others(
+            network,
+            _features(network, target),
+            drawn,
+            measured["certificate"],
+            seed=config.seed,
+        )
         samples |= sample_null(
             network, target, drawn, len(vertices), config.evaluation, config.seed
         )
@@ -132,8 +139,11 @@ def summarise(
         "method": config.method,
         **measured,
         "sample_classes": name_classes(network, samples),
-        "certificate": _certificate(measured["certificate"], vertices, before, null),
-        "visibility": measure_visibility(vertices),
+        "certificate": _certificate(measured["certificate"], vertices, before, others),
+        "visibility": {
+            **measure_visibility(vertices),
+            "yardsticks": measure_yardsticks(vertices[0]),
+        },
         "dataset_distance_mean": distance,
         **found,
         "seconds": before.get("seconds", {}),
@@ -143,6 +153,10 @@ def summarise(
         "versions": versions(),
     }
     return summary, samples
+
+
+def _features(network: CollisionNetwork, target: Target) -> TargetFeatures:
+    return TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
 
 
 def _earlier_null(
@@ -160,7 +174,7 @@ def _certificate(
     gaps: dict[str, Any],
     vertices: UInt8[ndarray, "vertices height width channels"],
     before: dict[str, Any],
-    null: dict[str, Any] | None,
+    others: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Returns what is claimed; what was said of the same vertices before and costs more is kept."""
     digest = array_digest(vertices)
@@ -168,7 +182,7 @@ def _certificate(
     kept = earlier if earlier.get("vertices_digest") == digest else {}
     return {
         **gaps,
-        "null": null or kept.get("null"),
+        "others": others or kept.get("others"),
         "degeneracy": asdict(measure_degeneracy(vertices.astype(np.float64))),
         "walk": kept.get("walk"),
         "vertices_digest": digest,
@@ -189,8 +203,9 @@ def add_certificate(
     Args:
         run: A finished run.
         network: The network it was made with.
-        images: Of the data set, for the gaps of random pairs; with fewer than two these are kept.
-        num_pairs: At most how many pairs; None for all.
+        images: Of the data set, to stand beside the polytope; without any, what was measured of
+            others is kept.
+        num_pairs: At most how many pairs of them; None for all.
         num_edges: How many edges to walk; None for all.
         max_pieces: How many pieces of an edge to walk at most.
 
@@ -198,7 +213,7 @@ def add_certificate(
         The summary.
 
     Raises:
-        RunError: If the run's vertices are not those measured.
+        RunError: If the run's vertices are not those measured, or an older version measured them.
         NetworkError: If the network is not piecewise linear.
     """
     summary = read_summary(run)
@@ -209,7 +224,20 @@ def add_certificate(
             f"{run / SUMMARY_FILE} was not measured on the vertices that are there. Measure the "
             f"run again with `patchcollide evaluate {run.folder}`."
         )
-    null = measure_null(network, images, certificate, seed=run.config.seed, num_pairs=num_pairs)
+    if "feature_distance_relative" not in certificate["hull"]:
+        raise RunError(
+            f"{run / SUMMARY_FILE} is of an older version, which measured gaps before the "
+            f"activation. Measure the run again with `patchcollide evaluate {run.folder}`."
+        )
+    target = read_run_target(run, network)
+    others = compare_with_others(
+        network,
+        _features(network, target),
+        images,
+        certificate,
+        seed=run.config.seed,
+        num_pairs=num_pairs,
+    )
     walk = walk_edges(
         network,
         as_batch(vertices),
@@ -217,9 +245,9 @@ def add_certificate(
         num_edges=num_edges,
         max_pieces=max_pieces,
     )
-    certificate |= {"null": null or certificate["null"], "walk": walk}
+    certificate |= {"others": others or certificate.get("others"), "walk": walk}
     if (run / SAMPLES_FILE).exists():
-        settings, target = run.config.evaluation, read_run_target(run, network)
+        settings = run.config.evaluation
         samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
         samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
         save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))

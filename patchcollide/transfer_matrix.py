@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from patchcollide.gaps import finite
 from patchcollide.provenance import versions
 from patchcollide.transfers import Figures
 
-ENCODING, VERSION = "transfer", 1
+ENCODING, VERSION = "transfer", 2
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,22 @@ class TransferMatrix:
             "encoding-version": VERSION,
             **self.about,
             "num_samples": dict(self.num_samples),
-            "cells": [asdict(cell) for cell in self.cells],
+            "cells": [_plain(asdict(cell)) for cell in self.cells],
             "null": [
-                {"network": network, "layer": layer, **asdict(figures)}
+                {"network": network, "layer": layer, **_plain(asdict(figures))}
                 for (network, layer), figures in self.null.items()
             ],
             "versions": versions(),
         }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested values with None for infinite numbers, which JSON cannot hold."""
+    return {
+        name: _plain(value)
+        if isinstance(value, dict)
+        else finite(value)
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+    }

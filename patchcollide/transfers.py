@@ -29,14 +29,15 @@ class Figures:
 
     Attributes:
         in_class: The share that the network puts in the class that it gives the target.
-        active_gap: Mean of :attr:`patchcollide.gaps.Gaps.active_gap_mean_relative`: the difference
-            on active units as a share of their mean at the target; 1 is as far as all of it.
-        inactive_violation: Mean share of blind units that show.
+        feature_distance: Mean of :attr:`patchcollide.gaps.Gaps.feature_distance_relative`, behind
+            the activation; 1 is as far as a layer that says nothing. Infinite where a target says
+            nothing itself.
+        inactive_response: Mean share of blind units that respond.
     """
 
     in_class: float
-    active_gap: float
-    inactive_violation: float
+    feature_distance: float
+    inactive_response: float
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,6 @@ def _groups(
 def _figures(in_class: float, gaps: Gaps) -> Figures:
     return Figures(
         in_class,
-        float(gaps.active_gap_mean_relative.double().mean()),
-        float(gaps.inactive_violation_share.double().mean()),
+        float(gaps.feature_distance_relative.double().mean()),
+        float(gaps.inactive_response_share.double().mean()),
     )

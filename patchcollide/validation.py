@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from patchcollide.config import Objective, Optimiser
-from patchcollide.gaps import measure_gaps
 from patchcollide.losses import TargetFeatures, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import (
@@ -15,6 +14,7 @@ from patchcollide.polytope import (
     seeded,
     uniform_weights,
 )
+from patchcollide.residuals import mean_residuals
 from patchcollide.shapes import Float, Int64, Tensor
 
 _BATCH = 8
@@ -65,9 +65,10 @@ def validate(
     Returns:
         The share of all points classified as the target, the mean probability of the target's class
         over the random points, the smallest margin of a point (by how much that probability exceeds
-        any other), the largest gap of a point (its mean over active units, as a share of the
-        target's own mean), the mean distance of the vertices in 0..255, and, where the search
-        computes in bfloat16, the largest difference that this makes to a vertex's pre-activation.
+        any other), the largest gap of a point (before the activation, where the search works; see
+        :func:`patchcollide.residuals.mean_residuals`), the mean distance of the vertices in 0..255,
+        and, where the search computes in bfloat16, the largest difference that this makes to a
+        vertex's pre-activation.
     """
     network = search.network
     with torch.no_grad():
@@ -79,7 +80,7 @@ def validate(
         for part in torch.split(weights, _BATCH):
             output = network(round_to_8_bits(combine(part, vertices)))
             probabilities = output.probabilities
-            gaps.append(measure_gaps(output.pre_activation, search.target).active_gap_mean_relative)
+            gaps.append(mean_residuals(output.pre_activation, search.target))
             chances.append(probabilities[:, search.target_class])
             margins.append(margin_of(probabilities, search.target_class))
         distances = pairwise_distances(vertices)

@@ -1,7 +1,10 @@
 """How large the differences between vertices are where people look.
 
-People see coarse differences better than fine ones, so the differences are measured again after
-blurring and halving, and divided by the size of the detail that they are in.
+People see coarse differences better than fine ones, so the squared difference is split by the size
+of the detail that it is in, by spatial frequency, and measured again after blurring and halving.
+No single figure says what is seen. Structural similarity (SSIM) compares patterns within 7 pixels:
+noise that nobody minds ruins it, and a change of brightness that everybody sees leaves it. So
+yardsticks, both of these measured on the same image, belong beside every figure.
 """
 
 import itertools
@@ -9,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from patchcollide.shapes import Float64, UInt8, ndarray
+from patchcollide.shapes import Float64, Int64, UInt8, ndarray
 
 VISIBLE_STEP = 8
 MAX_PAIRS = 120
+NOISE_LEVELS, BRIGHTNESS_LEVELS = 12, 40
+"""What yardsticks change an image by: normal noise of this deviation; all values alike."""
+COARSE_PERIODS = 28
+"""Detail is coarse with no more periods than this along the shorter side."""
+FINEST_COARSE_PX = 2.0
+"""Of small images pixel noise is not coarse either."""
 _SMALLEST_SIDE = 4
 _SSIM_WINDOW = 7
 
@@ -26,32 +35,43 @@ def measure_visibility(
         vertices: RGB in 0..255. Of more than 120 pairs, 120 spread over all are measured.
 
     Returns:
-        ``ssim_mean`` and ``ssim_min``: structural similarity of pairs, 1 for equal images;
-        ``visible_share``: the share of pixels where some channel differs by more than 8 of 255;
-        ``octaves``: for each size of detail, from pixels up, its share of the squared difference
-        (``share``, which add up to 1; see :func:`octave_energies`); ``halved``: for each number of
-        halvings, the root mean squared difference of a value in 0..255 (``rms``), from 0 on.
-        ``num_pairs`` of them were measured. One vertex has no pairs: None and empty lists.
+        ``coarse_rms``: the root mean squared difference of a value in 0..255, in coarse detail
+        alone, and ``coarse_share``: its share of the squared difference; coarse is the mean colour
+        and detail of half a period of ``coarse_px`` or more (see :func:`coarse_side`);
+        ``bands``: for each size of detail, half a period of ``side_px`` up to twice as much, its
+        share of the squared difference (``share``), and ``mean_colour_share``, all of which add up
+        to 1 (see :func:`band_energies`); ``visible_share``: the share of pixels where some channel
+        differs by more than 8 of 255; ``ssim_mean`` and ``ssim_min``: structural similarity of
+        pairs, 1 for equal images; ``halved``: for each number of halvings, the root mean squared
+        difference of a value in 0..255 (``rms``), from 0 on. ``num_pairs`` of them were measured.
+        One vertex has no pairs: None and empty lists.
     """
     pairs = list(itertools.combinations(range(len(vertices)), 2))
     pairs = pairs[:: -(-len(pairs) // MAX_PAIRS)] if pairs else []
+    coarse_px = coarse_side(vertices.shape[1:3])
     if not pairs:
-        names = ("ssim_mean", "ssim_min", "visible_share")
-        return {"num_pairs": 0, **dict.fromkeys(names), "octaves": [], "halved": []}
+        names = ("coarse_rms", "coarse_share", "mean_colour_share", "visible_share")
+        unknown = dict.fromkeys((*names, "ssim_mean", "ssim_min"))
+        return {"num_pairs": 0, "coarse_px": coarse_px, **unknown, "bands": [], "halved": []}
     similar = [_similarity(vertices[a], vertices[b]) for a, b in pairs]
     exact = vertices.astype(np.float64)
     differences = np.stack([exact[a] - exact[b] for a, b in pairs])
-    energies = np.sum([octave_energies(difference) for difference in differences], axis=0)
-    total = energies.sum()
+    spectra = np.sum([_spectrum(difference) for difference in differences], axis=0)
+    energies, total = _by_band(spectra), float(spectra.sum())
+    coarse = float(spectra[_half_periods(spectra.shape) >= coarse_px].sum())
+    shares = (energies / total if total else energies).tolist()
     return {
         "num_pairs": len(pairs),
+        "coarse_px": coarse_px,
+        "coarse_rms": float(np.sqrt(coarse / differences.size)),
+        "coarse_share": coarse / total if total else 0.0,
+        "bands": [
+            {"side_px": 2**octave, "share": share} for octave, share in enumerate(shares[:-1])
+        ],
+        "mean_colour_share": shares[-1],
+        "visible_share": float((np.abs(differences).max(axis=-1) > VISIBLE_STEP).mean()),
         "ssim_mean": float(np.mean(similar)),
         "ssim_min": float(np.min(similar)),
-        "visible_share": float((np.abs(differences).max(axis=-1) > VISIBLE_STEP).mean()),
-        "octaves": [
-            {"side_px": 2**octave, "share": float(energy / total) if total else 0.0}
-            for octave, energy in enumerate(energies)
-        ],
         "halved": [
             {"halvings": number, "rms": float(np.sqrt(np.mean(level**2)))}
             for number, level in enumerate(_halvings(differences))
@@ -59,32 +79,77 @@ def measure_visibility(
     }
 
 
-def octave_energies(
+def measure_yardsticks(
+    image: UInt8[ndarray, "height width channels"],
+) -> dict[str, dict[str, float]]:
+    """Measures differences that everybody knows, to hold those between vertices against.
+
+    Args:
+        image: RGB in 0..255, such as a vertex.
+
+    Returns:
+        For ``noise`` (normal, of :data:`NOISE_LEVELS`, the same every time) and ``brightness`` (all
+        values :data:`BRIGHTNESS_LEVELS` nearer to the other end): ``coarse_rms``,
+        ``visible_share`` and ``ssim_mean`` of the image and what it becomes, in 0..255 as well.
+    """
+    away = BRIGHTNESS_LEVELS if image.mean() < 255 / 2 else -BRIGHTNESS_LEVELS
+    noise = np.random.default_rng(0).normal(0, NOISE_LEVELS, image.shape)
+    found = {}
+    for name, change in (("noise", noise), ("brightness", np.float64(away))):
+        changed = (image + change).round().clip(0, 255).astype(np.uint8)
+        measured = measure_visibility(np.stack([image, changed]))
+        kept = ("coarse_rms", "visible_share", "ssim_mean")
+        found[name] = {figure: float(measured[figure]) for figure in kept}
+    return found
+
+
+def coarse_side(shape: tuple[int, ...]) -> float:
+    """Returns how wide, in pixels, half a period of coarse detail is at least.
+
+    An image looked at as a whole fills some ten degrees of the field of view, in which contrast is
+    seen best at a few periods a degree: :data:`COARSE_PERIODS` periods, 4 pixels of 224.
+
+    Args:
+        shape: Height and width.
+    """
+    return max(FINEST_COARSE_PX, min(shape[:2]) / (2 * COARSE_PERIODS))
+
+
+def band_energies(
     image: Float64[ndarray, "height width channels"],
-) -> Float64[ndarray, "octaves"]:
+) -> Float64[ndarray, "bands"]:
     """Splits an image's sum of squares by the size of the detail, into parts that add up to it.
 
-    Part ``k`` is that of the means over blocks of ``2^k`` x ``2^k`` pixels, less their means over
-    blocks twice as wide; the last part is that of the mean colour. The blocks are cut off at the
-    right and the lower border.
-
-    Gaussian and Laplacian pyramids look smoother but overlap, so shares of theirs add up to nothing
-    in particular. Taking means over blocks, each made of whole smaller ones, is an orthogonal
-    projection onto part of the one before (Haar's wavelets), so by Pythagoras squares add up.
+    Part ``k`` is of the frequencies, in any direction, of which half a period is from ``2^k`` to
+    less than ``2^(k+1)`` pixels, with the diagonal ones below 1 pixel in part 0; the last part is
+    that of the mean colour. Frequencies are those of the cosine transform: it is orthogonal, so by
+    Parseval squares add up, and goes on beyond a border as in a mirror, where Fourier's would see
+    an edge between opposite borders. Unlike means over blocks, frequencies have no grid: moving an
+    image changes its parts by what comes in and goes out at the borders, which is less than 0.02
+    of the sum for coefficients on a grid of 4 pixels, in 224 pixels that are moved by up to 3.
     """
-    sums, counts = image, np.ones((*image.shape[:2], 1))
-    energies = [float((sums**2 / counts).sum())]
-    while max(counts.shape) > 1:
-        sums, counts = _in_twos(sums), _in_twos(counts)
-        energies.append(float((sums**2 / counts).sum()))
-    return -np.diff([*energies, 0.0])
+    return _by_band(_spectrum(image))
 
 
-def _in_twos(values: Float64[ndarray, "height width channels"]) -> np.ndarray:
-    """Adds up blocks of 2 x 2, or what is left of one at a border."""
-    for axis in (0, 1):
-        values = np.add.reduceat(values, np.arange(0, values.shape[axis], 2), axis=axis)
-    return values
+def _spectrum(image: Float64[ndarray, "height width channels"]) -> Float64[ndarray, "height width"]:
+    from scipy.fft import dctn
+
+    return np.asarray(np.square(dctn(image, axes=(0, 1), norm="ortho")).sum(axis=-1))
+
+
+def _half_periods(shape: tuple[int, ...]) -> Float64[ndarray, "height width"]:
+    """Returns half a period of each frequency, in pixels; infinite for the mean colour."""
+    rows, columns = (np.arange(length) / length for length in shape)
+    with np.errstate(divide="ignore"):
+        return np.asarray(1 / np.hypot(rows[:, None], columns[None]))
+
+
+def _by_band(spectrum: Float64[ndarray, "height width"]) -> Float64[ndarray, "bands"]:
+    count = int(np.log2(max(spectrum.shape))) + 1
+    # The mean colour's half period is infinite: it comes last.
+    octaves = np.log2(_half_periods(spectrum.shape)).clip(0, count)
+    bands: Int64[ndarray, values] = np.floor(octaves).astype(np.int64).ravel()
+    return np.bincount(bands, weights=spectrum.ravel(), minlength=count + 1)
 
 
 def _halvings(differences: Float64[ndarray, "pairs height width channels"]) -> list[np.ndarray]:

@@ -135,11 +135,11 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
     lines = _HEADER.split("\n")
     for run in runs:
         for row in run["scores"]:
-            low, high = row["interval"]
+            interval = row["interval"]
+            between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "none"
             counted = f"{run['num_mislabelled']} of {run['num_images']}"
             lines.append(
-                f"| {row['score']} | {run['epochs']} | {counted} | {row['area']:.3f} | "
-                f"{low:.3f} to {high:.3f} |"
+                f"| {row['score']} | {run['epochs']} | {counted} | {row['area']:.3f} | {between} |"
             )
     return lines
 

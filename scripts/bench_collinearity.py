@@ -12,6 +12,7 @@ finished cells are lines of OUT/cells.jsonl and are not made again.
 import argparse
 import contextlib
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -173,8 +174,10 @@ def table(weights: list[float], cells: dict[tuple[float, int], dict[str, Any]]) 
         texts = [f"{weight:g}"]
         for key, factor, form in filter(None, _COLUMNS.values()):
             values = [factor * figures[key] for figures in of_weight]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            texts.append(form.format(statistics.mean(values), spread))
+            # One seed has no spread, rather than none at all.
+            spread = statistics.stdev(values) if len(values) > 1 else math.nan
+            text = form.format(statistics.mean(values), spread)
+            texts.append(text.replace("nan", "unknown"))
         lines.append(f"| {' | '.join(texts)} |")
     return lines
 

@@ -13,12 +13,13 @@ from patchcollide.adequacy import (
     measure_adequacy,
     whole_size,
 )
-from patchcollide.adequacy_tables import HEADER, compare_audits
+from patchcollide.adequacy_tables import HEADER, adequacy_table, compare_audits
 from patchcollide.errors import RunError
+from patchcollide.visibility import measure_visibility
 
 
-def row(size, certainty=1.0, ssim=0.0):
-    return {"size": size, "hull_probability": certainty, "ssim_mean": ssim}
+def row(size, certainty=1.0, coarse=1.0):
+    return {"size": size, "hull_probability": certainty, "coarse_share": coarse}
 
 
 def test_a_network_that_sees_nothing_and_is_certain_has_none():
@@ -36,7 +37,7 @@ def test_the_whole_is_the_distance_of_random_corners(rng):
 
 
 def test_blindness_is_the_product_of_three_shares():
-    rows = [row(5.0, 0.5, 0.8), row(30.0, 0.9, -0.1), row(10.0, 0.25, 1.0)]
+    rows = [row(5.0, 0.5, 0.04), row(30.0, 0.9, 1.0), row(10.0, 0.25, 0.0)]
     assert factors(rows, 20.0) == pytest.approx(
         np.array([[0.25, 0.5, 0.2], [1, 0.9, 1], [0.5, 0.25, 0]])
     )
@@ -45,6 +46,48 @@ def test_blindness_is_the_product_of_three_shares():
     assert found.score == pytest.approx(1 - (0.025 + 0.9) / 3)
     assert found.interval[0] <= found.score <= found.interval[1]
     assert found.num_images == 3
+
+
+def test_noise_is_no_more_than_what_is_coarse_of_it(rng):
+    base = np.full((64, 64, 3), 128.0)
+    noise = rng.normal(0, 12, base.shape)
+    images = {"noise": base + noise, "brightness": base + 12}
+    found = {}
+    for name, other in images.items():
+        pair = np.stack([base, other]).round().astype(np.uint8)
+        distance = float(np.linalg.norm(pair[0].astype(float) - pair[1]))
+        seen = measure_visibility(pair)
+        rows = [{**seen, "size": distance, "hull_probability": 1.0}]
+        found[name] = float(blindness(rows, whole_size(base.size))[0])
+        # By structural similarity noise was seen, and brightness was not.
+        assert (seen["ssim_mean"] < 0.5) == (name == "noise")
+    assert found["noise"] < 0.5 * found["brightness"]
+    assert found["brightness"] == pytest.approx(12 / 255 * math.sqrt(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[4.0], [4.0, 4.0, 4.0]])
+def test_images_that_do_not_vary_have_no_interval(sizes, write_audit):
+    rows = [row(size) for size in sizes]
+    assert measure_adequacy(rows, 10.0, 0).interval is None
+    found = compare_adequacy(blindness(rows, 10.0), blindness(rows, 8.0), 0)
+    assert found.difference == pytest.approx(0.1)
+    assert found.interval is None
+    assert not found.is_certain
+    other = [size + 1 for size in sizes]
+    table = adequacy_table(compare_audits([write_audit("a", sizes), write_audit("b", other)]))
+    assert "| 0.6000 (no interval) | - |" in table
+    assert "| 0.5000 (no interval) | 0.1000 (no interval) |" in table
+    assert "No interval: one image, or images that all give the same value, do not show" in table
+
+
+def test_audits_of_the_first_version_are_refused(write_audit):
+    folder = write_audit("old", [1.0, 2.0])
+    audit = json.loads((folder / "audit.json").read_text())
+    for image in audit["images"]:
+        image["ssim_mean"] = 1 - image.pop("coarse_share")
+    (folder / "audit.json").write_text(json.dumps(audit))
+    with pytest.raises(RunError, match=r"old was measured by an older version.*Audit the same im"):
+        compare_audits([folder])
 
 
 def test_pairs_show_differences_that_are_small_beside_those_of_images(rng):

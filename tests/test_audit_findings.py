@@ -78,6 +78,8 @@ def test_classes_are_ranked_by_their_median():
     assert (first["label"], first["size_median"], first["size_share"]) == ("b", 5.0, 0.5)
     assert first["agreement"] == 0
     assert (second["size_median"], second["size_quartiles"]) == (2.0, [1.5, 2.5])
+    # One image has no spread, rather than none at all.
+    assert first["size_quartiles"] is None
     assert summarise_classes(rows, None)[0]["size_share"] is None
 
 

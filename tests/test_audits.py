@@ -20,10 +20,12 @@ from patchcollide.audits import audit
 from patchcollide.cli.framework import app
 from patchcollide.config import load_config
 from patchcollide.errors import ImageError, InterruptedWorkError, NetworkError, RunError
+from patchcollide.evaluation import as_batch
 from patchcollide.images import read_png, write_png
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.digit_networks import build_digit_network
 from patchcollide.networks.weights import write_weights
+from patchcollide.polytope import seeded, uniform_weights
 from patchcollide.polytope_sizes import choose_finder, measure_polytope
 
 SIDE = 6
@@ -182,9 +184,34 @@ def test_another_audit_in_the_same_place_is_refused(make, tmp_path):
         make(tmp_path / "audit", "audit.num_vertices=4")
     with pytest.raises(RunError, match=r"audit\.per_class.*; images: found"):
         make(tmp_path / "audit", "audit.per_class=2")
+    # What an older version measured is not gone on with.
+    about = json.loads((tmp_path / "audit" / "config.json").read_text())
+    old = {**about, "fingerprint": "0" * 64, "identity": {**about["identity"]}}
+    del old["identity"]["measures"]
+    (tmp_path / "audit" / "config.json").write_text(json.dumps(old))
+    with pytest.raises(RunError, match=r"holds another run \(measures: found null, expected 2\)"):
+        make(tmp_path / "audit")
+    (tmp_path / "audit" / "config.json").write_text(json.dumps(about))
     (tmp_path / "audit" / "audit.csv").unlink()
     with pytest.raises(RunError, match=r"no longer whole: it lacks audit\.csv"):
         make(tmp_path / "audit")
+
+
+def test_sizes_are_less_by_what_features_differ_behind_the_activation(network, folder):
+    config = load_config(overrides=["audit.method=search", "audit.steps=3"])
+    picture = read_png(folder / "night" / "8.png")
+    finder = choose_finder(config, network)
+    vertices = finder.find(picture)
+    found = measure_polytope(config, network, finder, picture, None).figures
+    weights = uniform_weights(config.audit.hull_samples, len(vertices), seeded(config.seed, 3))
+    images = torch.einsum("sv,vchw->schw", weights, vertices.double()).float()
+    with torch.no_grad():
+        y = network(images).pre_activation.relu()
+        t = network(as_batch(picture[None])).pre_activation.relu()
+    tau = float(((y - t).norm(dim=1) / t.norm()).mean())
+    assert tau > 0.01
+    assert found["feature_distance_relative"] == pytest.approx(tau, rel=1e-4)
+    assert found["size"] == pytest.approx(found["vertex_distance"] * max(0, 1 - tau), rel=1e-4)
 
 
 def test_a_damaged_record_is_refused(tmp_path):
@@ -274,6 +301,10 @@ def test_one_class_is_audited_when_asked_for(make, folder, tmp_path):
     found = make(tmp_path / "single", images=one, one_class=True)
     assert found["data_distance"] is None
     assert len(found["trust"]["bins"]) == 1
+    assert found["adequacy"]["interval"] is None
+    page = " ".join((tmp_path / "single" / "report.html").read_text().split())
+    assert "no interval, since one image does not show how much others would differ" in page
+    assert "one image</td>" in page
 
 
 def test_the_page_loads_nothing_and_answers_three_questions(make, tmp_path):

@@ -1,5 +1,8 @@
 """A certificate and the visibility of differences, on the page and as plain text."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,13 +14,15 @@ from patchcollide.report.tables import comparison_rows
 from tests.test_report import Page, png_of, random_images, summary_of
 
 FIGURES = (
-    "active_gap_mean",
-    "active_gap_max",
-    "active_gap_mean_relative",
-    "active_gap_max_relative",
-    "inactive_violation_share",
-    "inactive_violation_mean",
-    "inactive_violation_max",
+    "feature_distance",
+    "feature_distance_relative",
+    "active_feature_gap_mean",
+    "active_feature_gap_max",
+    "active_feature_gap_mean_relative",
+    "active_feature_gap_max_relative",
+    "inactive_response_share",
+    "inactive_response_mean",
+    "inactive_response_max",
 )
 
 
@@ -49,7 +54,7 @@ def walk_of(*edges, **changes):
     return walk | changes
 
 
-def certified(*, null=True, walk=None, num_vertices=2):
+def certified(*, others=True, walk=None, num_vertices=2):
     def figures(mean, largest):
         return {name: {"mean": mean, "max": largest} for name in FIGURES}
 
@@ -60,13 +65,18 @@ def certified(*, null=True, walk=None, num_vertices=2):
         "vertices": figures(0.02, 0.0512),
         "vertices_unrounded": figures(0.02, 0.05),
         "source": dict.fromkeys(FIGURES, 0.777),
-        "null": {
+        "others": {
             "num_images": 7,
-            "num_pairs": 42,
+            "num_left_out": 1,
+            "distances": [0.9, 1.1, 1.2, 1.3, 1.4, 1.5, None],
             "quantiles": quantiles,
-            "share_below": dict.fromkeys(FIGURES, 0.0),
+            "controls": {"silent features": 1.0, "nearest image": 0.9},
+            "num_nearer": {"hull_mean": 0, "hull_worst": 2},
+            "is_near": {"hull_mean": True, "hull_worst": False},
+            "num_pairs": 21,
+            "pair_quantiles": [0.8, 1.234, 1.5],
         }
-        if null
+        if others
         else None,
         "degeneracy": {
             "affine_rank": 1,
@@ -77,10 +87,18 @@ def certified(*, null=True, walk=None, num_vertices=2):
         "walk": walk,
     }
     visibility = {
+        "coarse_rms": 17.25,
+        "coarse_share": 0.456,
+        "coarse_px": 4.0,
+        "yardsticks": {
+            "noise": {"coarse_rms": 2.71, "visible_share": 0.51, "ssim_mean": 0.361},
+            "brightness": {"coarse_rms": 39.9, "visible_share": 1.0, "ssim_mean": 0.962},
+        },
         "ssim_mean": 0.654,
         "ssim_min": 0.543,
         "visible_share": 0.4321,
-        "octaves": [{"side_px": 1, "share": 0.7}, {"side_px": 2, "share": 0.3}],
+        "bands": [{"side_px": 1, "share": 0.7}, {"side_px": 2, "share": 0.2}],
+        "mean_colour_share": 0.1,
         "halved": [{"halvings": 0, "rms": 21.5}],
     }
     return summary_of(num_vertices, certificate=certificate, visibility=visibility)
@@ -103,9 +121,15 @@ def words_of(summary):
     return Page(page).words
 
 
-def test_the_page_shows_gaps_beside_random_pairs():
+def test_the_page_shows_gaps_beside_other_images():
     words = words_of(certified())
-    assert "42 pairs of 7 images" in words
+    assert "beside images that nobody made collide (7 images)" in words
+    assert "Of 7 images of the data set, 0 are nearer" in words
+    assert "than the hull's mean sample, 2 than its worst one." in words
+    assert "Features that say nothing at all would be nearer than 6 of them" in words
+    assert "mean sample is nearer than all controls, its worst one is not nearer than all" in words
+    assert "features are the target's own: 1." in words
+    assert "% from each other, in the same unit (median of 21 pairs)." in words
     assert "active units, mean gap 0.0123 0.0456 0.0443 0.0512 0.777 0.111 / 0.222 / 0.333" in words
     assert "inactive units that respond 1.23" in words
     assert "span 1 of 1 dimensions" in words
@@ -113,10 +137,23 @@ def test_the_page_shows_gaps_beside_random_pairs():
     assert "No edge was walked; patchcollide certify does." in words
 
 
-def test_the_page_says_when_there_were_no_random_pairs():
-    words = words_of(certified(null=False))
+def test_the_page_says_when_there_were_no_other_images():
+    words = words_of(certified(others=False))
     assert "not measured: there was no store to take images from" in words
-    assert "0.777 not measured not measured" in words
+    assert "0.777 not measured" in words
+    assert "The controls are" not in words
+
+
+def test_a_run_that_was_measured_before_the_activation_says_so():
+    summary = json.loads((Path(__file__).parent / "golden/run-v1/summary.json").read_text())
+    words = words_of(summary)
+    assert "Each vertex against the target, before the layer's activation" in words
+    assert "This run was measured by an older version, before the layer's activation" in words
+    assert "active units, mean gap before the activation 0.442" in words
+    assert "distance of features" not in words
+    assert "as means over blocks that lie on a grid (an older version's measure)" in words
+    lines = list(certificate_lines(summary))
+    assert any(line.startswith("active units, mean gap before the activation") for line in lines)
 
 
 def test_the_page_shows_every_walk():
@@ -130,6 +167,9 @@ def test_the_page_shows_every_walk():
 def test_the_page_shows_what_people_can_see():
     words = words_of(certified())
     assert "0.654 on average, 0.543 for the least alike" in words
+    assert "differ by 17.2 of 255 in coarse detail" in words
+    assert "noise of 12 grey levels 2.7, brightness changed by 40 39.9." in words
+    assert "the noise alone gives 0.361, the brightness 0.962." in words
     assert "share 70.0" in words
     assert "left after halving 21.5" in words
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from patchcollide.certificates import (
+    compare_with_others,
     images_needed,
-    measure_null,
     walk_edges,
 )
 from patchcollide.dataset_images import images_of_folder, images_of_store
@@ -96,34 +96,31 @@ def test_a_network_that_is_not_piecewise_linear_is_not_walked(vertices):
         walk_edges(network, vertices, 0, num_edges=None, max_pieces=9)
 
 
-def test_random_pairs_are_measured_as_in_a_loop(small_network, small_store):
-    images = images_of_store(small_store, 4, seed=0)
-    certificate = {"hull": {name: {"mean": 0.5} for name in figure_names(small_network)}}
-    null = measure_null(small_network, images, certificate, seed=0)
+def hull(mean, worst):
+    return {"hull": {"feature_distance_relative": {"mean": mean, "max": worst}}}
+
+
+def test_other_images_are_held_against_the_target_as_in_a_loop(small_network, small_store):
+    images = images_of_store(small_store, 5, seed=0)
     with torch.no_grad():
         z = small_network(as_batch(np.stack(images))).pre_activation
-    values = [
-        measure_gaps(z[a][None], TargetFeatures.of(z[b], small_network.blind)).rows()[0]
-        for a in range(4)
-        for b in range(4)
-        if a != b
-    ]
-    assert (null["num_images"], null["num_pairs"]) == (4, 12)
-    for name, quantiles in null["quantiles"].items():
-        column = [row[name] for row in values]
+    target = TargetFeatures.of(z[4], small_network.blind)
+    rows = [measure_gaps(each[None], target).rows()[0] for each in z[:4]]
+    taus = [row["feature_distance_relative"] for row in rows]
+    middle = float(np.median(taus))
+    found = compare_with_others(small_network, target, images, hull(middle, 9.0), seed=0)
+    # The target's own image is left out.
+    assert (found["num_images"], found["num_left_out"], found["num_pairs"]) == (4, 1, 6)
+    assert found["num_nearer"] == {"hull_mean": 2, "hull_worst": 4}
+    assert found["distances"] == pytest.approx(sorted(taus), rel=1e-4)
+    for name, quantiles in found["quantiles"].items():
+        column = [row[name] for row in rows]
         assert quantiles == pytest.approx(np.quantile(column, (0.05, 0.5, 0.95)), rel=1e-4)
-        assert null["share_below"][name] == pytest.approx(np.mean(np.array(column) < 0.5))
 
 
-def figure_names(network):
-    z = torch.zeros(1, network.units)
-    return list(measure_gaps(z, TargetFeatures.of(z[0], network.blind)).rows()[0])
-
-
-@pytest.mark.parametrize("num", [0, 1])
-def test_fewer_than_two_images_have_no_pairs(num, small_network, small_store):
-    images = images_of_store(small_store, num, seed=0)
-    assert measure_null(small_network, images, {}, seed=0) is None
+def test_without_images_there_are_no_others(small_network):
+    target = TargetFeatures.of(torch.ones(small_network.units), small_network.blind)
+    assert compare_with_others(small_network, target, [], hull(0.1, 0.2), seed=0) is None
 
 
 def test_images_are_drawn_by_seed_without_repeating(small_store):
@@ -144,6 +141,6 @@ def test_damaged_files_of_a_folder_are_passed_over(small_config, write_images):
         images_of_folder(folder / "none", small_config, 2, size=16)
 
 
-@pytest.mark.parametrize(("pairs", "images"), [(1, 2), (2, 2), (3, 3), (6, 3), (7, 4), (992, 32)])
+@pytest.mark.parametrize(("pairs", "images"), [(1, 2), (2, 3), (3, 3), (4, 4), (496, 32)])
 def test_no_more_images_are_taken_than_pairs_need(pairs, images):
     assert images_needed(pairs) == images

@@ -207,7 +207,7 @@ def test_a_certificate_adds_walks_to_a_run_and_its_page(indexed):
     indexed.collide()
     before = certificate_of(indexed)
     assert before["walk"] is None
-    assert (before["null"]["num_images"], before["null"]["num_pairs"]) == (6, 30)
+    assert (before["others"]["num_images"], before["others"]["num_pairs"]) == (6, 15)
     outcome = indexed("certify", indexed.run, "--max-breakpoints", 2000, "--edges", 3)
     assert outcome.exit_code == 0, outcome.said
     walk = certificate_of(indexed)["walk"]
@@ -222,21 +222,21 @@ def test_a_certificate_adds_walks_to_a_run_and_its_page(indexed):
     assert certificate_of(indexed) == before | {"walk": walk}
 
 
-def test_random_pairs_come_from_where_one_says(world, write_images):
+def test_other_images_come_from_where_one_says(world, write_images):
     world.collide("--pixels")
-    assert certificate_of(world)["null"] is None
+    assert certificate_of(world)["others"] is None
     outcome = world("certify", world.run, "--edges", 0)
     assert outcome.exit_code == 0, outcome.said
-    assert "no store to take random pairs of images from" in outcome.said
-    assert certificate_of(world)["null"] is None
+    assert "no store to take other images from" in outcome.said
+    assert certificate_of(world)["others"] is None
     images = write_images("others", num=5)
     (images / "class-0" / "broken.png").write_bytes(b"no picture")
-    world("certify", world.run, "--images", images, "--null-pairs", 11, "--edges", 0)
-    null = certificate_of(world)["null"]
-    assert (null["num_images"], null["num_pairs"]) == (4, 11)
+    world("certify", world.run, "--images", images, "--null-pairs", 5, "--edges", 0)
+    others = certificate_of(world)["others"]
+    assert (others["num_images"], others["num_pairs"]) == (4, 5)
     world.index(images)
     world("certify", world.run, "--images", world.store, "--edges", 0)
-    assert certificate_of(world)["null"]["num_images"] == 5
+    assert certificate_of(world)["others"]["num_images"] == 5
 
 
 def test_a_certificate_of_other_vertices_is_refused(world):

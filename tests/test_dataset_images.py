@@ -64,10 +64,16 @@ def test_a_search_over_digits_is_compared_with_a_folder(tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["parameterisation"] == "pixels"
     assert summary["dataset_distance_mean"] > 1000
-    assert summary["certificate"]["null"]["num_images"] == 30
+    others = summary["certificate"]["others"]
+    seen = summary["visibility"]["yardsticks"]
+    assert seen["noise"]["ssim_mean"] < 1
+    assert seen["brightness"]["coarse_rms"] == pytest.approx(40, abs=3)
+    # The target is one of the folder's images.
+    assert (others["num_images"], others["num_left_out"]) == (29, 1)
     inputs = json.loads((out / "config.json").read_text())["inputs"]
     assert "--images" in inputs["command"]
     # The pairs of a certificate are of the same folder, while it is there.
     certify(out, num_pairs=12)
-    null = json.loads((out / "summary.json").read_text())["certificate"]["null"]
-    assert null["num_pairs"] == 12
+    others = json.loads((out / "summary.json").read_text())["certificate"]["others"]
+    assert others["num_images"] + others["num_left_out"] == 6
+    assert 0 < others["num_pairs"] <= 12

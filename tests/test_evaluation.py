@@ -209,24 +209,24 @@ def test_each_vertex_is_described_by_its_class_and_its_gaps(small_network, num_v
     assert measured["target_probability"] == pytest.approx(chances.max().item(), abs=1e-5)
     for image, described in zip(np.rint(unrounded), measured["vertices"], strict=True):
         z, chances = network(image)
-        gaps = [abs(a - b) for a, b in zip(z, at_target, strict=True) if b > 0]
+        gaps = [abs(max(a, 0) - b) for a, b in zip(z, at_target, strict=True) if b > 0]
         shown = [max(a, 0.0) for a, b in zip(z, at_target, strict=True) if b <= 0]
         assert described["class"] == int(chances.argmax())
         assert described["class_name"] == ("ant", "bee", "cat", "dog")[described["class"]]
         assert described["probability"] == pytest.approx(chances.max().item(), abs=1e-5)
-        assert described["active_gap_mean"] == pytest.approx(np.mean(gaps), abs=1e-5)
-        assert described["active_gap_max"] == pytest.approx(max(gaps), abs=1e-5)
+        assert described["active_feature_gap_mean"] == pytest.approx(np.mean(gaps), abs=1e-5)
+        assert described["active_feature_gap_max"] == pytest.approx(max(gaps), abs=1e-5)
         violations = np.mean([value > 0 for value in shown])
-        assert described["inactive_violation_share"] == pytest.approx(violations, abs=1e-2)
-        assert described["inactive_violation_max"] == pytest.approx(max(shown), abs=1e-5)
+        assert described["inactive_response_share"] == pytest.approx(violations, abs=1e-2)
+        assert described["inactive_response_max"] == pytest.approx(max(shown), abs=1e-5)
 
 
 def test_the_target_itself_is_a_perfect_vertex(small_network):
     target = np.rint(pictures(2, seed=1))[1:]
     measured = evaluate(small_network, target)
     assert measured["success_rate"] == 1
-    assert measured["vertices"][0]["active_gap_max"] < 1e-5
-    assert measured["vertices"][0]["inactive_violation_share"] == 0
+    assert measured["vertices"][0]["active_feature_gap_max"] < 1e-5
+    assert measured["vertices"][0]["inactive_response_share"] == 0
     assert measured["target_class"] == measured["vertices"][0]["class"]
 
 
@@ -266,8 +266,8 @@ def test_gaps_of_no_units_are_zero(small_network, every):
         small_network.module.conv.weight.zero_()
         small_network.module.conv.bias.fill_(every)
     described = evaluate(small_network, pictures(1, seed=4))["vertices"][0]
-    assert described["active_gap_mean"] == described["active_gap_max"] == 0
-    assert described["inactive_violation_share"] == described["inactive_violation_max"] == 0
+    assert described["active_feature_gap_mean"] == described["active_feature_gap_max"] == 0
+    assert described["inactive_response_share"] == described["inactive_response_max"] == 0
 
 
 def test_a_network_without_class_names_is_described_by_numbers(small_network):

@@ -165,8 +165,10 @@ def test_a_run_holds_what_other_runs_hold(digits, tmp_path):
     assert summary["success_rate"] == 1
     assert summary["exact"]["violation_max"] < 1e-9
     assert summary["dataset_distance_mean"] > 1000
-    assert summary["certificate"]["null"]["num_images"] == 32
-    assert summary["certificate"]["hull_unrounded"]["active_gap_max"]["max"] < 1e-5
+    others = summary["certificate"]["others"]
+    assert others["num_images"] + others["num_left_out"] == 32
+    assert others["is_near"] == {"hull_mean": True, "hull_worst": True}
+    assert summary["certificate"]["hull_unrounded"]["active_feature_gap_max"]["max"] < 1e-5
     vertices, _ = load_vertices(run)
     assert vertices.shape == (2, 28, 28, 1)
     np.testing.assert_array_equal(read_png(out / "vertex-0.png"), np.rint(vertices[0]))

@@ -156,3 +156,5 @@ def test_weights_are_lines_with_means_over_seeds(script):
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| 1 | 200.00 ± 0.00 % |")
     assert "| 695 ± 7 |" in lines[2]
+    alone = benchmark.table([1.0], {(1.0, 0): cells[1.0, 0]})
+    assert "| 690 ± unknown |" in alone[2]

@@ -99,29 +99,31 @@ def assert_describes(found, image, run, network):
 
     z, t = output.pre_activation[0].double(), of_target.pre_activation[0].double()
     on = t > 0
+    away = (z.relu() - t.relu()).abs()
     level = float(t[on].mean())
-    gap = float((z - t)[on].abs().mean())
-    assert found["gaps"]["active_gap_mean"] == pytest.approx(gap, rel=1e-4, abs=1e-6)
-    assert found["gaps"]["active_gap_mean_relative"] == pytest.approx(
+    gap = float(away[on].mean())
+    assert found["gaps"]["active_feature_gap_mean"] == pytest.approx(gap, rel=1e-4, abs=1e-6)
+    assert found["gaps"]["active_feature_gap_mean_relative"] == pytest.approx(
         gap / level, rel=1e-4, abs=1e-6
     )
     shown = float((z[~on] > 0).double().mean())
-    assert found["gaps"]["inactive_violation_share"] == pytest.approx(shown, abs=0.01)
-    distance = float((z.relu() - t.relu()).norm())
-    assert found["feature_distance"] == pytest.approx(distance, rel=1e-4, abs=1e-5)
+    assert found["gaps"]["inactive_response_share"] == pytest.approx(shown, abs=0.01)
+    distance, norm = float(away.norm()), float(t.relu().norm())
+    assert found["gaps"]["feature_distance"] == pytest.approx(distance, rel=1e-4, abs=1e-5)
+    tau = found["gaps"]["feature_distance_relative"]
+    assert tau == pytest.approx(distance / norm, rel=1e-4, abs=1e-5)
 
-    tolerance = MEMBERSHIP_TOLERANCE * level
+    tolerance = MEMBERSHIP_TOLERANCE * norm / float(on.sum()) ** 0.5
     assert found["membership"]["tolerance"] == pytest.approx(tolerance, rel=1e-5)
-    worst = max(float((z - t)[on].abs().max()), float(z[~on].max()))
-    assert found["membership"]["inside"] == (worst <= tolerance)
+    assert found["membership"]["inside"] == (float(away.max()) <= tolerance)
 
-    def away(other):
+    def far_from(other):
         return float(np.linalg.norm(image.astype(np.float64) - other))
 
     assert found["distances"]["source"] == pytest.approx(
-        away(read_png(run / "source.png")), rel=1e-4
+        far_from(read_png(run / "source.png")), rel=1e-4
     )
-    distances = [away(vertex) for vertex in vertices_of(run)]
+    distances = [far_from(vertex) for vertex in vertices_of(run)]
     assert found["distances"]["nearest_vertex"] == pytest.approx(min(distances), rel=1e-4, abs=1e-3)
     number = found["distances"]["nearest_vertex_number"]
     assert distances[number] == pytest.approx(min(distances), rel=1e-4, abs=1e-3)
@@ -138,22 +140,26 @@ def test_vertices_are_answered_as_the_summary_has_them(client, run):
         assert found["distances"]["nearest_vertex"] == 0
 
 
-def test_random_pairs_bound_how_near_a_point_is(client, run):
-    null = read_summary(run)["certificate"]["null"]
-    quantiles = null["quantiles"]["active_gap_mean_relative"]
+def test_images_of_the_data_set_stand_beside_a_point(client, run):
+    others = read_summary(run)["certificate"]["others"]
     found = client.point(CENTRE).json()
-    pairs, gap = found["random_pairs"], found["gaps"]["active_gap_mean_relative"]
-    assert pairs["num_pairs"] == null["num_pairs"] == 12
-    bounds = {0.0: -np.inf, 0.05: quantiles[0], 0.5: quantiles[1], 0.95: quantiles[2], 1.0: np.inf}
-    assert bounds[pairs["nearer_at_least"]] < gap <= bounds[pairs["nearer_at_most"]]
+    tau = found["gaps"]["feature_distance_relative"]
+    assert found["others"] == {
+        "num_images": others["num_images"],
+        "num_nearer": sum(other < tau for other in others["distances"]),
+        "nearest_control": min(others["controls"].values()),
+        "is_near": tau < min(others["controls"].values()),
+    }
 
 
 def test_the_target_itself_is_inside(client, run):
     found = client.post("api/compare", content=(run / "target.png").read_bytes()).json()
     assert found["membership"]["inside"]
     assert found["membership"]["collides_class"]
-    assert found["gaps"]["active_gap_max"] == 0
-    assert found["feature_distance"] == 0
+    assert found["gaps"]["active_feature_gap_max"] == 0
+    assert found["gaps"]["feature_distance"] == 0
+    others = found["others"]
+    assert (others["num_nearer"], others["is_near"]) == (0, True)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

@@ -4,6 +4,7 @@ import torch
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation import as_batch
+from patchcollide.hdf5 import write_hdf5
 from patchcollide.hull_samples import (
     NEAREST,
     HullSamples,
@@ -16,6 +17,7 @@ from patchcollide.hull_samples import (
 )
 from patchcollide.losses import TargetFeatures
 from patchcollide.polytope import seeded, uniform_weights
+from patchcollide.report.sample_charts import draw_samples
 from patchcollide.sample_sets import check_weights, null_weights
 
 
@@ -25,7 +27,7 @@ def some_samples(count, num_vertices, rng):
         classes=rng.integers(0, 4, count),
         probabilities=rng.random(count, np.float32),
         target_probabilities=rng.random(count, np.float32),
-        active_gaps=rng.random(count, np.float32),
+        feature_distances=rng.random(count, np.float32),
     )
 
 
@@ -76,7 +78,7 @@ def test_samples_are_what_the_network_says_of_each_alone(small_network, batch_si
     samples, gaps = sample_hull(
         small_network, vertices, weights, 2, features, batch_size=batch_size, rounding=rounding
     )
-    assert len(samples) == len(gaps.active_gap_mean) == 9
+    assert len(samples) == len(gaps.feature_distance) == 9
     for number, row in enumerate(weights):
         image = sum(float(w) * v.double() for w, v in zip(row, vertices, strict=True))
         image = (255 * image).round() / 255 if rounding else image
@@ -86,8 +88,27 @@ def test_samples_are_what_the_network_says_of_each_alone(small_network, batch_si
         assert samples.classes[number] == int(chances.argmax())
         assert samples.probabilities[number] == pytest.approx(float(chances.max()), abs=1e-4)
         assert samples.target_probabilities[number] == pytest.approx(float(chances[2]), abs=1e-4)
-        off = (output.pre_activation[0] - z).abs()[z > 0].mean() / z[z > 0].mean()
-        assert samples.active_gaps[number] == pytest.approx(float(off), rel=1e-3)
+        off = (output.pre_activation[0].relu() - z.relu()).norm() / z.relu().norm()
+        assert samples.feature_distances[number] == pytest.approx(float(off), rel=1e-3)
+
+
+def test_files_of_the_first_version_are_read_without_distances(tmp_path, rng):
+    samples = some_samples(3, 2, rng)
+    columns = {**vars(samples), "active_gaps": samples.feature_distances}
+    del columns["feature_distances"]
+    kinds = ["hull", "tour", "check"]
+    write_hdf5(
+        tmp_path / "s.h5",
+        encoding="patchcollide-samples",
+        version="1",
+        datasets={f"{kind}_{name}": value for kind in kinds for name, value in columns.items()},
+        attributes={"fingerprint": "a", "kinds": kinds},
+    )
+    found = load_samples(tmp_path / "s.h5", "a")["hull"]
+    assert np.isnan(found.feature_distances).all()
+    assert np.array_equal(found.target_probabilities, samples.target_probabilities)
+    assert len(draw_samples(found, None, 0.5)) == 1
+    assert len(draw_samples(samples, found, 0.5)) == 2
 
 
 def test_samples_are_read_as_they_were_written(tmp_path, rng):

@@ -60,9 +60,13 @@ def test_the_interval_of_an_area_covers_it_and_narrows(rng):
     assert width(800) < 0.5 * width(40)
 
 
-def test_a_perfect_ranking_has_no_width(rng):
-    positives = np.array([False, True, True, False])
-    assert area_interval(positives.astype(float), positives, rng, 20) == (1, 1)
+@pytest.mark.parametrize(
+    "positives",
+    [[False, True], [False, True, True, True], [False, True, False, False], [0, 1, 1, 0]],
+)
+def test_an_area_that_resampling_cannot_vary_has_no_interval(positives, rng):
+    positives = np.array(positives, dtype=bool)
+    assert area_interval(positives.astype(float), positives, rng, 20) is None
 
 
 def test_intervals_of_means_cover_the_truth_about_as_often_as_they_say():
@@ -74,8 +78,13 @@ def test_intervals_of_means_cover_the_truth_about_as_often_as_they_say():
     assert 0.9 <= hits / 300 <= 0.98
 
 
-def test_an_interval_of_one_value_is_that_value(rng):
-    assert mean_interval(np.array([0.25]), rng) == (0.25, 0.25)
+@pytest.mark.parametrize("values", [[], [0.25], [0.25, 0.25], [0.0] * 30])
+def test_a_mean_of_values_that_do_not_vary_has_no_interval(values, rng):
+    assert mean_interval(np.array(values), rng) is None
+
+
+def test_two_values_that_differ_have_an_interval(rng):
+    assert mean_interval(np.array([0.25, 0.5]), rng) == (0.25, 0.5)
 
 
 def test_equal_seeds_give_equal_intervals():
@@ -92,6 +101,12 @@ def test_midranks_are_means_of_places_in_order(values):
         for value in values
     ]
     assert midranks(np.array(values, dtype=float)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_values_have_no_correlation(count, rng):
+    # Any two are perfectly correlated.
+    assert rank_correlation(rng.normal(size=count), rng.normal(size=count)) is None
 
 
 def test_rank_correlations_see_order_only(rng):

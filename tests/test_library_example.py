@@ -32,7 +32,7 @@ polytope.vertices  # uint8 (5, 64, 64, 3)
 numbers = polytope.evaluate(num_samples=100)  # the entries of summary.json
 images = polytope.sample(10, seed=1)  # between the vertices, rounded to 8 bits
 polytope.contains(images[0])  # is it of the target's class?
-polytope.contains(images[0], tolerance=0.5)  # and is every unit within 0.5 of colliding?
+polytope.contains(images[0], tolerance=0.5)  # and is every feature within 0.5 of the target's?
 polytope.walk(num_edges=1)["worst_margin"]  # on the edge that comes nearest to failing
 polytope.save("runs/mine")  # a run's folder, for figure, animate, report and compare
 """

@@ -30,7 +30,7 @@ def samples_of(weights, rng):
         classes=rng.integers(3, 5, count),
         probabilities=rng.random(count, np.float32),
         target_probabilities=rng.random(count, np.float32),
-        active_gaps=rng.random(count, np.float32),
+        feature_distances=rng.random(count, np.float32),
     )
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from patchcollide.activations import BlindRegions, blind_regions
 from patchcollide.losses import (
     TargetFeatures,
-    active_gaps,
     active_loss,
+    active_residuals,
     excess,
     inactive_absolute_loss,
     inactive_hinge_loss,
@@ -219,7 +219,7 @@ def test_units_in_their_intervals_are_those_whose_activation_is_near(module, pai
     found = target.contains(z[None])[0]
     assert torch.equal(found[clear], (apart <= tolerance)[clear])
     # What the losses ask for is the same.
-    nothing_to_do = (active_gaps(z[None], target) == 0) & (excess(z[None], target) <= 0)
+    nothing_to_do = (active_residuals(z[None], target) == 0) & (excess(z[None], target) <= 0)
     assert torch.equal(nothing_to_do[0], found)
 
 

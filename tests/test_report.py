@@ -70,10 +70,12 @@ def summary_of(num_vertices=2, **changes):
         "class": 499,
         "class_name": "cleaver",
         "probability": 0.8125,
-        "active_gap_mean": 0.0123,
-        "active_gap_max": 0.456,
-        "inactive_violation_share": 0.0789,
-        "inactive_violation_max": 0.987,
+        "feature_distance": 4.56,
+        "feature_distance_relative": 0.0321,
+        "active_feature_gap_mean": 0.0123,
+        "active_feature_gap_max": 0.456,
+        "inactive_response_share": 0.0789,
+        "inactive_response_max": 0.987,
     }
     summary = {
         "source": "photos/church.jpg",

@@ -11,11 +11,11 @@ from patchcollide import collisions
 from patchcollide.composition import make_parameterisation, make_search
 from patchcollide.config import load_config, parse_config
 from patchcollide.errors import ConfigError, RunError, TargetError
-from patchcollide.gaps import collides
 from patchcollide.images import write_png
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices
 from patchcollide.polytope import combine, seeded, uniform_weights
+from patchcollide.residuals import collides
 from patchcollide.targets import Target
 from tests.conftest import SMALL
 

@@ -79,12 +79,16 @@ def test_at_its_own_layer_a_run_is_as_in_its_summary(run, config):
     gaps = summary["certificate"]["hull"]
     assert matrix.num_samples == {"exact": 20}
     assert cell.hull.in_class == summary["success_rate"]
-    assert cell.hull.active_gap == pytest.approx(gaps["active_gap_mean_relative"]["mean"], rel=1e-5)
-    assert cell.hull.inactive_violation == pytest.approx(
-        gaps["inactive_violation_share"]["mean"], rel=1e-5
+    assert cell.hull.feature_distance == pytest.approx(
+        gaps["feature_distance_relative"]["mean"], rel=1e-5
+    )
+    assert cell.hull.inactive_response == pytest.approx(
+        gaps["inactive_response_share"]["mean"], rel=1e-5
     )
     source = summary["certificate"]["source"]
-    assert cell.source.active_gap == pytest.approx(source["active_gap_mean_relative"], rel=1e-5)
+    assert cell.source.feature_distance == pytest.approx(
+        source["feature_distance_relative"], rel=1e-5
+    )
     assert cell.target_class == summary["target_class_name"]
     assert cell.target_probability == pytest.approx(summary["target_probability"], abs=1e-6)
     assert (cell.num_units, cell.num_active) == (256, summary["exact"]["active"])
@@ -101,13 +105,15 @@ def test_collisions_go_on_behind_their_layer_but_not_in_another_network(run, con
     first, second, *others = matrix.cells
     assert [cell.own for cell in matrix.cells] == [True, False, False, False]
     # Vertices are rounded to 8 bits.
-    assert 0 < second.hull.active_gap < 0.01
+    assert 0 < second.hull.feature_distance < 0.01
     for cell in others:
-        assert cell.hull.active_gap > 10 * max(first.hull.active_gap, second.hull.active_gap)
+        assert cell.hull.feature_distance > 10 * max(
+            first.hull.feature_distance, second.hull.feature_distance
+        )
     assert list(matrix.null) == matrix.columns
     for cell in (first, second):
         null = matrix.null[cell.network, cell.layer]
-        assert null.active_gap > 10 * cell.hull.active_gap
+        assert null.feature_distance > 10 * cell.hull.feature_distance
 
 
 def test_a_source_that_is_the_target_says_nothing(copy, config):

@@ -63,17 +63,17 @@ def test_what_collides_at_a_layer_collides_behind_it(vertices, generator):
     assert list(found) == ["act1", "act2"]
     for figures in found.values():
         assert figures.in_class == 1
-        assert figures.active_gap < 1e-6
+        assert figures.feature_distance < 1e-6
         # At most what rounding lifts over zero.
-        assert figures.inactive_violation == 0
+        assert figures.inactive_response == 0
 
 
 def test_another_network_sees_the_difference(vertices, generator):
     other = half_blind(reads_left=False, seed=2)
     target = target_at(other, layers_of(other), vertices[:1])
     found = measure_transfer(other, target, batches(vertices, generator))
-    assert found["act1"].active_gap > 0.05
-    assert found["act2"].active_gap > 0.01
+    assert found["act1"].feature_distance > 0.05
+    assert found["act2"].feature_distance > 0.01
 
 
 def test_blind_units_may_differ_at_a_layer_but_not_behind_it(generator):
@@ -102,9 +102,11 @@ def test_figures_are_those_of_each_layer_alone(seed, generator):
         gaps = measure_gaps(output.pre_activation, features)
         same = output.logits.argmax(dim=1) == at_target.logits.argmax()
         assert figures.in_class == float(same.double().mean())
-        assert figures.active_gap == pytest.approx(float(gaps.active_gap_mean_relative.mean()))
-        assert figures.inactive_violation == pytest.approx(
-            float(gaps.inactive_violation_share.mean())
+        assert figures.feature_distance == pytest.approx(
+            float(gaps.feature_distance_relative.mean())
+        )
+        assert figures.inactive_response == pytest.approx(
+            float(gaps.inactive_response_share.mean())
         )
 
 
@@ -122,7 +124,9 @@ def test_pairs_are_those_of_each_layer_alone(most_kept, generator, monkeypatch):
         classes = output.logits.argmax(dim=1).numpy()
         hits = [classes[first] == classes[second] for first, second in pairs]
         assert figures.in_class == sum(hits) / len(hits)
-        assert figures.active_gap == pytest.approx(float(gaps.active_gap_mean_relative.mean()))
-        assert figures.inactive_violation == pytest.approx(
-            float(gaps.inactive_violation_share.mean())
+        assert figures.feature_distance == pytest.approx(
+            float(gaps.feature_distance_relative.mean())
+        )
+        assert figures.inactive_response == pytest.approx(
+            float(gaps.inactive_response_share.mean())
         )

@@ -212,13 +212,13 @@ def certify(
     ] = 64,
     images: Annotated[
         Path | None,
-        Option(help="A folder or a store to take random pairs from, instead of the run's store."),
+        Option(help="A folder or a store to take other images from, instead of the run's store."),
     ] = None,
     null_pairs: Annotated[
-        int | None, Option(min=1, help="How many random pairs to measure at most.")
+        int | None, Option(min=1, help="How many pairs of other images to measure at most.")
     ] = None,
 ) -> None:
-    """Walks the edges between a run's vertices exactly, and sets its gaps beside random pairs'."""
+    """Walks the edges between a run's vertices exactly, and sets other images beside it."""
     from patchcollide import pipeline
     from patchcollide.report.certificates import certificate_lines
     from patchcollide.runs import open_run

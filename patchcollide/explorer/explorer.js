@@ -50,27 +50,29 @@
     return element("li", { className: isGoal ? "goal" : "", parts: [label, track, value] });
   }
 
-  function shareOf({ num_pairs: count, nearer_at_least: least, nearer_at_most: most }) {
-    const some = `${percent(least, 0)} to ${percent(most, 0)}`;
-    const share = least === 0 ? `at most ${percent(most, 0)}` : most === 1 ? `at least ${percent(least, 0)}` : some;
-    return `${share} of ${count} pairs of images`;
+  function besideOthers({ num_images: count, num_nearer: nearer, nearest_control: control, is_near: isNear }) {
+    const least = control === null ? "" : ` (${percent(control, 1)})`;
+    return `${nearer} of ${count}; ${isNear ? "nearer" : "no nearer"} than the best control${least}: silent ` +
+      "features, the images' mean features, the nearest image";
   }
 
-  function facts({ gaps, membership, random_pairs: pairs, distances, ...answer }) {
+  function facts({ gaps, membership, others, distances, ...answer }) {
     const rows = [
-      ["inside the polytope", `${membership.inside ? "yes" : "no"}; every unit within ` +
-        `${number(membership.tolerance)}, ${percent(membership.tolerance_relative, 0)} of the target's mean`],
-      ["active units, mean gap", `${percent(gaps.active_gap_mean_relative, 2)} of the target's mean`],
-      ["active units, largest", percent(gaps.active_gap_max_relative, 2)],
-      ["inactive units that respond", percent(gaps.inactive_violation_share, 2)],
-      ["L2 of the features", number(answer.feature_distance) +
-        (answer.feature_distance_relative === null ? "" :
-          `, ${percent(answer.feature_distance_relative, 2)} of the target's norm`)],
+      ["inside the polytope", `${membership.inside ? "yes" : "no"}; every feature within ` +
+        `${number(membership.tolerance)}, ${percent(membership.tolerance_relative, 0)} of the target's typical one`],
+      ["distance of the features", number(gaps.feature_distance) +
+        (gaps.feature_distance_relative === null ? "" :
+          `, ${percent(gaps.feature_distance_relative, 2)} of the target's from silence`)],
+      ["active units, mean gap", gaps.active_feature_gap_mean_relative === null ? number(gaps.active_feature_gap_mean) :
+        `${percent(gaps.active_feature_gap_mean_relative, 2)} of the target's mean`],
+      ["active units, largest gap", gaps.active_feature_gap_max_relative === null ? number(gaps.active_feature_gap_max) :
+        percent(gaps.active_feature_gap_max_relative, 2)],
+      ["inactive units that respond", percent(gaps.inactive_response_share, 2)],
       ["nearest vertex", `vertex ${distances.nearest_vertex_number}, ${number(distances.nearest_vertex)} away (L2, 0..255)`],
       ["source", `${number(distances.source)} away`],
     ];
-    if (pairs) {
-      rows.splice(2, 0, ["random pairs nearer", shareOf(pairs)]);
+    if (others) {
+      rows.splice(2, 0, ["images of the data set that are nearer", besideOthers(others)]);
     }
     rows.push(["answered in", `${answer.milliseconds.toFixed(0)} ms`]);
     return rows.flatMap(([name, value]) => [

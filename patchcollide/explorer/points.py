@@ -1,15 +1,16 @@
 """What a network makes of a point of a run's polytope, or of any image, beside the target."""
 
+import math
 import time
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
+from patchcollide.controls import is_near
 from patchcollide.errors import RunError
 from patchcollide.evaluation import as_batch
-from patchcollide.gaps import QUANTILES, active_level, collides, measure_gaps
+from patchcollide.feature_distances import feature_differences, feature_scale
+from patchcollide.gaps import measure_gaps
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import combine, round_to_8_bits
@@ -19,9 +20,9 @@ from patchcollide.summaries import read_run_target, read_summary
 
 NUM_CLASSES = 5
 MEMBERSHIP_TOLERANCE = 0.02
-"""By how much units may miss their interval and an image still counts as inside the polytope, as a
-share of the target's mean over its active units. Rounding the vertices of an exact polytope of
-digits to 8 bits and combining them moves units by up to 0.015 of it."""
+"""By how much features may differ from the target's and an image still counts as inside the
+polytope, as a share of the root mean square of the target's own over its active units. Rounding the
+vertices of an exact polytope of digits to 8 bits and combining them moves features by less."""
 
 
 class Points:
@@ -58,14 +59,10 @@ class Points:
         target = read_run_target(run, network)
         self._class, self._class_name = target.class_index, target.class_name
         self._features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
-        self._activated = self._activate(self._features.pre_activation)
-        self._tolerance = MEMBERSHIP_TOLERANCE * float(active_level(self._features))
-        self._widened = replace(
-            self._features,
-            lower=self._features.lower - self._tolerance,
-            upper=self._features.upper + self._tolerance,
-        )
-        self._null = read_summary(run).get("certificate", {}).get("null")
+        num_active = max(1, int(self._features.active.sum()))
+        typical = float(feature_scale(self._features)) / num_active**0.5
+        self._tolerance = network.blind.tolerance + MEMBERSHIP_TOLERANCE * typical
+        self._others = read_summary(run).get("certificate", {}).get("others")
         self.num_vertices = len(vertices)
 
     def image(
@@ -97,13 +94,12 @@ class Points:
 
         Returns:
             ``top``: the most probable classes; ``target``: the target's class; ``gaps``: the
-            figures of :class:`patchcollide.gaps.Gaps`; ``feature_distance``: L2 between the
-            activations of image and target, ``feature_distance_relative``: as a share of the
-            target's own norm; ``membership``: whether the class is the target's, whether all units
-            lie in their intervals within ``tolerance``, in units of the pre-activation;
-            ``random_pairs``: of how many random pairs what share is nearer in the relative mean
-            gap, between two bounds, None where no pairs were measured; ``distances``: L2 in
-            0..255; and ``milliseconds``.
+            figures of :class:`patchcollide.gaps.Gaps`, behind the activation; ``membership``:
+            whether the class is the target's, and whether all features are the target's within
+            ``tolerance``; ``others``: how many of how many images of the data set are nearer to the
+            target's features, ``nearest_control``, and whether this one is nearer than all
+            controls (:mod:`patchcollide.controls`), None where none were measured; ``distances``:
+            L2 in 0..255; and ``milliseconds``.
         """
         begun = time.perf_counter()
         batch = as_batch(image[None])
@@ -111,11 +107,9 @@ class Points:
             output = self._network(batch)
             z = output.pre_activation
             gaps = measure_gaps(z, self._features).rows()[0]
-            distance = float((self._activate(z[0]) - self._activated).norm())
-            inside = bool(collides(z, self._widened)[0])
+            worst = float(feature_differences(z, self._features).abs().max())
         chances = output.probabilities[0].cpu()
         values, indices = chances.topk(min(NUM_CLASSES, len(chances)))
-        norm = float(self._activated.norm())
         return {
             "top": [
                 self._class_row(int(index), float(value))
@@ -123,15 +117,13 @@ class Points:
             ],
             "target": self._class_row(self._class, float(chances[self._class])),
             "gaps": gaps,
-            "feature_distance": distance,
-            "feature_distance_relative": distance / norm if norm else None,
             "membership": {
                 "collides_class": int(chances.argmax()) == self._class,
-                "inside": inside,
+                "inside": worst <= self._tolerance,
                 "tolerance": self._tolerance,
                 "tolerance_relative": MEMBERSHIP_TOLERANCE,
             },
-            "random_pairs": self._random_pairs(gaps["active_gap_mean_relative"]),
+            "others": self._beside_others(gaps["feature_distance_relative"]),
             "distances": self._distances(batch),
             "milliseconds": 1000 * (time.perf_counter() - begun),
         }
@@ -139,12 +131,6 @@ class Points:
     def _class_row(self, index: int, probability: float) -> dict[str, Any]:
         name = self._network.class_name(index)
         return {"class": index, "class_name": name, "probability": probability}
-
-    def _activate(self, z: Float[Tensor, "units"]) -> Float[Tensor, "units"]:
-        # A copy: the activation may work in place.
-        activation = self._network.module.get_submodule(self._network.layer)
-        activated: Tensor = activation(z[None].clone())
-        return activated[0]
 
     def _distances(self, batch: Float[Tensor, "1 channels height width"]) -> dict[str, Any]:
         def distance(others: Tensor) -> Tensor:
@@ -157,15 +143,16 @@ class Points:
             "nearest_vertex_number": int(number),
         }
 
-    def _random_pairs(self, gap: float) -> dict[str, Any] | None:
-        """Bounds the share of random pairs below a gap by the quantiles that a summary keeps."""
-        if not self._null:
+    def _beside_others(self, distance: float | None) -> dict[str, Any] | None:
+        """Sets a relative distance beside those that a summary keeps."""
+        if not self._others:
             return None
-        quantiles = np.array(self._null["quantiles"]["active_gap_mean_relative"])
-        shares = [0.0, *QUANTILES, 1.0]
-        place = int((quantiles < gap).sum())
+        tau = math.inf if distance is None else distance
+        known = [other for other in self._others["distances"] if other is not None]
+        controls = self._others["controls"]
         return {
-            "num_pairs": self._null["num_pairs"],
-            "nearer_at_least": shares[place],
-            "nearer_at_most": shares[place + 1],
+            "num_images": self._others["num_images"],
+            "num_nearer": sum(other < tau for other in known),
+            "nearest_control": min((c for c in controls.values() if c is not None), default=None),
+            "is_near": is_near(tau, controls),
         }

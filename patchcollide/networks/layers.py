@@ -3,11 +3,12 @@
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from patchcollide.activations import BlindRegions, blind_regions
+from patchcollide.activations import BlindRegions, blind_regions, response_of
 from patchcollide.errors import NetworkError
 from patchcollide.known_curves import curve_of
 
@@ -77,6 +78,8 @@ def find_layer(
             f"is exactly constant, so nothing can collide there{_way_out(part)}. Usable are "
             f"{listed([*aliases, *usable])}."
         )
+    if blind.response is None:
+        blind = replace(blind, response=response_of(part))
     return name, blind
 
 

@@ -32,8 +32,9 @@ def draw_classes(rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[st
     axes = _axes(figure)
     for place, group in enumerate(shown):
         own = [row for row in rows if row["label"] == group["label"]]
-        low, high = group["size_quartiles"]
-        axes.plot([low, high], [place, place], color=RULE, lw=8, solid_capstyle="butt", zorder=1)
+        quartiles = group["size_quartiles"]
+        if quartiles is not None:
+            axes.plot(quartiles, [place, place], color=RULE, lw=8, solid_capstyle="butt", zorder=1)
         axes.plot([group["size_median"]] * 2, [place - 0.36, place + 0.36], color=INK, lw=1.4)
         # Equal sizes would hide each other: the same shifts for the same data.
         shifts = np.random.default_rng(place).uniform(-0.18, 0.18, len(own))

@@ -8,15 +8,35 @@ from patchcollide.errors import RunError
 from patchcollide.report.formats import NOT_MEASURED, as_gap, as_number, as_percent
 
 _LABELS = {
-    "active_gap_mean": "active units, mean gap",
-    "active_gap_max": "active units, largest gap",
-    "active_gap_mean_relative": "mean gap, of the target's mean",
-    "active_gap_max_relative": "largest gap, of the target's mean",
+    "feature_distance_relative": "distance of features, of the target's from silence",
+    "feature_distance": "distance of features (L2)",
+    "active_feature_gap_mean": "active units, mean gap",
+    "active_feature_gap_max": "active units, largest gap",
+    "active_feature_gap_mean_relative": "mean gap, of the target's mean",
+    "active_feature_gap_max_relative": "largest gap, of the target's mean",
+    "inactive_response_share": "inactive units that respond",
+    "inactive_response_mean": "their mean response",
+    "inactive_response_max": "largest response",
+}
+# Runs of the first version, whose gaps were measured before the activation.
+_OLD_LABELS = {
+    "active_gap_mean": "active units, mean gap before the activation",
+    "active_gap_max": "active units, largest gap before the activation",
+    "active_gap_mean_relative": "mean gap before it, of the target's mean",
+    "active_gap_max_relative": "largest gap before it, of the target's mean",
     "inactive_violation_share": "inactive units that respond",
     "inactive_violation_mean": "their mean response",
     "inactive_violation_max": "largest response",
 }
-_SHARES = {"active_gap_mean_relative", "active_gap_max_relative", "inactive_violation_share"}
+_SHARES = {
+    "feature_distance_relative",
+    "active_feature_gap_mean_relative",
+    "active_feature_gap_max_relative",
+    "inactive_response_share",
+    "active_gap_mean_relative",
+    "active_gap_max_relative",
+    "inactive_violation_share",
+}
 HEADER = (
     "gap to the target",
     "hull, mean",
@@ -24,8 +44,7 @@ HEADER = (
     "hull not rounded, worst",
     "vertices, worst",
     "source",
-    "random pairs, 5 / 50 / 95 %",
-    "pairs nearer than the hull's mean",
+    "other images, 5 / 50 / 95 %",
 )
 
 
@@ -45,26 +64,60 @@ class GapRow:
 def gap_rows(summary: Mapping[str, Any]) -> list[GapRow]:
     """Returns the figures of the gaps; none for a run without a certificate."""
     certificate = summary.get("certificate")
-    return [_gap_row(certificate, name) for name in _LABELS] if certificate else []
+    if not certificate:
+        return []
+    labels = {**_LABELS, **_OLD_LABELS}
+    return [
+        _gap_row(certificate, name, labels[name]) for name in labels if name in certificate["hull"]
+    ]
 
 
-def _gap_row(certificate: Mapping[str, Any], name: str) -> GapRow:
-    def text(value: float) -> str:
+def _gap_row(certificate: Mapping[str, Any], name: str, label: str) -> GapRow:
+    def text(value: float | None) -> str:
         return as_percent(value, 2) if name in _SHARES else as_gap(value)
 
-    null = certificate["null"]
+    others = certificate.get("others")
     return GapRow(
-        label=_LABELS[name],
+        label=label,
         values=(
             text(certificate["hull"][name]["mean"]),
             text(certificate["hull"][name]["max"]),
             text(certificate["hull_unrounded"][name]["max"]),
             text(certificate["vertices"][name]["max"]),
             text(certificate["source"][name]),
-            " / ".join(map(text, null["quantiles"][name])) if null else NOT_MEASURED,
-            as_percent(null["share_below"][name]) if null else NOT_MEASURED,
+            " / ".join(map(text, others["quantiles"][name])) if others else NOT_MEASURED,
         ),
     )
+
+
+def others_sentence(summary: Mapping[str, Any]) -> str:
+    """Says how near a hull is to the target beside what nobody made collide; empty if unknown."""
+    others = (summary.get("certificate") or {}).get("others")
+    if not others:
+        return ""
+    controls = "; ".join(f"{name} {as_percent(tau)}" for name, tau in others["controls"].items())
+    nearer, near, count = others["num_nearer"], others["is_near"], others["num_images"]
+    farther = sum(tau is None or tau > 1 for tau in others["distances"])
+    text = (
+        f"Of {count} images of the data set, {nearer['hull_mean']} are nearer to the target's "
+        f"features than the hull's mean sample, {nearer['hull_worst']} than its worst one. "
+        f"Features that say nothing at all would be nearer than {farther} of them, so to be nearer "
+        f"than images alone shows little. The controls are: {controls}. The hull's mean sample is "
+        f"{_nearer(near['hull_mean'])} all controls, its worst one is "
+        f"{_nearer(near['hull_worst'])} all of them."
+    )
+    if left_out := others["num_left_out"]:
+        text += f" Left out, as their features are the target's own: {left_out}."
+    if pairs := others["pair_quantiles"]:
+        text += (
+            f" Two of these images are {as_percent(pairs[1])} from each other, in the same unit "
+            f"(median of {others['num_pairs']} pairs)."
+        )
+    return text
+
+
+def _nearer(is_near: bool) -> str:
+    return "nearer than" if is_near else "not nearer than"
 
 
 def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -78,6 +131,8 @@ def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         raise RunError("The summary of the run has no certificate. Evaluate the run again.")
     yield from aligned([HEADER, *((row.label, *row.values) for row in gap_rows(summary))])
     yield ""
+    if sentence := others_sentence(summary):
+        yield sentence
     shape = certificate["degeneracy"]
     yield (
         f"The vertices span {shape['affine_rank']} of {shape['full_rank']} dimensions; relative "

@@ -10,6 +10,7 @@ from patchcollide.report.certificates import (
     HEADER,
     edge_row,
     gap_rows,
+    others_sentence,
     walk_sentence,
 )
 from patchcollide.report.live import Live
@@ -100,6 +101,7 @@ def _certificate(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "gap_header": HEADER,
         "gap_rows": gap_rows(summary),
+        "others_sentence": others_sentence(summary),
         "edge_header": EDGE_HEADER,
         "edge_rows": [edge_row(edge) for edge in walk["edges"]],
         "walk_sentence": walk_sentence(walk) if walk["edges"] else "",

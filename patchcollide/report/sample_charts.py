@@ -18,7 +18,7 @@ _NULL = "between random images"
 def draw_samples(
     hull: HullSamples, null: HullSamples | None, target_probability: float
 ) -> list[str]:
-    """Draws the probability of the target's class, and the gaps of active units, over samples.
+    """Draws the probability of the target's class, and the distance of features, over samples.
 
     Args:
         hull: Samples of the polytope.
@@ -26,23 +26,27 @@ def draw_samples(
         target_probability: Of the target's class for the target itself, 0..1.
 
     Returns:
-        Two ``<svg>`` elements; see :meth:`patchcollide.report.charts.Chart.svg`.
+        Two ``<svg>`` elements, or one where distances were not measured; see
+        :meth:`patchcollide.report.charts.Chart.svg`.
     """
     chances = Chart("Probability of the target's class")
     chances.xlabel = "probability"
     others = [] if null is None else [null.target_probabilities]
     _draw_shares(chances, [hull.target_probabilities, *others], np.linspace(0, 1, _NUM_BINS + 1))
     chances.axes.axvline(target_probability, color=INK, lw=0.9, ls=":", label="the target")
-    gaps = Chart("Mean gap of the target's active units")
-    gaps.xlabel = "share of their mean in the target"
-    others = [] if null is None else [null.active_gaps]
-    largest = max(float(values.max()) for values in (hull.active_gaps, *others))
-    _draw_shares(gaps, [hull.active_gaps, *others], np.linspace(0, largest or 1, _NUM_BINS + 1))
     what = "over samples of the polytope, and of polytopes between random images"
-    return [
-        chances.svg("probabilities", f"Probability of the target's class {what}"),
-        gaps.svg("gaps", f"Mean gap of active units {what}"),
-    ]
+    charts = [chances.svg("probabilities", f"Probability of the target's class {what}")]
+    others = [] if null is None else [null.feature_distances]
+    # Files of the first version did not measure them, and to a silent target they are infinite.
+    known = [values[np.isfinite(values)] for values in (hull.feature_distances, *others)]
+    if len(known[0]):
+        gaps = Chart("Distance of features from the target's")
+        gaps.xlabel = "share of the target's from silence"
+        largest = max(1.0, *(float(values.max(initial=0)) for values in known))
+        _draw_shares(gaps, known, np.linspace(0, largest, _NUM_BINS + 1))
+        gaps.axes.axvline(1, color=INK, lw=0.9, ls=":", label="silent features")
+        charts.append(gaps.svg("gaps", f"Distance of features from the target's {what}"))
+    return charts
 
 
 def draw_distances(distances: Sequence[float], dataset_mean: float | None) -> str:

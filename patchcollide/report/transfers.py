@@ -22,12 +22,17 @@ HEADER = (
     "layer",
     "target there",
     "in its class",
-    "active gap",
+    "distance of features",
     "source's",
-    "blind that show",
+    "blind that respond",
     "source's",
 )
 _PAIRS = "random pairs"
+_UNIT = (
+    "Distances of features are behind the activation, as shares of how far the target's are from a "
+    "layer's that says nothing: 0 is a collision, and a layer that says nothing is at 1, so random "
+    "pairs may be farther than that."
+)
 _MOST_COLUMNS = 8
 _METADATA: Any = {
     ".png": {"Software": None},
@@ -51,8 +56,8 @@ class _Figure(NamedTuple):
 
 _FIGURES = (
     _Figure("in the target's class", lambda found: found.in_class, as_percent, 1.0),
-    _Figure("gap on active units", lambda found: found.active_gap, as_gap, 1.0),
-    _Figure("blind units that show", lambda found: found.inactive_violation, as_percent, 0.5),
+    _Figure("distance of features", lambda found: found.feature_distance, as_gap, 1.0),
+    _Figure("blind units that respond", lambda found: found.inactive_response, as_percent, 0.5),
 )
 
 
@@ -121,7 +126,8 @@ def transfer_tables(matrix: TransferMatrix) -> str:
             table = [list(line) for line in zip(*table, strict=True)]
         parts.append(f"{figure.title.capitalize()}:\n\n{_markdown(table)}")
     counts = sorted(set(matrix.num_samples.values()))
-    return "\n".join([*parts, f"Of {' or '.join(map(str, counts))} points between vertices.\n"])
+    points = f"Of {' or '.join(map(str, counts))} points between vertices. {_UNIT}\n"
+    return "\n".join([*parts, points])
 
 
 def _rows(matrix: TransferMatrix, figure: _Figure) -> Iterator[tuple[str, list[str]]]:
