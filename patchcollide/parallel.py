@@ -3,7 +3,10 @@
 import contextlib
 import importlib
 import importlib.util
+import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +16,8 @@ import torch
 from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 20
 
@@ -77,8 +82,8 @@ def map_shards(
         backend: Where to run.
 
     Raises:
-        ConfigError: If no scheduler answers.
-        ClusterError: If a task was lost with its worker again and again.
+        ConfigError: If no scheduler answers, or the one that does has no workers.
+        ClusterError: If the scheduler is lost, or a task with its worker again and again.
     """
     if backend.name == "local":
         yield from map(function, items)
@@ -92,16 +97,62 @@ def map_shards(
         yield from work(joblib.delayed(function)(item) for item in items)
 
 
-def _client(address: str | None) -> Any:
-    """Connects to a scheduler, for the length of a ``with``."""
+@contextlib.contextmanager
+def _client(address: str | None) -> Iterator[Any]:
+    """Connects to a scheduler that has workers."""
     distributed = importlib.import_module("distributed")
     try:
-        return distributed.Client(address, timeout=_PATIENCE_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"Expected a Dask scheduler at --scheduler {address}, but none answers ({error}). "
-            "Start one with `dask scheduler`, or correct the address."
-        ) from error
+        client = distributed.Client(address, timeout=_PATIENCE_S, set_as_default=False)
+    # An address that is none raises almost anything: ValueError, OverflowError, RuntimeError ...
+    except Exception as error:
+        raise _no_scheduler(address, str(error)) from error
+    with client:
+        if client.status != "running":
+            raise _no_scheduler(address, f"the connection is {client.status}")
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE_S)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"Expected workers of the Dask scheduler at --scheduler {address}, but it has none "
+                f"after {_PATIENCE_S} s. Start one with `dask worker {address}`, then run the same "
+                "command again: finished work is kept."
+            ) from error
+        with _watched(client, address):
+            yield client
+
+
+def _no_scheduler(address: str | None, reason: str) -> ConfigError:
+    return ConfigError(
+        f"Expected a Dask scheduler at --scheduler {address}, but none answers ({reason}). "
+        "Start one with `dask scheduler`, or correct the address."
+    )
+
+
+@contextlib.contextmanager
+def _watched(client: Any, address: str | None) -> Iterator[None]:
+    """Warns when the last worker is gone: others may come, so the work waits for them."""
+    over = threading.Event()
+
+    def watch() -> None:
+        missed = False
+        while not over.wait(_PATIENCE_S):
+            missing = not client.scheduler_info().get("workers")
+            if missing and not missed:
+                logger.warning(
+                    "The Dask scheduler at %s has lost all its workers: waiting for others. Start "
+                    "one with `dask worker %s`, or stop with Ctrl-C: finished work is kept.",
+                    address,
+                    address,
+                )
+            missed = missing
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -109,6 +160,11 @@ def _losses_explained(address: str | None) -> Iterator[None]:
     distributed = importlib.import_module("distributed")
     try:
         yield
+    except (CancelledError, distributed.CancelledError, distributed.comm.CommClosedError) as error:
+        raise ClusterError(
+            f"The Dask scheduler at {address} is lost ({type(error).__name__}: {error}). Look into "
+            "its log, start it again, and run the same command again: finished work is kept."
+        ) from error
     except distributed.scheduler.KilledWorker as error:
         raise ClusterError(
             f"Workers of the cluster at {address} died again and again over one task ({error}). "

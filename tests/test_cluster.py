@@ -2,19 +2,21 @@
 
 import contextlib
 import os
+import re
 import signal
 import time
 from functools import partial
 from pathlib import Path
 
+import distributed
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
 
 from patchcollide.config import load_config
 from patchcollide.descriptors import fit_basis
-from patchcollide.errors import ConfigError, MissingLibraryError
-from patchcollide.parallel import LOCAL, Backend, map_shards
+from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
+from patchcollide.parallel import LOCAL, Backend, _losses_explained, map_shards
 from patchcollide.search.exact import ExactSearcher
 from patchcollide.search.index_builder import build_index
 from patchcollide.search.index_files import INDEX_FILE
@@ -127,6 +129,58 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     nowhere = Backend("dask", "tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"scheduler at --scheduler tcp://127.0.0.1:9, but none"):
         list(map_shards(abs, [1], nowhere))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:9", "nonsense", "tcp://", "tcp://127.0.0.1:99999", "tls://127.0.0.1:9"],
+)
+def test_an_address_that_is_none_is_named(address, monkeypatch):
+    monkeypatch.setattr("patchcollide.parallel._PATIENCE_S", 0.5)
+    told = f"scheduler at --scheduler {re.escape(address)}, but none answers"
+    with pytest.raises(ConfigError, match=told):
+        list(map_shards(abs, [1], Backend("dask", address)))
+
+
+@pytest.fixture
+def own_cluster(monkeypatch):
+    """A cluster in this process, to be broken, whose workers are not waited for long."""
+    monkeypatch.setattr("patchcollide.parallel._PATIENCE_S", 0.5)
+    with LocalCluster(
+        n_workers=0, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as started:
+        yield started
+
+
+def slowly(item: int) -> int:
+    time.sleep(0.2)
+    return item
+
+
+def test_a_scheduler_without_workers_is_named(own_cluster):
+    address = own_cluster.scheduler_address
+    told = rf"workers of .*{address}, but it has none after 0\.5 s.*`dask worker {address}`"
+    with pytest.raises(ConfigError, match=told):
+        list(map_shards(abs, [1], Backend("dask", address)))
+
+
+@pytest.mark.parametrize("error", [distributed.CancelledError, distributed.comm.CommClosedError])
+def test_a_scheduler_that_is_lost_meanwhile_is_named(error):
+    """A killed scheduler has Dask raise one of these, at the first result that is not there."""
+    told = r"The Dask scheduler at tcp://10.0.0.1:8786 is lost \(.*finished work is kept"
+    with pytest.raises(ClusterError, match=told), _losses_explained("tcp://10.0.0.1:8786"):
+        raise error("scheduler-connection-lost")
+
+
+def test_work_waits_for_workers_and_says_so(own_cluster, caplog):
+    own_cluster.scale(1)
+    address = own_cluster.scheduler_address
+    results = map_shards(slowly, range(12), Backend("dask", address))
+    assert next(results) == 0
+    own_cluster.scale(0)
+    threading.Timer(2.0, own_cluster.scale, (1,)).start()
+    assert list(results) == list(range(1, 12))
+    assert f"The Dask scheduler at {address} has lost all its workers" in caplog.text
 
 
 @pytest.mark.parametrize(
