@@ -2,7 +2,9 @@
 
 The inputs ``x`` of a layer ``z = W x + b`` that collide with a target form a polyhedron:
 equations on the units that must be matched, ``W+ x + b+ = z+``, inequalities on the others,
-``W- x + b- <= 0``.
+``W- x + b- <= 0``. The equations leave ``d - rank(W+)`` dimensions, so more than a point exactly
+where ``rank(W+) < d``; how many units there are does not decide. The polyhedron has a vertex only if
+it has no line: without bounds on inputs, only if all rows together have rank ``d``.
 
 Source:
     Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019,
@@ -40,8 +42,9 @@ class Proposition1:
         dimension_of_inputs: ``d``.
         num_units: Of the layer.
         num_matched: ``|P|``: units with an equation.
-        bound: ``d - |P|``, the paper's lower bound of the dimension; it says nothing unless
-            positive, and holds for targets that meet all inequalities strictly.
+        bound: ``d - |P|``, the paper's lower bound of the dimension, of ``d - rank(W+)`` to be
+            exact; it says nothing unless positive, and holds for targets that meet all
+            inequalities strictly.
         target_is_strict: Whether the target does.
         rank_tolerance: Singular values of rows scaled to length 1 that count as zero, as a share
             of the largest.
