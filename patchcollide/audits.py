@@ -3,7 +3,7 @@
 import logging
 import shlex
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from patchcollide.audit_files import (
 from patchcollide.audit_findings import add_findings, measure_trust, summarise_classes, suspects
 from patchcollide.audit_samples import AuditImage, Sample, draw_sample, label_classes
 from patchcollide.config import Config, overrides_of
-from patchcollide.errors import InputError, InterruptedWorkError
+from patchcollide.errors import InputError, InterruptedWorkError, ProgramError
 from patchcollide.files import output_path, write_json
 from patchcollide.images import resize_square, write_png
+from patchcollide.measures import attempt
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.polytope_sizes import (
     MeasuredPolytope,
@@ -40,6 +41,8 @@ from patchcollide.shapes import UInt8, ndarray
 logger = logging.getLogger(__name__)
 
 IMAGES_FOLDER = "images"
+FAILED = "not_measured"
+"""Why there are no figures of an image, in its record."""
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
@@ -61,8 +64,8 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
         ``out``.
 
     Raises:
-        InputError: If the images, the network, its layer or ``out`` cannot be used.
-        DivergedError: If a search's loss is infinite or not a number.
+        InputError: If the images, the network, its layer or ``out`` cannot be used, or no image's
+            polytope can be measured. A single one that cannot is left out, listed with the reason.
         InterruptedWorkError: If the user stopped it; what is measured is kept.
         DiskFullError: If there is no room left.
     """
@@ -78,8 +81,9 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
     _announce(network, sample, finder)
     try:
         records = _measure_all(config, network, sample, finder, run)
+        sample, records = _without_failures(sample, records)
     except InputError:
-        if not (run / RECORDS_FILE).exists():
+        if not any(FAILED not in record for record in RecordFile(run / RECORDS_FILE).read()):
             run.discard()
         raise
     found = _conclude(config, network, sample, finder, run, records)
@@ -151,7 +155,17 @@ def _measure_all(
         for number, image in track(left, "Measuring polytopes", len(left)):
             begun = time.perf_counter()
             label_class = classes.get(image.label)
-            measured = measure_polytope(config, network, finder, image.picture, label_class)
+            reason: dict[str, str] = {}
+            measured = attempt(
+                image.name,
+                lambda: measure_polytope(config, network, finder, image.picture, label_class),  # noqa: B023
+                reason,
+            )
+            if measured is None:
+                # One image's failure is not that of the others.
+                records.append({"name": image.name, FAILED: reason[image.name]})
+                file.append(records[-1])
+                continue
             pictures = _write_pictures(run, number, image, measured)
             record = {
                 "name": image.name,
@@ -171,6 +185,28 @@ def _measure_all(
             "again to go on."
         ) from error
     return records
+
+
+def _without_failures(
+    sample: Sample, records: list[dict[str, Any]]
+) -> tuple[Sample, list[dict[str, Any]]]:
+    """Leaves images out whose polytope could not be measured, and says why.
+
+    Raises:
+        ProgramError: If none could be.
+    """
+    failed = {record["name"]: record[FAILED] for record in records if FAILED in record}
+    if len(failed) == len(records):
+        name, reason = next(iter(failed.items()))
+        raise ProgramError(
+            f"None of the {len(failed)} images' polytopes could be measured. The first, {name}: "
+            f"{reason}"
+        )
+    kept = tuple(image for image in sample.images if image.name not in failed)
+    return (
+        replace(sample, images=kept, skipped=(*sample.skipped, *failed.items())),
+        [record for record in records if FAILED not in record],
+    )
 
 
 def _write_pictures(

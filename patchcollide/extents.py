@@ -1,6 +1,6 @@
 """How large an exact polytope is: its far corners, and the largest ball that it holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -164,6 +164,9 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
     subspace = Subspace.of(constraints.matrix[constraints.equations], anywhere)
     within = subspace.reach_of_rows(constraints.matrix)
     program = _inset(constraints, within, subspace.reach_of_variables)
+    if not subspace.dimension:
+        # One point, which nothing around it is inside of.
+        program = replace(program, variable_upper=np.append(program.variable_upper[:-1], 0.0))
     direction = np.zeros(len(program.variable_lower))
     direction[-1] = -1.0
     try:

@@ -145,12 +145,21 @@ class ExactPolytope:
         return self.minimise(weights @ self.matrix)
 
     def unit_vertices(self, units: Int64[ndarray, "units"]) -> tuple[Vertex, ...]:
-        """Finds one vertex for each unit, where it is smallest: those of the paper.
+        """Finds one vertex for each unit, where it is deepest in its blind region.
 
         Source:
             Li, Zhang and Malik 2019, Section 2, with ``z_i`` minimised exactly in place of L-_i.
+            Units that are blind from above, which the paper does not have, are maximised.
         """
-        return tuple(self.minimise(self.matrix[unit]) for unit in units)
+        return tuple(self.minimise(direction) for direction in self.inwards(units))
+
+    def inwards(self, units: Int64[ndarray, "units"]) -> Float64[ndarray, "units pixels"]:
+        """Returns what is smallest where each unit is deepest in its blind region.
+
+        Deeper is down, but up for a unit whose interval has an upper end of infinity alone.
+        """
+        from_above = np.isfinite(self.lower[units]) & np.isposinf(self.upper[units])
+        return np.asarray(np.where(from_above, -1.0, 1.0)[:, None] * self.matrix[units])
 
     def random_vertices(self, count: int, rng: np.random.Generator) -> tuple[Vertex, ...]:
         """Finds the vertices in random directions, normally distributed over the pixels."""

@@ -21,6 +21,7 @@ from patchcollide.features import holds_features, read_features
 from patchcollide.files import read_json, write_json
 from patchcollide.hull_samples import HullSamples, load_samples, save_samples
 from patchcollide.images import read_png
+from patchcollide.measures import attempt
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
@@ -54,8 +55,9 @@ def write_summary(
             is there.
 
     Raises:
-        InputError: If a file is missing, damaged or belongs to another run, or the folder holds no
-            images.
+        InputError: If a file is missing, damaged or belongs to another run. What fails of what is
+            measured beside the vertices, such as with a folder that holds no images, is said in
+            ``not_measured`` instead.
     """
     unrounded, state = load_vertices(run)
     vertices, before = load_vertex_pngs(run), _earlier_summary(run)
@@ -69,6 +71,7 @@ def write_summary(
         images=images,
         before=before,
         found={**state, "neighbours": _omissions(run), "exact": read_exact(run)},
+        missing={},
     )
     save_samples(run / SAMPLES_FILE, _earlier_null(run, vertices) | samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
@@ -85,6 +88,7 @@ def summarise(
     found: dict[str, Any],
     images: PatchStore | Path | None = None,
     before: dict[str, Any],
+    missing: dict[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, HullSamples]]:
     """Measures a polytope.
 
@@ -98,6 +102,7 @@ def summarise(
         found: How it was found: ``steps``, ``stopped_because``, ``neighbours`` and ``exact``.
         images: See :func:`write_summary`.
         before: An earlier summary, for what is not measured again; may be empty.
+        missing: Takes why a measure failed that the others can do without; None to raise it.
 
     Returns:
         What ``summary.json`` holds, and the samples by kind, ``null`` only with images.
@@ -117,13 +122,20 @@ def summarise(
         **sample_around(network, target, vertices, config.evaluation, config.seed),
     }
     distance, null = before.get("dataset_distance_mean"), None
-    if images is not None:
+
+    def of_images(images: PatchStore | Path) -> tuple[float | None, dict[str, Any] | None]:
         others = DatasetImages(images, config, network)
-        distance, drawn = others.mean_distance(), others.draw()
-        null = measure_null(network, drawn, measured["certificate"], seed=config.seed)
-        samples |= sample_null(
-            network, target, drawn, len(vertices), config.evaluation, config.seed
+        drawn = others.draw()
+        samples.update(
+            sample_null(network, target, drawn, len(vertices), config.evaluation, config.seed)
         )
+        null = measure_null(network, drawn, measured["certificate"], seed=config.seed)
+        return others.mean_distance(), null
+
+    if images is not None:
+        found_there = attempt("random pairs of images", lambda: of_images(images), missing)
+        distance, null = found_there or (distance, null)
+    visibility = attempt("visibility", lambda: measure_visibility(vertices), missing)
     summary = {
         "source": inputs["source"],
         "target": inputs["target"],
@@ -134,7 +146,8 @@ def summarise(
         **measured,
         "sample_classes": name_classes(network, samples),
         "certificate": _certificate(measured["certificate"], vertices, before, null),
-        "visibility": measure_visibility(vertices),
+        **({} if visibility is None else {"visibility": visibility}),
+        **({"not_measured": missing} if missing else {}),
         "dataset_distance_mean": distance,
         **found,
         "seconds": before.get("seconds", {}),
@@ -211,19 +224,21 @@ def add_certificate(
             f"run again with `patchcollide evaluate {run.folder}`."
         )
     null = measure_null(network, images, certificate, seed=run.config.seed, num_pairs=num_pairs)
-    walk = walk_edges(
+    certificate |= {"null": null or certificate["null"]}
+    if (run / SAMPLES_FILE).exists():
+        settings, target = run.config.evaluation, read_run_target(run, network)
+        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
+        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
+        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
+    # Before the walk, which a network may refuse.
+    write_json(run / SUMMARY_FILE, summary)
+    certificate["walk"] = walk_edges(
         network,
         as_batch(vertices),
         summary["target_class"],
         num_edges=num_edges,
         max_pieces=max_pieces,
     )
-    certificate |= {"null": null or certificate["null"], "walk": walk}
-    if (run / SAMPLES_FILE).exists():
-        settings, target = run.config.evaluation, read_run_target(run, network)
-        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
-        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
-        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
     return summary
 

@@ -25,6 +25,7 @@ LAYERS = (
         "visibility",
         "intervals",
         "regularisers",
+        "measures",
     ),
     (
         "files",
