@@ -271,33 +271,48 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_measure_that_fails_is_said_and_loses_nothing(digits, tmp_path, monkeypatch, name):
+def test_a_measure_that_fails_is_said_beside_the_others(network, target, monkeypatch, name):
     def fail(*_, **__):
         raise FAILURES[name]
 
     monkeypatch.setattr(exact_search, name, fail)
+    exact = exact_target(settings(), network, target, None)
+    found = measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
+    assert list(found["not_measured"].values()) == [str(FAILURES[name])]
+    assert sum(figure is None for figure in found.values()) == (name != "examine")
+
+
+def test_a_defect_of_a_measure_shows_itself(network, target, monkeypatch):
+    monkeypatch.setattr(exact_search, "find_far_pair", None)
+    exact = exact_target(settings(), network, target, None)
+    with pytest.raises(TypeError):
+        measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
+
+
+def test_a_measure_that_fails_loses_no_run(digits, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ProgramError("The ball was too round.")
+
+    for name in FAILURES:
+        monkeypatch.setattr(exact_search, name, fail)
+    (tmp_path / "empty").mkdir()
     out, image = tmp_path / "run", sorted(digits.rglob("*.png"))[0]
-    pipeline.find_exact(load_config(overrides=[*EXTENTS, "exact.width_pixels=1"]), image, out)
-    extents = json.loads((out / "summary.json").read_text())["exact"]["extents"]
-    assert list(extents["not_measured"].values()) == [str(FAILURES[name])]
+    config = load_config(overrides=[*EXTENTS, "exact.width_pixels=1"])
+    pipeline.find_exact(config, image, out, images=tmp_path / "empty")
+    summary = json.loads((out / "summary.json").read_text())
+    missing = summary["exact"]["extents"]["not_measured"]
+    assert set(missing) == {"theory", "ball_radius", "far_pair", "most_changed"}
+    assert "empty" in summary["not_measured"]["random pairs of images"]
+    assert summary["dataset_distance_mean"] is summary["certificate"]["null"] is None
     page = (out / "report.html").read_text()
-    assert "Not measured" in page
-    assert str(FAILURES[name]) in page
+    assert "Not measured, ball radius: The ball was too round." in page
+    assert "Not measured, random pairs of images" in page
     assert load_vertices(open_run(out))[0].shape == (2, 28, 28, 1)
 
 
-def test_images_that_cannot_be_compared_with_are_no_reason_to_lose_a_run(digits, tmp_path):
-    out, image = tmp_path / "run", sorted(digits.rglob("*.png"))[0]
-    (tmp_path / "empty").mkdir()
-    pipeline.find_exact(load_config(overrides=SMALL), image, out, images=tmp_path / "empty")
-    summary = json.loads((out / "summary.json").read_text())
-    assert "empty" in summary["not_measured"]["random pairs of images"]
-    assert summary["dataset_distance_mean"] is summary["certificate"]["null"] is None
-    assert "Not measured, random pairs of images" in (out / "report.html").read_text()
-
-
-@pytest.mark.parametrize("name", ["write_summary", "write_report"])
-@pytest.mark.parametrize("stage", ["exact", "collide"])
+@pytest.mark.parametrize(
+    ("stage", "name"), [("exact", "write_report"), ("collide", "write_summary")]
+)
 def test_vertices_are_kept_where_what_follows_fails(
     digits, tmp_path, monkeypatch, caplog, stage, name
 ):

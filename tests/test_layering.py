@@ -26,6 +26,7 @@ LAYERS = (
         "intervals",
         "regularisers",
         "measures",
+        "tolerances",
     ),
     (
         "files",
