@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchcollide.hulls import POINT, leave_hull, mean_distance, spread
+from patchcollide.hulls import leave_hull, mean_distance, spread
 from patchcollide.linear import ExactPolytope
 from patchcollide.references import Reference, depths, eased, exact_widths
 from patchcollide.shapes import Float64, ndarray
 from patchcollide.subspaces import row_space
+from patchcollide.tolerances import SHARE
 
 TOLERANCES = (0.03, 0.1, 0.3, 1.0)
 """Distances within which a point counts as inside; rounding to 8 bits moves 28x28 pixels 0.03."""
-# Above rounding, so that what lies on a boundary can go along it.
+# Of the range of pixels: above rounding, so that what lies on a boundary can go along it.
 _LEAST_EASING = 1e-6
 
 
@@ -106,7 +107,7 @@ def measure_against_exact(
     span = rng.standard_normal((len(reference.directions) if len(between) else 0, len(between)))
     span = (span / np.linalg.norm(span, axis=1, keepdims=True)) @ between
     inner_depths = depths(reference, nearest)
-    easing = max(float(-inner_depths.min()), _LEAST_EASING)
+    easing = max(float(-inner_depths.min()), _LEAST_EASING * _pixel_range(reference))
     roomy = eased(reference, easing)
 
     return AgainstExact(
@@ -137,17 +138,25 @@ def _reach(
         return None
     centre = vertices.mean(axis=0)
     hull, exact = np.ptp(vertices @ directions.T, axis=0).mean(), widths.mean()
+    # Of the images, beside which a width is rounding.
+    size = float(np.linalg.norm(vertices, axis=1).max())
     inner = np.mean([leave_hull(vertices, direction) for direction in directions])
     outer = np.mean([roomy.leaving(centre, direction).distance for direction in directions])
     return Reach(
         dimension=dimension,
         hull_width=float(hull),
         exact_width=float(exact),
-        width_ratio=float(hull / exact) if exact > POINT else None,
+        width_ratio=float(hull / exact) if exact > SHARE * size else None,
         hull_boundary=float(inner),
         exact_boundary=float(outer),
         boundary_ratio=float(inner / outer) if outer > 0 else None,
     )
+
+
+def _pixel_range(reference: Reference) -> float:
+    space = reference.polytope.space
+    found = float((space.upper - space.lower).max())
+    return found if np.isfinite(found) else 1.0
 
 
 def _inside(

@@ -41,7 +41,7 @@ class Sample:
 
     Attributes:
         images: Sorted by name.
-        skipped: Names of drawn files that cannot be read, and why.
+        skipped: Names of drawn files that cannot be read or measured, and why.
         num_found: How many files the folder holds.
     """
 

@@ -4,7 +4,7 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from patchcollide.audit_files import (
 from patchcollide.audit_findings import add_findings, measure_trust, summarise_classes, suspects
 from patchcollide.audit_samples import AuditImage, Sample, draw_sample, label_classes
 from patchcollide.config import Config, overrides_of
-from patchcollide.errors import InputError, InterruptedWorkError
+from patchcollide.errors import InputError, InterruptedWorkError, ProgramError
 from patchcollide.files import output_path, write_json
 from patchcollide.images import resize_square, write_png
 from patchcollide.interrupts import stop_requests
+from patchcollide.measures import attempt
 from patchcollide.networks import CollisionNetwork, load_network
 from patchcollide.polytope_sizes import (
     MeasuredPolytope,
@@ -43,6 +44,8 @@ from patchcollide.torch_modes import proof_modes
 logger = logging.getLogger(__name__)
 
 IMAGES_FOLDER = "images"
+FAILED = "not_measured"
+"""Why there are no figures of an image, in its record."""
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
@@ -67,8 +70,8 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
         ``out``.
 
     Raises:
-        InputError: If the images, the network, its layer or ``out`` cannot be used.
-        DivergedError: If a search's loss is infinite or not a number.
+        InputError: If the images, the network, its layer or ``out`` cannot be used, or no image's
+            polytope can be measured. A single one that cannot is left out, listed with the reason.
         InterruptedWorkError: If the user stopped it; what is measured is kept.
         DiskFullError: If there is no room left.
     """
@@ -84,8 +87,9 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
     _announce(network, sample, finder)
     try:
         records = _measure_all(config, network, sample, finder, run)
+        sample, records = _without_failures(sample, records)
     except InputError:
-        if not (run / RECORDS_FILE).exists():
+        if not any(FAILED not in record for record in RecordFile(run / RECORDS_FILE).read()):
             run.discard()
         raise
     found = _conclude(config, network, sample, finder, run, records)
@@ -180,9 +184,20 @@ def _measure(
     image: AuditImage,
     classes: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Measures an image and writes its pictures; returns its record."""
+    """Measures an image and writes its pictures; returns its record, or why there is none.
+
+    One image's failure is not that of the others.
+    """
     begun = time.perf_counter()
-    measured = measure_polytope(config, network, finder, image.picture, classes.get(image.label))
+    label_class = classes.get(image.label)
+    reason: dict[str, str] = {}
+    measured = attempt(
+        image.name,
+        lambda: measure_polytope(config, network, finder, image.picture, label_class),
+        reason,
+    )
+    if measured is None:
+        return {"name": image.name, FAILED: reason[image.name]}
     pictures = _write_pictures(run, number, image, measured)
     return {
         "name": image.name,
@@ -193,6 +208,28 @@ def _measure(
         "pictures": pictures,
         "seconds": time.perf_counter() - begun,
     }
+
+
+def _without_failures(
+    sample: Sample, records: list[dict[str, Any]]
+) -> tuple[Sample, list[dict[str, Any]]]:
+    """Leaves images out whose polytope could not be measured, and says why.
+
+    Raises:
+        ProgramError: If none could be.
+    """
+    failed = {record["name"]: record[FAILED] for record in records if FAILED in record}
+    if len(failed) == len(records):
+        name, reason = next(iter(failed.items()))
+        raise ProgramError(
+            f"None of the {len(failed)} images' polytopes could be measured. The first, {name}: "
+            f"{reason}"
+        )
+    kept = tuple(image for image in sample.images if image.name not in failed)
+    return (
+        replace(sample, images=kept, skipped=(*sample.skipped, *failed.items())),
+        [record for record in records if FAILED not in record],
+    )
 
 
 def _write_pictures(

@@ -98,7 +98,7 @@ def collide(
     except (InputError, DivergedError):
         # Corrected settings make another run: what the refused one began would be in its way.
         if not begun:
-            run.discard()
+            run.discard_unless_found()
         raise
     run.finish()
     return out

@@ -174,7 +174,7 @@ class Optimiser(Section):
 class Exact(Section):
     """Which vertices of an exact polytope are found, and what else is measured of it.
 
-    ``vertices``: where one unit each is smallest, as in the paper (``"unit"``, see
+    ``vertices``: where one unit each is deepest, as in the paper (``"unit"``, see
     ``objective.units``); where a random direction is (``"random"``); or as far apart as can be
     found (``"far"``). ``space``: pixels in their range, or of any value, where most polytopes have
     no end. ``extents`` asks for how far the polytope reaches, ``width_pixels`` for how many pixels.

@@ -6,17 +6,28 @@ on a side that is infinite. A bound says the same of one variable.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from patchcollide.errors import ProgramError
-from patchcollide.matrices import Matrix, all_finite, block_of, num_entries, rank, row_norms
+from patchcollide.matrices import (
+    Matrix,
+    all_finite,
+    balanced_columns,
+    block_of,
+    fit_as_they_are,
+    lengths,
+    num_entries,
+    powers_of_two,
+    rank,
+    row_norms,
+    scaled_columns,
+)
 from patchcollide.shapes import Bool, Float64, ndarray
+from patchcollide.tolerances import MET, ROUNDING, SHARE, TIGHT
 
-TIGHT = 1e-7
-"""Distance, of points from a constraint's boundary, within which a solver's point lies on it."""
-MET = 1e-13
-"""Violations up to this leave nothing to polish."""
+_TINY = 1e-320
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +85,84 @@ class Constraints:
         """How many entries the matrix has."""
         return num_entries(self.matrix)
 
+    @cached_property
+    def fixed(self) -> Bool[ndarray, "variables"]:
+        """Which variables their bounds leave one value."""
+        return np.asarray(self.variable_lower == self.variable_upper)
+
+    @cached_property
+    def sizes(self) -> Float64[ndarray, "variables"]:
+        """What a variable is measured in: a power of two.
+
+        The width of its bounds, or without them what makes its column as large as others. A fixed
+        one cannot vary: it has 1.
+        """
+        with np.errstate(invalid="ignore"):
+            width = self.variable_upper - self.variable_lower
+        known = np.isfinite(width) & (width > 0)
+        found = np.where(known, powers_of_two(np.where(known, width, 1.0)), 1.0)
+        free = ~(known | self.fixed)
+        if not free.any():
+            return found
+        found = balanced_columns(self.matrix, np.where(self.fixed, 0.0, found), free)
+        if not known.any():
+            found[free] *= self._typical_size(found)
+        return np.where(self.fixed, 1.0, found)
+
+    def _typical_size(self, sizes: Float64[ndarray, "variables"]) -> float:
+        """Returns how far off boundaries are, in some sizes of variables: the median."""
+        reach = lengths(scaled_columns(self.matrix, sizes))
+        rounding = ROUNDING * abs(self.offset)
+        ends = [abs(end - self.offset) for end in (self.lower, self.upper)]
+        far = [
+            end[which] / reach[which]
+            for end, which in ((end, (end > rounding) & (reach > 0)) for end in ends)
+        ]
+        bounds = [
+            abs(end[sizes > 0]) / sizes[sizes > 0]
+            for end in (self.variable_lower, self.variable_upper)
+        ]
+        every = np.concatenate(far + bounds)
+        every = every[np.isfinite(every) & (every > 0)]
+        if not len(every):
+            return 1.0
+        return float(fit_as_they_are(powers_of_two(np.median(every, keepdims=True)))[0])
+
+    @cached_property
+    def ranges(self) -> Float64[ndarray, "rows"]:
+        """How much rows vary where variables do by their size: what is compared with it."""
+        return lengths(scaled_columns(self.matrix, np.where(self.fixed, 0.0, self.sizes)))
+
+    @cached_property
+    def _constants(self) -> Float64[ndarray, "rows"]:
+        """The sizes of the terms of each row that do not vary."""
+        if not self.fixed.any():
+            return abs(self.offset)
+        fixed = np.flatnonzero(self.fixed)
+        terms = abs(self.matrix[:, fixed]) @ abs(self.variable_lower[fixed])
+        return np.asarray(abs(self.offset) + terms)
+
+    def rounding(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "rows"]:
+        """Returns by how much the values of rows may be wrong, for the size of their terms."""
+        far = float(np.linalg.norm(np.where(self.fixed, 0.0, point) / self.sizes))
+        return np.asarray(ROUNDING * (self._constants + self.ranges * far))
+
+    def share_missed(self, point: Float64[ndarray, "variables"], share: float = SHARE) -> float:
+        """Returns the largest violation, over what counts as none; up to 1 all are met.
+
+        Args:
+            point: Any.
+            share: Of a row's range, and of a variable's size, that counts as none. To it comes what
+                rounding may have done.
+        """
+        rows, bounds = self.violations(point)
+        allowed = share * self.ranges + self.rounding(point)
+        # The smallest number of all, for rows of zeros: what they miss is missed for certain.
+        room = share * self.sizes + ROUNDING * abs(point)
+        with np.errstate(over="ignore"):
+            row = (rows / np.maximum(allowed, _TINY)).max(initial=0.0)
+            return float(max(row, (bounds / room).max(initial=0.0)))
+
     def values(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "rows"]:
         """Returns ``matrix @ point + offset``."""
         return np.asarray(self.matrix @ point + self.offset)
@@ -117,17 +206,23 @@ class Constraints:
 
         Args:
             point: Any.
-            tolerance: How far the point may be from the boundary; of rows in units of the point.
+            tolerance: How far the point may be from the boundary, as a share of the sizes of
+                variables, and of the range of rows; more where rounding alone is.
         """
-        values, reach = self.values(point), tolerance * row_norms(self.matrix)
+        values, reach = (
+            self.values(point),
+            np.maximum(tolerance * self.ranges, self.rounding(point)),
+        )
         rows = np.minimum(abs(values - self.lower), abs(values - self.upper)) <= reach
         low, high = abs(point - self.variable_lower), abs(point - self.variable_upper)
-        return rows, np.minimum(low, high) <= tolerance
+        near = np.maximum(tolerance * self.sizes, ROUNDING * abs(point))
+        return rows, (np.minimum(low, high) <= near) | self.fixed
 
     def tight_rank(self, point: Float64[ndarray, "variables"]) -> int:
         """Returns how many linearly independent constraints are tight: all of a vertex's."""
         rows, bounds = self.tight(point, TIGHT / 100)
-        return int(bounds.sum()) + rank(block_of(self.matrix, rows, ~bounds))
+        block = block_of(self.matrix, rows, ~bounds)
+        return int(bounds.sum()) + rank(block, sizes=self.sizes[~bounds])
 
     def polished(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "variables"]:
         """Moves a solver's point onto the constraints it is on but for rounding.
@@ -136,13 +231,13 @@ class Constraints:
         counts as tight is tried from wide to narrow; the point that violates least is kept.
         """
         best = np.clip(point, self.variable_lower, self.variable_upper)
-        best_violation = self.worst(best)[0]
+        best_violation = self.share_missed(best, MET)
         for tolerance in (TIGHT, TIGHT / 100, TIGHT / 10_000):
             found = self._on_tight(point, tolerance)
-            violation = self.worst(found)[0]
+            violation = self.share_missed(found, MET)
             if violation < best_violation:
                 best, best_violation = found, violation
-            if best_violation <= MET:
+            if best_violation <= 1:
                 break
         return np.asarray(best)
 
@@ -151,9 +246,13 @@ class Constraints:
         low, high = self.variable_lower, self.variable_upper
         result = np.where(bounds, _nearer(point, low, high), point)
         goal = _nearer(self.values(result), self.lower, self.upper)
-        system = block_of(self.matrix, rows, ~bounds)
+        sizes = self.sizes[~bounds]
+        system = scaled_columns(block_of(self.matrix, rows, ~bounds), sizes)
+        units = powers_of_two(row_norms(system))
+        system = system / units[:, None]
         for _ in range(3 if system.size else 0):
-            result[~bounds] += _solved(system, (goal - self.values(result))[rows])
+            missed = (goal - self.values(result))[rows] / units
+            result[~bounds] += sizes * _solved(system, missed)
         return np.asarray(np.clip(result, low, high))
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from patchcollide.shapes import Float64, ndarray
 
 RANK_TOLERANCE = 0.01
+"""Of a shape, not of rounding: what people would call flat."""
+_LARGEST_LOG = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Degeneracy:
         singular_values: Of the vertices less their mean, the largest first: the extent in each
             direction, times the root of the number of vertices.
         volume: Of the simplex, in the unit of the images to the power of ``full_rank``; None for
-            one vertex, which has none.
+            one vertex, which has none, and above what float64 holds.
         relative_volume: That volume as a share of a regular simplex's whose edges all have the
             mean length: 1 for a regular one, 0 for a flat one; None for one vertex.
     """
@@ -52,7 +55,8 @@ def measure_degeneracy(
         relative volume is at most 1, follows from D. Veljan and G. Korchmaros: the volume is at
         most the regular simplex's with the edges' geometric mean.
     """
-    flat = vertices.reshape(len(vertices), -1)
+    # Less one of them, so that equal ones differ by nothing at all.
+    flat = (vertices - vertices[0]).reshape(len(vertices), -1)
     full_rank = len(flat) - 1
     # All but one of the singular values: about their mean, vertices span one dimension less.
     extents = _singular_values(flat - flat.mean(axis=0))[:full_rank]
@@ -61,7 +65,7 @@ def measure_degeneracy(
     if full_rank:
         log_volume = _log_volume(_singular_values(flat[1:] - flat[0]))
         edge = _mean_edge(flat)
-        volume = math.exp(log_volume)
+        volume = math.exp(log_volume) if log_volume < _LARGEST_LOG else None
         relative = min(math.exp(log_volume - _log_regular(full_rank, edge)), 1.0) if edge else 0.0
     return Degeneracy(
         affine_rank=sum(extent > tolerance * largest for extent in extents),

@@ -98,7 +98,7 @@ def find_exact(
         _make_run(config, network, inputs, run)
     except InputError:
         # Corrected settings make another run: what the refused one began would be in its way.
-        run.discard()
+        run.discard_unless_found()
         raise
     run.finish()
     return out

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from patchcollide.errors import TargetError
 from patchcollide.extents import find_chebyshev_centre, find_far_pair, find_most_changed
 from patchcollide.linear import ExactPolytope, Vertex
 from patchcollide.losses import TargetFeatures
+from patchcollide.measures import attempt
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.polytope import seeded
@@ -131,9 +132,12 @@ def _vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
         chosen = choose_units(
             exact.features, config.objective.units, count, seeded(config.seed, 5)
         ).numpy()
-        # Deeper is down in the lower blind region, and up in the upper one.
-        signs = np.where(exact.features.above.numpy()[chosen], -1.0, 1.0)
-        directions = signs[:, None] * polytope.matrix[chosen]
+        if not len(chosen):
+            raise TargetError(
+                "exact.vertices = 'unit' drives a unit for each vertex, but objective.units = "
+                "'none' names none. Set exact.vertices = 'random' or 'far', or other units."
+            )
+        directions = polytope.inwards(chosen)
     solved = track(directions, "Solving linear programs", len(directions))
     return [polytope.minimise(direction) for direction in solved]
 
@@ -215,38 +219,52 @@ def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str,
         largest distance of two vertices found; ``most_changed``, the largest from the target;
         ``ball_radius`` of the largest ball inside, in the polytope's own dimensions, for free
         pixels; ``pixel_widths``: how far single pixels can change; and ``seconds``. The largest
-        distances are not proven to be.
-
-    Raises:
-        UnboundedError: If the polytope has no end.
+        distances are not proven to be. What fails is None, as what has no end does, and
+        ``not_measured`` says why by its name, a sentence each.
     """
     polytope, begun = exact.polytope, time.perf_counter()
     rng = np.random.default_rng([seed, 8])
-    of_pixels = isinstance(polytope.space, PixelBox)
-    theory: dict[str, Any] = {}
-    if of_pixels:
-        bounds = polytope.lower, polytope.upper
-        found = examine(
-            polytope.matrix, polytope.offset, *bounds, exact.image, input_range=(0.0, 1.0)
-        )
-        theory = {
-            "dimension": found.dimension,
-            "dimension_bound": found.bound,
-            "kernel_within": found.kernel_within,
-            "ball_radius": 255 * find_chebyshev_centre(polytope).radius,
+    measures: dict[str, Callable[[], Any]] = {}
+    if isinstance(polytope.space, PixelBox):
+        span = polytope.space.low, polytope.space.high
+        measures = {
+            "theory": lambda: _measure_theory(exact, span),
+            "ball_radius": lambda: 255 * find_chebyshev_centre(polytope).radius,
         }
-    count = min(settings.width_pixels, len(exact.image))
-    pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
-    widths = 255 * polytope.pixel_widths(pixels)
+    measures |= {
+        "pixel_widths": lambda: _measure_widths(settings, exact),
+        "far_pair": lambda: 255 * find_far_pair(polytope, rng).distance,
+        "most_changed": lambda: 255 * find_most_changed(polytope, exact.image, rng).distance,
+    }
+    missing: dict[str, str] = {}
+    found = {name: attempt(name, measure, missing) for name, measure in measures.items()}
+    theory = found.pop("theory", None) or {}
     return {
         **theory,
-        "far_pair": 255 * find_far_pair(polytope, rng).distance,
-        "most_changed": 255 * find_most_changed(polytope, exact.image, rng).distance,
-        "pixel_widths": {
-            "num_pixels": count,
-            "mean": float(widths.mean()),
-            "min": float(widths.min()),
-            "max": float(widths.max()),
-        },
+        **found,
+        **({"not_measured": missing} if missing else {}),
         "seconds": time.perf_counter() - begun,
+    }
+
+
+def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, Any]:
+    polytope = exact.polytope
+    bounds = polytope.lower, polytope.upper
+    found = examine(polytope.matrix, polytope.offset, *bounds, exact.image, input_range=span)
+    return {
+        "dimension": found.dimension,
+        "dimension_bound": found.bound,
+        "kernel_within": found.kernel_within,
+    }
+
+
+def _measure_widths(settings: Exact, exact: ExactTarget) -> dict[str, Any]:
+    count = min(settings.width_pixels, len(exact.image))
+    pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
+    widths = 255 * exact.polytope.pixel_widths(pixels)
+    return {
+        "num_pixels": count,
+        "mean": float(widths.mean()),
+        "min": float(widths.min()),
+        "max": float(widths.max()),
     }

@@ -9,7 +9,14 @@ from patchcollide.errors import UnboundedError
 from patchcollide.highs import require_memory
 from patchcollide.linear import ExactPolytope, Vertex
 from patchcollide.linear_programs import minimise
-from patchcollide.matrices import blocks, from_entries, selection
+from patchcollide.matrices import (
+    Matrix,
+    blocks,
+    dense,
+    from_entries,
+    scaled_columns,
+    selection,
+)
 from patchcollide.shapes import Float64, ndarray
 from patchcollide.subspaces import Subspace
 
@@ -161,9 +168,14 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
     require_memory(constraints, polytope.memory_bytes)
     # Where the subspace lies does not matter for what changes along it.
     anywhere = np.zeros(len(constraints.variable_lower))
-    subspace = Subspace.of(constraints.matrix[constraints.equations], anywhere)
-    within = subspace.reach_of_rows(constraints.matrix)
-    program = _inset(constraints, within, subspace.reach_of_variables)
+    # What is fixed does not vary, however large its weight.
+    varying = scaled_columns(constraints.matrix, np.where(constraints.fixed, 0.0, 1.0))
+    subspace = Subspace.of(_equations(constraints, varying), anywhere, constraints.sizes)
+    within = subspace.reach_of_rows(varying)
+    # One point has nothing around it; no ball is wider than its bounds.
+    widths = constraints.variable_upper - constraints.variable_lower
+    most = float(np.linalg.norm(widths)) if subspace.dimension else 0.0
+    program = _inset(constraints, within, subspace.reach_of_variables, most)
     direction = np.zeros(len(program.variable_lower))
     direction[-1] = -1.0
     try:
@@ -178,41 +190,53 @@ def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:
     return Ball(point[:-1], polytope.space.image(point[:-1]), float(point[-1]))
 
 
-def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray) -> Constraints:
-    """Adds the radius as the last variable, and makes rows of the bounds it keeps away from."""
+def _equations(constraints: Constraints, matrix: Matrix) -> Matrix:
+    """Returns the rows that are equations, and one for each variable that its bounds fix."""
+    fixed = np.flatnonzero(constraints.fixed)
+    rows = matrix[constraints.equations]
+    if not len(fixed):
+        return rows
+    return np.vstack([dense(rows), dense(selection(fixed, len(constraints.fixed)))])
+
+
+def _inset(constraints: Constraints, rows: ndarray, bounds: ndarray, most: float) -> Constraints:
+    """Adds the radius as the last variable, and rows for the bounds it keeps away from."""
     low, high = constraints.variable_lower, constraints.variable_upper
-    equal = constraints.equations
+    equal, nothing = constraints.equations, np.zeros(len(low))
     sides = []
-    for matrix, lower, upper, reach in (
-        (constraints.matrix[~equal], *_within(constraints, ~equal), rows[~equal]),
-        (selection(np.arange(len(low)), len(low)), low, high, bounds),
+    for matrix, offset, lower, upper, reach in (
+        (
+            constraints.matrix[~equal],
+            constraints.offset[~equal],
+            constraints.lower[~equal],
+            constraints.upper[~equal],
+            rows[~equal],
+        ),
+        (selection(np.arange(len(low)), len(low)), nothing, low, high, bounds),
     ):
         for sign, end in ((1.0, upper), (-1.0, -lower)):
-            which = np.flatnonzero(np.isfinite(end))
+            which = np.flatnonzero(np.isfinite(end) & (reach > 0))
             if len(which):
-                sides.append((sign * matrix[which], end[which], reach[which]))
-    fixed = _within(constraints, equal)[0]
-    parts = [[constraints.matrix[equal], None]] if equal.any() else []
-    parts += [[matrix, _column(reach)] for matrix, _, reach in sides]
+                side = sign * matrix[which], sign * offset[which], end[which], reach[which]
+                sides.append(side)
+    # Where the radius counts for nothing, constraints stay as they are.
+    still = ~(rows > 0) | equal
+    parts = [[constraints.matrix[still], None]] if still.any() else []
+    parts += [[matrix, _column(reach)] for matrix, _, _, reach in sides]
     # A row for the radius alone, for there may be no other.
-    nothing = selection(np.arange(1), len(low)) * 0.0
-    parts += [[nothing, _column(np.ones(1))]]
-    upper = np.concatenate([fixed, *(end for _, end, _ in sides), [np.inf]])
-    lower = np.concatenate([fixed, np.full(len(upper) - len(fixed), -np.inf)])
+    parts += [[selection(np.arange(1), len(low)) * 0.0, _column(np.ones(1))]]
+    ends = np.concatenate([*(end for _, _, end, _ in sides), [np.inf]])
     return Constraints(
         matrix=blocks(parts),
-        offset=np.zeros(len(upper)),
-        lower=lower,
-        upper=upper,
-        variable_lower=np.append(np.full(len(low), -np.inf), 0.0),
-        variable_upper=np.full(len(low) + 1, np.inf),
-        hard=np.zeros(len(upper), dtype=bool),
+        offset=np.concatenate(
+            [constraints.offset[still], *(offset for _, offset, _, _ in sides), [0.0]]
+        ),
+        lower=np.concatenate([constraints.lower[still], np.full(len(ends), -np.inf)]),
+        upper=np.concatenate([constraints.upper[still], ends]),
+        variable_lower=np.append(low, 0.0),
+        variable_upper=np.append(high, most),
+        hard=np.zeros(int(still.sum()) + len(ends), dtype=bool),
     )
-
-
-def _within(constraints: Constraints, rows: ndarray) -> tuple[ndarray, ndarray]:
-    offset = constraints.offset[rows]
-    return constraints.lower[rows] - offset, constraints.upper[rows] - offset
 
 
 def _column(values: ndarray) -> object:

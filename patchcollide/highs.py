@@ -8,17 +8,21 @@ import numpy as np
 
 from patchcollide.constraints import Constraints
 from patchcollide.errors import ProgramError
-from patchcollide.matrices import blocks, row_norms, scaled_rows
+from patchcollide.matrices import (
+    blocks,
+    powers_of_two,
+    row_norms,
+    scaled_columns,
+    scaled_rows,
+)
 from patchcollide.shapes import Float64, ndarray
 from patchcollide.sizes import format_size
+from patchcollide.tolerances import ROUNDING, SOLVED, WIDE
 
 MEMORY_BYTES = 2 * 10**9
 """What a program may take if the caller does not say."""
 BYTES_AN_ENTRY = 200
 """Peak memory while SciPy and HiGHS each hold copies of the matrix: 165 measured, and ours."""
-TOLERANCE = 1e-10
-# HiGHS's own, for numbers that are too far apart for the first.
-WIDE_TOLERANCE = 1e-7
 OPTIMAL, INFEASIBLE, UNBOUNDED = 0, 2, 3
 """Of SciPy's statuses, those that are answers."""
 
@@ -59,26 +63,46 @@ def require_memory(constraints: Constraints, memory_bytes: int) -> None:
 def solve(
     direction: ndarray,
     constraints: Constraints,
-    tolerances: tuple[float, ...] = (TOLERANCE, WIDE_TOLERANCE),
+    tolerances: tuple[float, ...] = (SOLVED, WIDE),
 ) -> tuple[Solution | None, int]:
-    """Returns a solution, or None and why there is none, as SciPy's status."""
-    scale = abs(direction).max(initial=0.0) or 1.0
+    """Returns a solution, or None and why there is none, as SciPy's status.
+
+    HiGHS drops entries below 1e-9 and takes its tolerances as they are, so each variable is given
+    in its size, from its lower bound if that is far from 0, and each row in its range. Fixed
+    variables are put in: their columns are zeros.
+    """
+    sizes = np.where(constraints.fixed, 0.0, constraints.sizes)
+    start = _start(constraints)
+    sized = scaled_columns(constraints.matrix, sizes)
     # Powers of two: scaling them is exact.
-    factors = np.exp2(-np.rint(np.log2(row_norms(constraints.matrix))))
-    matrix = scaled_rows(constraints.matrix, factors)
+    factors = 1 / powers_of_two(row_norms(sized))
+    matrix = scaled_rows(sized, factors)
+    goal = direction * sizes
+    scale = abs(goal).max(initial=0.0) or 1.0
+    shift = constraints.offset
+    if start.any():
+        shift = shift + constraints.matrix @ start
     equal = constraints.equations
     below = np.isfinite(constraints.upper) & ~equal
     above = np.isfinite(constraints.lower) & ~equal
+    # Of rows of zeros only the signs say anything.
+    empty = ~(constraints.ranges > 0)
     lower, upper = (
-        (end - constraints.offset) * factors for end in (constraints.lower, constraints.upper)
+        np.where(empty, _signs(end, shift), (end - shift) * factors)
+        for end in (constraints.lower, constraints.upper)
     )
     program = {
-        "c": direction / scale,
+        "c": goal / scale,
         "A_eq": matrix[equal],
         "b_eq": upper[equal],
         "A_ub": _stacked(matrix[below], -matrix[above]),
         "b_ub": np.concatenate([upper[below], -lower[above]]),
-        "bounds": np.column_stack([constraints.variable_lower, constraints.variable_upper]),
+        "bounds": np.column_stack(
+            [
+                (end - start) / np.where(constraints.fixed, 1.0, sizes)
+                for end in (constraints.variable_lower, constraints.variable_upper)
+            ]
+        ),
     }
     # Of a dense matrix presolving removes nothing, and takes a quarter of the time.
     presolves = (False, True) if isinstance(matrix, np.ndarray) else (True, False)
@@ -93,9 +117,29 @@ def solve(
     marginals = np.split(found.ineqlin.marginals, [below.sum()])
     duals[below] += marginals[0]
     duals[above] -= marginals[1]
-    bound_duals = found.lower.marginals + found.upper.marginals
-    value = float(direction @ found.x)
-    return Solution(found.x, value, scale * duals * factors, scale * bound_duals), OPTIMAL
+    row_duals = scale * duals * factors
+    bound_duals = scale * (found.lower.marginals + found.upper.marginals)
+    if (sizes != 1).any():
+        bound_duals = bound_duals / np.where(constraints.fixed, 1.0, sizes)
+        fixed = np.flatnonzero(constraints.fixed)
+        bound_duals[fixed] = direction[fixed] - constraints.matrix[:, fixed].T @ row_duals
+    point = start + sizes * found.x
+    return Solution(point, float(direction @ point), row_duals, bound_duals), OPTIMAL
+
+
+def _start(constraints: Constraints) -> Float64[ndarray, "variables"]:
+    """Returns what variables are counted from: 0, or a lower bound that is far from it."""
+    low, fixed = constraints.variable_lower, constraints.fixed
+    boxed = np.isfinite(low) & np.isfinite(constraints.variable_upper)
+    far = boxed & (abs(low) > constraints.sizes)
+    return np.where(far | fixed, low, 0.0)
+
+
+def _signs(ends: Float64[ndarray, "rows"], shift: Float64[ndarray, "rows"]) -> ndarray:
+    """Returns on which side of a constant ends are: 0 where rounding may be all the difference."""
+    apart = ends - shift
+    rounding = ROUNDING * (abs(shift) + np.where(np.isfinite(ends), abs(ends), 0.0))
+    return np.where(np.isfinite(ends), np.where(abs(apart) > rounding, np.sign(apart), 0.0), ends)
 
 
 def _run(program: dict[str, Any], tolerance: float, presolve: bool) -> Any:

@@ -7,10 +7,11 @@ import numpy as np
 from patchcollide.constraints import Constraints
 from patchcollide.linear_programs import minimise
 from patchcollide.shapes import Float64, ndarray
-from patchcollide.subspaces import PARALLEL, row_space
+from patchcollide.subspaces import row_space
+from patchcollide.tolerances import SHARE
 
-POINT = 1e-9
-"""Vertices nearer than this to their mean, in the unit of a pixel, are one point."""
+_LEADS_OUT = 1e-6
+"""Above this share of its length out of what vertices span a direction leads out of it."""
 
 
 def mean_distance(points: Float64[ndarray, "points pixels"]) -> float:
@@ -23,7 +24,10 @@ def mean_distance(points: Float64[ndarray, "points pixels"]) -> float:
 def spread(vertices: ndarray) -> Float64[ndarray, "vertices pixels"]:
     """Returns vertices less their mean; nothing if they are one point."""
     centred = vertices - vertices.mean(axis=0)
-    return np.asarray(centred if np.linalg.norm(centred, axis=1).max() > POINT else centred[:0])
+    reach = np.linalg.norm(centred, axis=1).max()
+    # Beside the vertices themselves, whose rounding is that of their size.
+    apart = reach > SHARE * np.linalg.norm(vertices, axis=1).max()
+    return np.asarray(centred if apart else centred[:0])
 
 
 def leave_hull(
@@ -38,7 +42,7 @@ def leave_hull(
     span = row_space(centred)
     coordinates, along = centred @ span.T, span @ direction
     length = np.linalg.norm(direction)
-    if not len(span) or np.linalg.norm(direction - along @ span) > PARALLEL * length:
+    if not len(span) or np.linalg.norm(direction - along @ span) > _LEADS_OUT * length:
         return 0.0
     count, scale = len(vertices), abs(coordinates).max()
     # The weights of the vertices, and the way to go in units of their size.

@@ -16,9 +16,7 @@ from patchcollide.linear_programs import minimise
 from patchcollide.matrices import blocks, row_norms
 from patchcollide.shapes import Float64, Int64, ndarray
 from patchcollide.spaces import Space
-
-TOLERANCE = 1e-9
-"""Within this constraints count as met: far above rounding, far below what a network sees."""
+from patchcollide.tolerances import SHARE
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class Membership:
     """Whether a point lies in a polytope.
 
     Attributes:
-        inside: Whether no constraint is violated by more than the tolerance.
+        inside: Whether no constraint is violated by more than what counts as none.
         violation: The largest violation; 0 if there is none.
         constraint: What is violated most, such as ``unit 40 <= 0``; None if nothing is.
     """
@@ -145,12 +143,21 @@ class ExactPolytope:
         return self.minimise(weights @ self.matrix)
 
     def unit_vertices(self, units: Int64[ndarray, "units"]) -> tuple[Vertex, ...]:
-        """Finds one vertex for each unit, where it is smallest: those of the paper.
+        """Finds one vertex for each unit, where it is deepest in its blind region.
 
         Source:
             Li, Zhang and Malik 2019, Section 2, with ``z_i`` minimised exactly in place of L-_i.
+            Units that are blind from above, which the paper does not have, are maximised.
         """
-        return tuple(self.minimise(self.matrix[unit]) for unit in units)
+        return tuple(self.minimise(direction) for direction in self.inwards(units))
+
+    def inwards(self, units: Int64[ndarray, "units"]) -> Float64[ndarray, "units pixels"]:
+        """Returns what is smallest where each unit is deepest in its blind region.
+
+        Deeper is down, but up for a unit whose interval has an upper end of infinity alone.
+        """
+        from_above = np.isfinite(self.lower[units]) & np.isposinf(self.upper[units])
+        return np.asarray(np.where(from_above, -1.0, 1.0)[:, None] * self.matrix[units])
 
     def random_vertices(self, count: int, rng: np.random.Generator) -> tuple[Vertex, ...]:
         """Finds the vertices in random directions, normally distributed over the pixels."""
@@ -173,16 +180,21 @@ class ExactPolytope:
         return np.asarray(np.maximum(high - low, 0.0))
 
     def contains(
-        self, point: Float64[ndarray, "variables"], tolerance: float = TOLERANCE
+        self, point: Float64[ndarray, "variables"], tolerance: float | None = None
     ) -> Membership:
         """Returns whether a point lies in the polytope, by plain evaluation.
 
         Args:
             point: Of the space: an image, or coefficients; ``space.point(image)`` finds those.
-            tolerance: What each constraint may be violated by.
+            tolerance: What each constraint may be violated by, in its units; None for a billionth
+                of what it varies by in the space, and rounding: far below what a network sees.
         """
         violation, constraint = self.constraints.worst(point)
-        return Membership(bool(violation <= tolerance), violation, constraint)
+        if tolerance is None:
+            inside = self.constraints.share_missed(point) <= 1
+        else:
+            inside = bool(violation <= tolerance)
+        return Membership(inside, violation, constraint)
 
     def leaving(
         self, point: Float64[ndarray, "variables"], direction: Float64[ndarray, "variables"]
@@ -194,7 +206,7 @@ class ExactPolytope:
         """
         constraints = self.constraints
         slopes, values = constraints.matrix @ direction, constraints.values(point)
-        reach = TOLERANCE * row_norms(constraints.matrix) * np.linalg.norm(direction)
+        reach = SHARE * row_norms(constraints.matrix) * np.linalg.norm(direction)
         rows = _steps(
             values, np.where(abs(slopes) > reach, slopes, 0.0), constraints.lower, constraints.upper
         )

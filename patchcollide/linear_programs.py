@@ -10,16 +10,14 @@ from patchcollide.highs import (
     INFEASIBLE,
     MEMORY_BYTES,
     UNBOUNDED,
-    WIDE_TOLERANCE,
     Solution,
     require_memory,
     solve,
 )
-from patchcollide.matrices import blocks, dense, from_entries
+from patchcollide.matrices import blocks, dense, from_entries, powers_of_two
 from patchcollide.shapes import Float64, ndarray
+from patchcollide.tolerances import SHARE
 
-SMALLEST_VIOLATION = 1e-9
-"""Clashes by less than this are rounding, of float64 and of the solver."""
 _NAMED = 6
 
 
@@ -64,13 +62,15 @@ def minimise(
         return solution
     if status == UNBOUNDED:
         raise _unbounded(direction, constraints)
-    if status == INFEASIBLE:
-        clash = _clash(constraints, memory_bytes)
-        if clash.violation <= SMALLEST_VIOLATION:
-            solution, _ = solve(direction, constraints, (WIDE_TOLERANCE,))
-        if solution is None:
-            raise _infeasible(clash)
-        return solution
+    refused = _refusal(constraints, memory_bytes) if status == INFEASIBLE else None
+    if refused is None or refused.violation is None or refused.violation <= _most(constraints):
+        eased = _eased(constraints, memory_bytes)
+        if eased is not None:
+            solution, _ = solve(direction, eased)
+            if solution is not None:
+                return solution
+    if refused is not None:
+        raise refused
     raise ProgramError(
         f"The linear program of {len(constraints.lower)} constraints on {len(direction)} variables "
         "could not be solved in float64. Check that the weights of the layer have no extreme "
@@ -94,7 +94,10 @@ def least_violation(constraints: Constraints, memory_bytes: int = MEMORY_BYTES) 
         Inequalities", ORSA Journal on Computing 2 (1), 1990.
     """
     _require_ordered(constraints)
-    elastic, sources = _elastic(constraints)
+    # What all give way by is measured in the range of the widest row, so that none is lost.
+    unit = float(powers_of_two(np.array([constraints.ranges.max(initial=0.0) or 1.0]))[0])
+    gives = np.where(constraints.hard, 0.0, unit)
+    elastic, sources = _elastic(constraints, gives)
     require_memory(elastic, memory_bytes)
     direction = np.zeros(len(elastic.variable_lower))
     direction[-1] = 1.0
@@ -107,18 +110,56 @@ def least_violation(constraints: Constraints, memory_bytes: int = MEMORY_BYTES) 
             f"Which of {len(constraints.lower)} constraints clash could not be found in float64."
         )
     point = solution.point[:-1]
-    return Clash(solution.value, point, _members(constraints, solution, sources))
+    return Clash(unit * solution.value, point, _members(constraints, solution, sources))
 
 
-def _clash(constraints: Constraints, memory_bytes: int) -> Clash:
+def _allowances(constraints: Constraints) -> ndarray:
+    """Returns by how much rows may miss their bounds without saying that there is no point."""
+    return np.asarray(SHARE * constraints.ranges + constraints.rounding(constraints.sizes))
+
+
+def _most(constraints: Constraints) -> float:
+    return float(_allowances(constraints).max(initial=0.0))
+
+
+def _eased(constraints: Constraints, memory_bytes: int) -> Constraints | None:
+    """Returns constraints that miss each other by rounding alone as they can be met; or None.
+
+    Each row gives way by its own range, and by what the size of its terms makes of rounding, so
+    hard rows do too: whether it is rounding does not depend on what they are for.
+    """
+    if not len(constraints.lower):
+        return None
+    elastic, _ = _elastic(constraints, _allowances(constraints) / SHARE)
     try:
-        return least_violation(constraints, memory_bytes)
-    except InfeasibleError:
-        raise
+        require_memory(elastic, memory_bytes)
+    except ProgramError:
+        return None
+    direction = np.zeros(len(elastic.variable_lower))
+    direction[-1] = 1.0
+    solution, _ = solve(direction, elastic)
+    if solution is None or solution.value > SHARE:
+        return None
+    products = np.asarray(constraints.matrix @ solution.point[:-1])
+    lower, upper = constraints.lower - constraints.offset, constraints.upper - constraints.offset
+    return replace(
+        constraints,
+        offset=np.zeros_like(constraints.offset),
+        lower=np.where(constraints.equations, products, np.minimum(lower, products)),
+        upper=np.where(constraints.equations, products, np.maximum(upper, products)),
+    )
+
+
+def _refusal(constraints: Constraints, memory_bytes: int) -> InfeasibleError:
+    """Returns the error that says which constraints clash."""
+    try:
+        return _infeasible(least_violation(constraints, memory_bytes))
+    except InfeasibleError as error:
+        return error
     except ProgramError as error:
-        raise InfeasibleError(
+        return InfeasibleError(
             f"No point meets all constraints. Which of them clash is not known: {error}"
-        ) from error
+        )
 
 
 def find_ray(
@@ -134,24 +175,25 @@ def find_ray(
         offset=np.zeros_like(constraints.offset),
         lower=np.where(np.isfinite(constraints.lower), 0.0, -np.inf),
         upper=np.where(np.isfinite(constraints.upper), 0.0, np.inf),
-        variable_lower=np.where(np.isfinite(low), 0.0, -1.0),
-        variable_upper=np.where(np.isfinite(high), 0.0, 1.0),
+        variable_lower=np.where(np.isfinite(low), 0.0, -constraints.sizes),
+        variable_upper=np.where(np.isfinite(high), 0.0, constraints.sizes),
     )
     solution, _ = solve(direction, cone)
-    if solution is None or solution.value >= -SMALLEST_VIOLATION * abs(direction).max():
+    if solution is None or solution.value >= -SHARE * abs(direction * constraints.sizes).max():
         return None
-    return cone.polished(solution.point)
+    ray = cone.polished(solution.point)
+    return np.asarray(ray / (abs(ray).max() if (constraints.sizes != 1).any() else 1.0))
 
 
-def _elastic(constraints: Constraints) -> tuple[Constraints, ndarray]:
-    """Splits rows into their sides and lets those that may give way by one more variable.
+def _elastic(constraints: Constraints, steps: ndarray) -> tuple[Constraints, ndarray]:
+    """Splits rows into their sides and lets each give way by so much times one more variable.
 
     Returns the constraints, and which row each side belongs to.
     """
     above = np.flatnonzero(np.isfinite(constraints.lower))
     below = np.flatnonzero(np.isfinite(constraints.upper))
     sources = np.concatenate([above, below])
-    gives = np.where(constraints.hard[sources], 0.0, 1.0)
+    gives = steps[sources]
     gives[len(above) :] *= -1
     places = np.arange(len(sources))
     column = from_entries(gives, places, np.zeros_like(places), (len(sources), 1))
@@ -179,8 +221,11 @@ def _elastic(constraints: Constraints) -> tuple[Constraints, ndarray]:
 
 def _members(constraints: Constraints, solution: Solution, sources: ndarray) -> tuple[str, ...]:
     """Names what has a multiplier, rows first, the largest first; hard rows too."""
-    rows, bounds = solution.row_duals, solution.bound_duals[:-1]
-    smallest = SMALLEST_VIOLATION * abs(rows).max(initial=0.0)
+    # Beside each other they are by how much they press over a row's range, a variable's size.
+    ranges = np.where(constraints.ranges > 0, constraints.ranges, 1.0)
+    rows = solution.row_duals * ranges[sources]
+    bounds = solution.bound_duals[:-1] * constraints.sizes
+    smallest = SHARE * max(abs(rows).max(initial=0.0), abs(bounds).max(initial=0.0))
     # What presses from above has a negative multiplier: raising it lowers the value.
     names = [
         *(constraints.describe_row(int(sources[i]), bool(rows[i] < 0)) for i in _largest(rows)),
@@ -207,7 +252,8 @@ def _require_ordered(constraints: Constraints) -> None:
         (constraints.name_variable, constraints.variable_lower, constraints.variable_upper),
     )
     for name, lower, upper in sides:
-        for number in np.flatnonzero((lower > upper) | np.isposinf(lower) | np.isneginf(upper))[:1]:
+        wrong = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
+        for number in np.flatnonzero(wrong)[:1].tolist():
             clash = (
                 f"{name(number)} >= {lower[number]:.6g}",
                 f"{name(number)} <= {upper[number]:.6g}",

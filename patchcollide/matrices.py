@@ -6,11 +6,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from patchcollide.shapes import Bool, Float64, Int64, ndarray
+from patchcollide.tolerances import RANK
 
 Matrix: TypeAlias = Any
 """A two-dimensional array, or one of SciPy's compressed sparse rows."""
 
-RANK_TOLERANCE = 1e-9
+_SAFE = 1e140
+"""Between this and its inverse, squares and their sums neither overflow nor vanish."""
+_MOST = 2.0**1010
+_LEFT_ALONE = 10
+"""Columns within so many powers of two of the others are left as they are."""
 
 
 def from_entries(
@@ -55,11 +60,74 @@ def num_entries(matrix: Matrix) -> int:
 
 def row_norms(matrix: Matrix) -> Float64[ndarray, "rows"]:
     """Returns the Euclidean length of each row, 1 for rows of zeros: what to divide them by."""
+    found = lengths(matrix)
+    return np.where(found > 0, found, 1.0)
+
+
+def lengths(matrix: Matrix) -> Float64[ndarray, "rows"]:
+    """Returns the Euclidean length of each row, of any size that float64 holds."""
+    found = _root_of_squares(matrix)
+    extreme = np.flatnonzero(~((found > 1 / _SAFE) & (found < _SAFE)))
+    if len(extreme):
+        rows = matrix[extreme]
+        largest = largest_entries(rows)
+        units = powers_of_two(np.where(largest > 0, largest, 1.0))
+        found[extreme] = _root_of_squares(scaled_rows(rows, 1 / units)) * np.minimum(units, _MOST)
+    return np.asarray(found)
+
+
+def _root_of_squares(matrix: Matrix) -> Float64[ndarray, "rows"]:
+    with np.errstate(over="ignore", under="ignore"):
+        if isinstance(matrix, np.ndarray):
+            return np.asarray(np.sqrt(np.einsum("ij,ij->i", matrix, matrix)))
+        return np.asarray(np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).reshape(-1)))
+
+
+def largest_entries(matrix: Matrix, axis: int = 1) -> Float64[ndarray, "rows"]:
+    """Returns the largest absolute entry of each row, or with axis 0 of each column."""
+    if not matrix.shape[axis]:
+        return np.zeros(matrix.shape[1 - axis])
+    found = abs(matrix).max(axis=axis)
+    return np.asarray(found if isinstance(found, np.ndarray) else found.toarray()).reshape(-1)
+
+
+def powers_of_two(values: Float64[ndarray, "values"]) -> Float64[ndarray, "values"]:
+    """Returns the power of two nearest to each, by which scaling is exact."""
+    # Not to the ends, so that inverses are numbers too.
+    return np.asarray(np.exp2(np.clip(np.rint(np.log2(values)), -1020, 1020)))
+
+
+def balanced_columns(
+    matrix: Matrix, sizes: Float64[ndarray, "columns"], free: Bool[ndarray, "columns"]
+) -> Float64[ndarray, "columns"]:
+    """Returns sizes of columns by which all are about equally large, beside rows of length 1.
+
+    Args:
+        matrix: Any.
+        sizes: Those that are known.
+        free: Which are not, and are chosen; 1 where they are fit as they are.
+    """
+    found = np.where(free, 1.0, sizes)
+    for _ in range(2):
+        rows = row_norms(scaled_columns(matrix, found))
+        largest = largest_entries(scaled_rows(matrix, 1 / rows)[:, np.flatnonzero(free)], axis=0)
+        chosen = powers_of_two(1 / np.where(largest > 0, np.maximum(largest, 1e-300), 1.0))
+        found[free] = fit_as_they_are(chosen)
+    return found
+
+
+def fit_as_they_are(sizes: Float64[ndarray, "sizes"]) -> Float64[ndarray, "sizes"]:
+    """Returns sizes with 1 for those that are near to it."""
+    return np.where(abs(np.log2(sizes)) > _LEFT_ALONE, sizes, 1.0)
+
+
+def scaled_columns(matrix: Matrix, factors: Float64[ndarray, "columns"]) -> Matrix:
+    """Returns a matrix with each column multiplied by a factor; itself where all are 1."""
+    if (factors == 1).all():
+        return matrix
     if isinstance(matrix, np.ndarray):
-        norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    else:
-        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).reshape(-1))
-    return np.where(norms > 0, norms, 1.0)
+        return matrix * factors
+    return matrix.multiply(factors[None, :]).tocsr()
 
 
 def scaled_rows(matrix: Matrix, factors: Float64[ndarray, "rows"]) -> Matrix:
@@ -81,22 +149,43 @@ def block_of(
     return dense(matrix[np.flatnonzero(rows)][:, np.flatnonzero(columns)])
 
 
-def rank(matrix: Matrix, tolerance: float = RANK_TOLERANCE) -> int:
+def unit_rows(matrix: Matrix) -> Float64[ndarray, "rows columns"]:
+    """Returns all rows scaled to length 1, so that small weights count like large ones."""
+    full = dense(matrix)
+    units = powers_of_two(row_norms(full))[:, None]
+    # First by what is exact: lengths of the smallest numbers have few digits.
+    near = full / units
+    return np.asarray(near / row_norms(near)[:, None])
+
+
+def num_independent(values: Float64[ndarray, "values"], tolerance: float = RANK) -> int:
+    """Returns how many singular values of rows of length 1 are not zero: the one notion of rank.
+
+    Args:
+        values: The largest first.
+        tolerance: Those of at most this share of the largest count as zero.
+    """
+    return int((values > tolerance * values[0]).sum()) if len(values) else 0
+
+
+def rank(
+    matrix: Matrix, tolerance: float = RANK, sizes: Float64[ndarray, "columns"] | None = None
+) -> int:
     """Returns the number of linearly independent rows.
 
     Args:
-        matrix: Its rows are first scaled to length 1, so that small weights count like large ones.
-        tolerance: Singular values of at most this share of the largest count as zero.
+        matrix: Its rows are first scaled to length 1.
+        tolerance: See :func:`num_independent`.
+        sizes: Of the variables, in which columns are measured; None for 1.
     """
-    full = dense(matrix)
-    if not full.size:
+    if not min(matrix.shape):
         return 0
-    values = np.linalg.svd(full / row_norms(full)[:, None], compute_uv=False)
-    return int((values > tolerance * values[0]).sum())
+    sized = matrix if sizes is None else scaled_columns(matrix, sizes)
+    return num_independent(np.linalg.svd(unit_rows(sized), compute_uv=False), tolerance)
 
 
 def kernel(
-    matrix: Float64[ndarray, "rows columns"], tolerance: float = RANK_TOLERANCE
+    matrix: Float64[ndarray, "rows columns"], tolerance: float = RANK
 ) -> Float64[ndarray, "columns dimensions"]:
     """Returns orthonormal columns that span the vectors whose product with all rows is zero.
 
@@ -106,9 +195,8 @@ def kernel(
     """
     if not matrix.size:
         return np.eye(matrix.shape[1])
-    _, values, directions = np.linalg.svd(matrix / row_norms(matrix)[:, None])
-    num_kept = int((values > tolerance * values[0]).sum())
-    return np.asarray(directions[num_kept:].T)
+    _, values, directions = np.linalg.svd(unit_rows(matrix))
+    return np.asarray(directions[num_independent(values, tolerance) :].T)
 
 
 def connected_parts(

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from patchcollide.matrices import row_norms
 from patchcollide.shapes import Bool, Float64, ndarray
+from patchcollide.tolerances import SHARE
 
-TOLERANCE = 1e-9
+TOLERANCE = SHARE
 """Distances up to this, as a share of the size of what is compared, count as none."""
 
 
@@ -30,11 +32,20 @@ class HalfPlanes(NamedTuple):
         return HalfPlanes(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
     def contain(
-        self, points: Float64[ndarray, "points 2"], tolerance: float = TOLERANCE
+        self,
+        points: Float64[ndarray, "points 2"],
+        tolerance: float = TOLERANCE,
+        size: float = 0.0,
     ) -> Bool[ndarray, "points"]:
-        """Says which points lie in all half-planes, or at most ``tolerance`` outside."""
+        """Says which points lie in all half-planes, or hardly outside.
+
+        Args:
+            points: Any.
+            tolerance: How far outside, as a share of the sizes of a point and of its distance.
+            size: Of what points were computed from, which adds to these.
+        """
         normals, offsets = _normalised(self)
-        reach = tolerance * _sizes(points, offsets)
+        reach = tolerance * (size + _sizes(points, offsets))
         return np.asarray((points @ normals.T + offsets <= reach).all(axis=1))
 
 
@@ -55,7 +66,7 @@ def find_corners(planes: HalfPlanes) -> Float64[ndarray, "corners 2"]:
     corners = inside[:0]
     for point in inside:
         gaps = np.linalg.norm(corners - point, axis=1)
-        if not (gaps <= 10 * TOLERANCE * (1 + abs(point).max())).any():
+        if not (gaps <= 10 * TOLERANCE * abs(point).max()).any():
             corners = np.vstack([corners, point])
     if not len(corners):
         return np.asarray(corners)
@@ -81,7 +92,7 @@ def nearest_point(planes: HalfPlanes, point: Float64[ndarray, "2"]) -> Float64[n
     normals, offsets = _normalised(planes)
     feet = point - (normals @ point + offsets)[:, None] * normals
     candidates = np.vstack([point, feet, _crossings(planes)])
-    inside = candidates[planes.contain(candidates)]
+    inside = candidates[planes.contain(candidates, size=float(abs(point).sum()))]
     if not len(inside):
         return None
     return np.asarray(inside[np.linalg.norm(inside - point, axis=1).argmin()])
@@ -89,13 +100,13 @@ def nearest_point(planes: HalfPlanes, point: Float64[ndarray, "2"]) -> Float64[n
 
 def _normalised(planes: HalfPlanes) -> HalfPlanes:
     """Returns normals of length one; one of zero asks all or nothing, so its offset is kept."""
-    lengths = np.linalg.norm(planes.normals, axis=1)
-    lengths = np.where(lengths > 0, lengths, 1.0)
-    return HalfPlanes(planes.normals / lengths[:, None], planes.offsets / lengths)
+    norms = row_norms(planes.normals)
+    return HalfPlanes(planes.normals / norms[:, None], planes.offsets / norms)
 
 
 def _sizes(points: ndarray, offsets: ndarray) -> ndarray:
-    return np.asarray(1 + abs(points).sum(axis=1)[:, None] + abs(offsets))
+    # A crossing of two lines is at least as far from 0 as both, so its rounding is of its size.
+    return np.asarray(abs(points).sum(axis=1)[:, None] + abs(offsets))
 
 
 def _crossings(planes: HalfPlanes) -> Float64[ndarray, "crossings 2"]:

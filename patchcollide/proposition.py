@@ -2,7 +2,9 @@
 
 The inputs ``x`` of a layer ``z = W x + b`` that collide with a target form a polyhedron:
 equations on the units that must be matched, ``W+ x + b+ = z+``, inequalities on the others,
-``W- x + b- <= 0``.
+``W- x + b- <= 0``. The equations leave ``d - rank(W+)`` dimensions, so more than a point exactly
+where ``rank(W+) < d``; how many units there are does not decide. The polyhedron has a vertex only
+if it has no line: without bounds on inputs, only if all rows together have rank ``d``.
 
 Source:
     Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019,
@@ -19,13 +21,12 @@ from patchcollide.constraints import Constraints
 from patchcollide.errors import TargetError
 from patchcollide.highs import BYTES_AN_ENTRY, MEMORY_BYTES
 from patchcollide.linear_programs import minimise
-from patchcollide.matrices import RANK_TOLERANCE, blocks, rank, selection
+from patchcollide.matrices import blocks, rank, scaled_columns, selection
 from patchcollide.recession import is_bounded, outward_directions
 from patchcollide.shapes import Bool, Float64, ndarray
 from patchcollide.sizes import format_size
+from patchcollide.tolerances import RANK, SHARE
 
-_ON_BOUNDARY = 1e-9
-"""Nearer than this to its boundary a target lies on it."""
 _LARGEST_STEP = 1e6
 """Of a direction that leaves a boundary at speed 1; slower ones count as never leaving."""
 _COPIES = 3
@@ -40,8 +41,9 @@ class Proposition1:
         dimension_of_inputs: ``d``.
         num_units: Of the layer.
         num_matched: ``|P|``: units with an equation.
-        bound: ``d - |P|``, the paper's lower bound of the dimension; it says nothing unless
-            positive, and holds for targets that meet all inequalities strictly.
+        bound: ``d - |P|``, the paper's lower bound of the dimension, of ``d - rank(W+)`` to be
+            exact; it says nothing unless positive, and holds for targets that meet all
+            inequalities strictly.
         target_is_strict: Whether the target does.
         rank_tolerance: Singular values of rows scaled to length 1 that count as zero, as a share
             of the largest.
@@ -118,7 +120,7 @@ def examine(
     target: Float64[ndarray, "inputs"],
     *,
     input_range: tuple[float, float] = (-np.inf, np.inf),
-    rank_tolerance: float = RANK_TOLERANCE,
+    rank_tolerance: float = RANK,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Proposition1:
     """Examines the inputs of a layer that collide with a target.
@@ -151,7 +153,7 @@ def examine(
     )
     _require_inside(constraints, target)
     equal = constraints.equations
-    rows, bounds = constraints.tight(target, _ON_BOUNDARY)
+    rows, bounds = constraints.tight(target, SHARE)
     counts: dict[str, Any] = {
         "dimension_of_inputs": len(target),
         "num_units": len(offset),
@@ -166,7 +168,8 @@ def examine(
             **counts,
             not_computed=f"needs about {format_size(needed)}, may take {format_size(memory_bytes)}",
         )
-    rank_matched = rank(matrix[equal], rank_tolerance)
+    sizes = constraints.sizes
+    rank_matched = rank(matrix[equal], rank_tolerance, sizes)
     asked = np.isfinite(lower) | np.isfinite(upper)
     implicit_rows, implicit_bounds = _implicit(
         constraints, target, rows & ~equal, bounds, memory_bytes
@@ -176,16 +179,16 @@ def examine(
         **counts,
         rank_matched=rank_matched,
         num_implicit=int(implicit_rows.sum() + implicit_bounds.sum()),
-        dimension=int((~implicit_bounds).sum()) - rank(fixed, rank_tolerance),
-        kernel_within=rank(matrix[asked], rank_tolerance) == rank_matched,
+        dimension=int((~implicit_bounds).sum())
+        - rank(fixed, rank_tolerance, sizes[~implicit_bounds]),
+        kernel_within=rank(matrix[asked], rank_tolerance, sizes) == rank_matched,
         bounded=is_bounded(constraints, rank_tolerance, memory_bytes),
     )
 
 
 def _require_inside(constraints: Constraints, target: ndarray) -> None:
-    violation, constraint = constraints.worst(target)
-    size = max(1.0, float(abs(constraints.values(target)).max(initial=0.0)))
-    if violation > _ON_BOUNDARY * size:
+    if constraints.share_missed(target) > 1:
+        violation, constraint = constraints.worst(target)
         raise TargetError(
             f"The target should lie within the bounds of its own features, but misses {constraint} "
             f"by {violation:.3g}. Compute its features in float64 with the same weights."
@@ -207,7 +210,8 @@ def _implicit(
         is maximised. Their scaling variable is not needed here: the directions from a point of the
         polyhedron into it form a cone, which has every multiple already.
     """
-    matrix, equal = constraints.matrix, constraints.equations
+    matrix = scaled_columns(constraints.matrix, constraints.sizes)
+    equal = constraints.equations
     # Nothing else is near: a constraint that is not tight is left by staying.
     values = constraints.values(target)
     near_upper = abs(values - constraints.upper) <= abs(values - constraints.lower)

@@ -6,7 +6,7 @@ from patchcollide.constraints import Constraints
 from patchcollide.errors import ProgramError
 from patchcollide.highs import shortest_sum
 from patchcollide.linear_programs import minimise
-from patchcollide.matrices import Matrix, blocks, kernel, rank, row_norms, selection
+from patchcollide.matrices import Matrix, blocks, kernel, rank, scaled_columns, selection, unit_rows
 from patchcollide.shapes import ndarray
 
 
@@ -22,7 +22,7 @@ def outward_directions(
         bounds_upper: Which variables' upper bounds.
         bounds_lower: Which variables' lower bounds.
     """
-    scaled = matrix / row_norms(matrix)[:, None]
+    scaled = unit_rows(matrix)
     every = selection(np.arange(matrix.shape[1]), matrix.shape[1])
     parts = (scaled[upper], -scaled[lower], every[bounds_upper], -every[bounds_lower])
     filled = [[part] for part in parts if part.shape[0]]
@@ -47,7 +47,10 @@ def is_bounded(constraints: Constraints, rank_tolerance: float, memory_bytes: in
     low, high = np.isfinite(constraints.variable_lower), np.isfinite(constraints.variable_upper)
     if (low & high).all():
         return True
-    matrix, equal = constraints.matrix, constraints.equations
+    # What has two bounds goes nowhere, and how the others are measured does not matter.
+    open_ended = np.flatnonzero(~(low & high))
+    matrix = scaled_columns(constraints.matrix[:, open_ended], constraints.sizes[open_ended])
+    equal, low, high = constraints.equations, low[open_ended], high[open_ended]
     outwards = outward_directions(
         matrix,
         np.isfinite(constraints.upper) & ~equal,

@@ -62,8 +62,7 @@ def measure_reference(
             "Vertices are held against a polytope of pixels, but this one is of "
             f"{polytope.space.num_variables} coefficients. Leave the neighbours out."
         )
-    # Of values as large as a layer's, not of pixels alone.
-    missed = polytope.contains(target, 1e-6)
+    missed = polytope.contains(target)
     if not missed.inside:
         raise TargetError(
             f"The target should lie in its own polytope, but misses {missed.constraint} by "

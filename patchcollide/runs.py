@@ -40,6 +40,7 @@ VERTICES_ENCODING = "patchcollide-vertices"
 VERSION = "1"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+VERTICES_FILE = "vertices.h5"
 EXACT_FILE = "exact.json"
 CONTRIBUTIONS_FILE = "contributions.h5"
 SAMPLES_FILE = "samples.h5"
@@ -118,6 +119,19 @@ class Run:
         """Removes an unfinished run's folder."""
         if not self.finished:
             shutil.rmtree(self.folder)
+
+    def discard_unless_found(self) -> None:
+        """Removes an unfinished run's folder, but not vertices that were found already.
+
+        What failed after them, a measure or the page, is no reason to lose them.
+        """
+        if not (self / VERTICES_FILE).exists():
+            self.discard()
+            return
+        logger.error(
+            "The vertices are found and kept in %s. Run the same command again to go on.",
+            self.folder,
+        )
 
 
 def start_run(
@@ -215,7 +229,7 @@ def open_run(folder: Path, encoding: str = ENCODING) -> Run:
 
 def require_files(run: Run, num_vertices: int) -> None:
     """Raises :class:`RunError` if a file that every run has is missing."""
-    names = [SUMMARY_FILE, "source.png", run.target_file, "vertices.h5", "history.csv"]
+    names = [SUMMARY_FILE, "source.png", run.target_file, VERTICES_FILE, "history.csv"]
     names += ["report.html"]
     names += [f"vertex-{number}.png" for number in range(num_vertices)]
     missing = [name for name in names if not (run / name).exists()]
@@ -256,7 +270,7 @@ def save_vertices(
     for number, vertex in enumerate(vertices):
         write_png(run / f"vertex-{number}.png", np.rint(vertex).astype(np.uint8))
     write_hdf5(
-        run / "vertices.h5",
+        run / VERTICES_FILE,
         encoding=VERTICES_ENCODING,
         version=VERSION,
         datasets={"vertices": vertices},
@@ -280,7 +294,7 @@ def load_vertices(
     Raises:
         RunError: If it is missing, damaged, or of another run.
     """
-    path = run / "vertices.h5"
+    path = run / VERTICES_FILE
     with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
         if file.attribute("fingerprint") != run.fingerprint:
             raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchcollide.matrices import Matrix, dense, row_norms
+from patchcollide.matrices import Matrix, dense, num_independent, rank, row_norms, unit_rows
 from patchcollide.shapes import Float64, ndarray
+from patchcollide.tolerances import RANK, resolution
 
-PARALLEL = 1e-6
-"""Below this share of its length a row does not vary along a subspace, but for rounding."""
+_SMALL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,15 +18,31 @@ class Subspace:
     Attributes:
         normals: An orthonormal basis of what the rows span.
         origin: A point of the subspace.
+        resolution: Below this share of its length a row does not vary along the subspace, but for
+            the rounding of the basis.
     """
 
     normals: Float64[ndarray, "rank variables"]
     origin: Float64[ndarray, "variables"]
+    resolution: float = RANK
 
     @classmethod
-    def of(cls, rows: Matrix, origin: Float64[ndarray, "variables"]) -> "Subspace":
-        """Returns the subspace through ``origin`` on which no row's product changes."""
-        return cls(row_space(dense(rows)), origin)
+    def of(
+        cls,
+        rows: Matrix,
+        origin: Float64[ndarray, "variables"],
+        sizes: Float64[ndarray, "variables"] | None = None,
+    ) -> "Subspace":
+        """Returns the subspace through ``origin`` on which no row's product changes.
+
+        Args:
+            rows: At right angles to it.
+            origin: A point of it.
+            sizes: Of the variables, which decide how many rows are independent; see
+                :func:`patchcollide.matrices.rank`.
+        """
+        normals, smallest = _spanned(dense(rows), sizes)
+        return cls(normals, origin, resolution(smallest))
 
     @property
     def dimension(self) -> int:
@@ -52,14 +68,20 @@ class Subspace:
     def reach_of_rows(self, rows: Matrix) -> Float64[ndarray, "rows"]:
         """Returns how fast the products of rows can change along the subspace."""
         full = dense(rows)
-        lengths = np.linalg.norm(self.along(full), axis=1)
-        return np.where(lengths > PARALLEL * row_norms(full), lengths, 0.0)
+        norms = row_norms(full)
+        shares = np.linalg.norm(self.along(unit_rows(full)), axis=1)
+        return np.where(shares > self.resolution, shares * norms, 0.0)
 
     @property
     def reach_of_variables(self) -> Float64[ndarray, "variables"]:
         """How fast single variables can change along the subspace: 1 for free ones."""
         lengths = np.sqrt(np.maximum(1 - np.square(self.normals).sum(axis=0), 0.0))
-        return np.where(lengths > PARALLEL, lengths, 0.0)
+        # Of small ones the difference holds no digit.
+        small = np.flatnonzero(lengths < _SMALL)
+        picked = np.zeros((len(small), len(self.origin)))
+        picked[np.arange(len(small)), small] = 1.0
+        lengths[small] = np.linalg.norm(self.along(picked), axis=1)
+        return np.where(lengths > self.resolution, lengths, 0.0)
 
     def draw(
         self, count: int, rng: np.random.Generator
@@ -75,8 +97,19 @@ def row_space(
     rows: Float64[ndarray, "equations variables"],
 ) -> Float64[ndarray, "rank variables"]:
     """Returns an orthonormal basis of what rows span, each first scaled to length 1."""
-    if not len(rows):
-        return rows
-    scaled = rows / row_norms(rows)[:, None]
-    _, values, basis = np.linalg.svd(scaled, full_matrices=False)
-    return np.asarray(basis[values > PARALLEL * values[0]])
+    return _spanned(rows)[0]
+
+
+def _spanned(
+    rows: Float64[ndarray, "equations variables"], sizes: ndarray | None = None
+) -> tuple[Float64[ndarray, "rank variables"], float]:
+    """Returns a basis, and the smallest singular value of what spans it as a share of the most."""
+    if not rows.size:
+        return np.zeros((0, rows.shape[1])), 1.0
+    _, values, basis = np.linalg.svd(unit_rows(rows), full_matrices=False)
+    found = num_independent(values)
+    if sizes is not None and (sizes != sizes[0]).any():
+        found = rank(rows, sizes=sizes)
+    if not found:
+        return basis[:0], 1.0
+    return np.asarray(basis[:found]), max(float(values[found - 1] / values[0]), RANK)

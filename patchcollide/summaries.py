@@ -20,6 +20,7 @@ from patchcollide.files import read_json, write_json
 from patchcollide.hull_samples import HullSamples, load_samples, save_samples
 from patchcollide.images import read_png
 from patchcollide.losses import TargetFeatures
+from patchcollide.measures import attempt
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.provenance import array_digest, versions
@@ -54,8 +55,9 @@ def write_summary(
             is there.
 
     Raises:
-        InputError: If a file is missing, damaged or belongs to another run, or the folder holds no
-            images.
+        InputError: If a file is missing, damaged or belongs to another run. What fails of what is
+            measured beside the vertices, such as with a folder that holds no images, is said in
+            ``not_measured`` instead.
     """
     unrounded, state = load_vertices(run)
     vertices, before = load_vertex_pngs(run), _earlier_summary(run)
@@ -69,6 +71,7 @@ def write_summary(
         images=images,
         before=before,
         found={**state, "neighbours": _omissions(run), "exact": read_exact(run)},
+        missing={},
     )
     save_samples(run / SAMPLES_FILE, _earlier_null(run, vertices) | samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
@@ -85,6 +88,7 @@ def summarise(
     found: dict[str, Any],
     images: PatchStore | Path | None = None,
     before: dict[str, Any],
+    missing: dict[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, HullSamples]]:
     """Measures a polytope.
 
@@ -98,6 +102,7 @@ def summarise(
         found: How it was found: ``steps``, ``stopped_because``, ``neighbours`` and ``exact``.
         images: See :func:`write_summary`.
         before: An earlier summary, for what is not measured again; may be empty.
+        missing: Takes why a measure failed that the others can do without; None to raise it.
 
     Returns:
         What ``summary.json`` holds, and the samples by kind, ``null`` only with images.
@@ -117,19 +122,33 @@ def summarise(
         **sample_around(network, target, vertices, config.evaluation, config.seed),
     }
     distance, others = before.get("dataset_distance_mean"), None
-    if images is not None:
+
+    def compare(images: PatchStore | Path) -> tuple[float | None, dict[str, Any] | None]:
         data = DatasetImages(images, config, network)
-        distance, drawn = data.mean_distance(), data.draw()
-        others = compare_with_others(
+        drawn = data.draw()
+        samples.update(
+            sample_null(network, target, drawn, len(vertices), config.evaluation, config.seed)
+        )
+        found_there = compare_with_others(
             network,
             _features(network, target),
             drawn,
             measured["certificate"],
             seed=config.seed,
         )
-        samples |= sample_null(
-            network, target, drawn, len(vertices), config.evaluation, config.seed
-        )
+        return data.mean_distance(), found_there
+
+    if images is not None:
+        compared = attempt("other images", lambda: compare(images), missing)
+        distance, others = compared or (distance, others)
+    visibility = attempt(
+        "visibility",
+        lambda: {
+            **measure_visibility(vertices),
+            "yardsticks": measure_yardsticks(vertices[0]),
+        },
+        missing,
+    )
     summary = {
         "source": inputs["source"],
         "target": inputs["target"],
@@ -140,10 +159,8 @@ def summarise(
         **measured,
         "sample_classes": name_classes(network, samples),
         "certificate": _certificate(measured["certificate"], vertices, before, others),
-        "visibility": {
-            **measure_visibility(vertices),
-            "yardsticks": measure_yardsticks(vertices[0]),
-        },
+        **({} if visibility is None else {"visibility": visibility}),
+        **({"not_measured": missing} if missing else {}),
         "dataset_distance_mean": distance,
         **found,
         "seconds": before.get("seconds", {}),
@@ -238,19 +255,21 @@ def add_certificate(
         seed=run.config.seed,
         num_pairs=num_pairs,
     )
-    walk = walk_edges(
+    certificate |= {"others": others or certificate.get("others")}
+    if (run / SAMPLES_FILE).exists():
+        settings = run.config.evaluation
+        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
+        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
+        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
+    # Before the walk, which a network may refuse.
+    write_json(run / SUMMARY_FILE, summary)
+    certificate["walk"] = walk_edges(
         network,
         as_batch(vertices),
         summary["target_class"],
         num_edges=num_edges,
         max_pieces=max_pieces,
     )
-    certificate |= {"others": others or certificate.get("others"), "walk": walk}
-    if (run / SAMPLES_FILE).exists():
-        settings = run.config.evaluation
-        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
-        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
-        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
     return summary
 

@@ -19,7 +19,13 @@ from patchcollide.audit_samples import draw_sample, label_classes
 from patchcollide.audits import audit
 from patchcollide.cli.framework import app
 from patchcollide.config import load_config
-from patchcollide.errors import ImageError, InterruptedWorkError, NetworkError, RunError
+from patchcollide.errors import (
+    ImageError,
+    InterruptedWorkError,
+    NetworkError,
+    ProgramError,
+    RunError,
+)
 from patchcollide.evaluation import as_batch
 from patchcollide.images import read_png, write_png
 from patchcollide.networks import CollisionNetwork
@@ -176,6 +182,32 @@ def test_a_stopped_audit_goes_on_and_equals_one_that_was_not(make, tmp_path, mon
         assert other.exists()
     make(tmp_path / "stopped", way)
     assert len(measured) == 5 + 6
+
+
+def test_an_image_that_cannot_be_measured_is_left_out_and_listed(make, tmp_path, monkeypatch):
+    def measure(config, network, finder, picture, label):
+        if (picture == DARK).sum() == 4 * 3:
+            raise ProgramError("Its linear program is cursed.")
+        return measure_polytope(config, network, finder, picture, label)
+
+    monkeypatch.setattr(audits, "measure_polytope", measure)
+    found = make(tmp_path / "audit")
+    assert len(found["images"]) == 9
+    assert found["skipped"] == [
+        {"name": "day/3.png", "reason": "Its linear program is cursed."},
+    ]
+    page = (tmp_path / "audit" / "report.html").read_text()
+    assert "Its linear program is cursed." in page
+
+
+def test_an_audit_that_can_measure_nothing_is_refused(make, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ProgramError("It is cursed.")
+
+    monkeypatch.setattr(audits, "measure_polytope", fail)
+    with pytest.raises(ProgramError, match=r"None of the 10 .*, day/0\.png: It is cursed"):
+        make(tmp_path / "audit")
+    assert not (tmp_path / "audit.partial").exists()
 
 
 def test_another_audit_in_the_same_place_is_refused(make, tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import json
 from collections import OrderedDict
 from dataclasses import replace
@@ -7,10 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from patchcollide import pipeline
+from patchcollide import collisions, exact_collisions, exact_search, pipeline
 from patchcollide.config import load_config
 from patchcollide.digits import read_digits, write_digits
-from patchcollide.errors import ImageError, NetworkError, TargetError, UnboundedError
+from patchcollide.errors import (
+    ImageError,
+    NetworkError,
+    ProgramError,
+    TargetError,
+    UnboundedError,
+)
 from patchcollide.exact_search import (
     describe_vertices,
     exact_target,
@@ -19,6 +26,7 @@ from patchcollide.exact_search import (
 )
 from patchcollide.images import read_png, write_png
 from patchcollide.networks import CollisionNetwork
+from patchcollide.references import measure_reference
 from patchcollide.runs import load_vertices, open_run
 from patchcollide.targets import Target
 from patchcollide.walk import walk_segment
@@ -77,6 +85,35 @@ def test_vertices_collide_exactly_and_are_vertices(network, target, kind):
     assert described["active"] == active.sum()
 
 
+def test_each_vertex_needs_a_unit_to_drive(network, target):
+    exact = exact_target(settings(), network, target, None)
+    with pytest.raises(TargetError, match=r"objective\.units = 'none' names none\. Set exact"):
+        find_exact_vertices(settings("objective.units=none"), exact)
+
+
+@pytest.mark.parametrize("kind", ["unit", "reference"])
+def test_units_that_are_blind_from_above_are_driven_up(network, target, kind):
+    module = copy.deepcopy(network.module)
+    module.act = nn.ReLU6()
+    module.fc.weight.data *= 40
+    clipped = CollisionNetwork(
+        module, name="clipped", layer="act", input_size=SIZE, mean=(0.0,), scale=(1.0,)
+    )
+    exact = exact_target(settings(), clipped, target, None)
+    above = np.flatnonzero(exact.features.above.numpy())[:3]
+    assert len(above) == 3
+    if kind == "unit":
+        chosen = f"objective.units={above.tolist()}"
+        found = [vertex.image for vertex in find_exact_vertices(settings(chosen), exact)]
+    else:
+        rng = np.random.default_rng(0)
+        found = measure_reference(exact.polytope, exact.image, above, rng, num_directions=1)
+        found = found.vertices
+    for unit, image in zip(above, found, strict=True):
+        z = exact.polytope.matrix[unit] @ image + exact.polytope.offset[unit]
+        assert z > exact.features.pre_activation[unit] > 6
+
+
 def test_far_vertices_are_farther_apart_than_those_of_units(network, target):
     exact = exact_target(settings(), network, target, None)
 
@@ -126,6 +163,47 @@ def test_extents_enclose_every_vertex_found(network, target):
     assert found["most_changed"] <= found["far_pair"] + 1e-6
     assert found["dimension"] == SIZE**2 - exact.features.active.sum()
     assert 0 < found["ball_radius"] <= 127.5
+
+
+def test_a_layer_with_more_units_than_pixels_leaves_one_point_of_no_size(target):
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        module = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Flatten())
+    network = CollisionNetwork(
+        module, name="wide", layer="1", input_size=SIZE, mean=(0.0,), scale=(1.0,)
+    )
+    exact = exact_target(settings(), network, target, None)
+    assert exact.features.active.sum() > SIZE**2
+    found = measure_extents(settings().exact, exact, seed=0)
+    assert (found["dimension"], found["ball_radius"]) == (0, 0)
+    assert found["far_pair"] == pytest.approx(0, abs=1e-6)
+    assert found["pixel_widths"]["max"] == pytest.approx(0, abs=1e-6)
+    assert "not_measured" not in found
+
+
+def test_what_has_no_end_is_said_beside_what_has_one(network, target):
+    exact = exact_target(settings("exact.space=anything"), network, target, None)
+    found = measure_extents(settings().exact, exact, seed=0)
+    assert found["dimension"] == SIZE**2 - exact.features.active.sum()
+    assert found["far_pair"] is found["most_changed"] is found["pixel_widths"] is None
+    assert "There is no smallest value" in found["not_measured"]["far_pair"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_dimension_is_that_of_the_space(network, target):
+    # At a corner of the box, which is none of the whole space.
+    black = Target.of_picture(network, np.zeros_like(target.picture))
+    bounded, free = (
+        measure_extents(
+            settings("exact.width_pixels=1").exact,
+            exact_target(settings(f"exact.space={space}"), network, black, None),
+            seed=0,
+        )
+        for space in ("range", "anything")
+    )
+    matched = exact_target(settings(), network, black, None).features.active.sum()
+    assert free["dimension"] == free["dimension_bound"] == SIZE**2 - matched
+    assert bounded["dimension"] <= free["dimension"]
 
 
 def test_without_bounds_the_polytope_has_no_end(network, target):
@@ -181,6 +259,88 @@ def test_a_run_holds_what_other_runs_hold(digits, tmp_path):
     assert again["exact"] == summary["exact"]
     assert again["dataset_distance_mean"] == summary["dataset_distance_mean"]
     assert again["success_rate"] == 1
+
+
+EXTENTS = [setting for setting in SMALL if "extents" not in setting]
+
+
+FAILURES = {
+    "find_chebyshev_centre": ProgramError("The ball was too round."),
+    "find_far_pair": np.linalg.LinAlgError("SVD did not converge"),
+    "find_most_changed": OverflowError("too large"),
+    "examine": TargetError("The target is elsewhere."),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_measure_that_fails_is_said_beside_the_others(network, target, monkeypatch, name):
+    def fail(*_, **__):
+        raise FAILURES[name]
+
+    monkeypatch.setattr(exact_search, name, fail)
+    exact = exact_target(settings(), network, target, None)
+    found = measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
+    assert list(found["not_measured"].values()) == [str(FAILURES[name])]
+    assert sum(figure is None for figure in found.values()) == (name != "examine")
+
+
+def test_a_defect_of_a_measure_shows_itself(network, target, monkeypatch):
+    monkeypatch.setattr(exact_search, "find_far_pair", None)
+    exact = exact_target(settings(), network, target, None)
+    with pytest.raises(TypeError):
+        measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
+
+
+def test_a_measure_that_fails_loses_no_run(digits, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ProgramError("The ball was too round.")
+
+    for name in FAILURES:
+        monkeypatch.setattr(exact_search, name, fail)
+    (tmp_path / "empty").mkdir()
+    out, image = tmp_path / "run", sorted(digits.rglob("*.png"))[0]
+    config = load_config(overrides=[*EXTENTS, "exact.width_pixels=1"])
+    pipeline.find_exact(config, image, out, images=tmp_path / "empty")
+    summary = json.loads((out / "summary.json").read_text())
+    missing = summary["exact"]["extents"]["not_measured"]
+    assert set(missing) == {"theory", "ball_radius", "far_pair", "most_changed"}
+    assert "empty" in summary["not_measured"]["random pairs of images"]
+    assert summary["dataset_distance_mean"] is summary["certificate"]["null"] is None
+    page = (out / "report.html").read_text()
+    assert "Not measured, ball radius: The ball was too round." in page
+    assert "Not measured, random pairs of images" in page
+    assert load_vertices(open_run(out))[0].shape == (2, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [("exact", "write_report"), ("collide", "write_summary")]
+)
+def test_vertices_are_kept_where_what_follows_fails(
+    digits, tmp_path, monkeypatch, caplog, stage, name
+):
+    (image, other), out = sorted(digits.rglob("*.png"))[:2], tmp_path / "run"
+    config = load_config(overrides=[*SMALL, "optimiser.steps=2", "optimiser.check_every=1"])
+    module = exact_collisions if stage == "exact" else collisions
+
+    def make():
+        if stage == "exact":
+            pipeline.find_exact(config, image, out)
+        else:
+            pipeline.collide(config, other, image, out)
+
+    def fail(*_):
+        raise ProgramError("It is not to be.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, fail)
+        with pytest.raises(ProgramError, match="not to be"):
+            make()
+    partial = tmp_path / "run.partial"
+    assert f"The vertices are found and kept in {partial}." in caplog.text
+    kept = (partial / "vertex-0.png").read_bytes()
+    make()
+    assert (out / "vertex-0.png").read_bytes() == kept
+    assert json.loads((out / "summary.json").read_text())["num_vertices"] == 2
 
 
 def test_an_image_of_another_size_is_refused(tmp_path):

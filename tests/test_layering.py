@@ -28,6 +28,8 @@ LAYERS = (
         "visibility",
         "intervals",
         "regularisers",
+        "measures",
+        "tolerances",
     ),
     (
         "files",

@@ -96,6 +96,21 @@ def test_five_vertices_of_a_layer_are_exact_corners(rng):
     assert polytope.constraints.tight_rank(inner) < 120
 
 
+def test_a_unit_is_driven_into_its_own_blind_region():
+    # ReLU6 of 8 x: at 6.8 it is blind from above, at -1.2 from below, at 3 active.
+    matrix, offset = np.full((3, 1), 8.0), np.array([0.0, -8.0, -3.8])
+    z = matrix[:, 0] * 0.85 + offset
+    lower = np.where(z <= 0, -np.inf, np.minimum(z, 6.0))
+    upper = np.where(z >= 6, np.inf, np.maximum(z, 0.0))
+    polytope = ExactPolytope(matrix[:2], offset[:2], lower[:2], upper[:2], PixelBox(1))
+    deepest = polytope.unit_vertices(np.arange(2))
+    assert [vertex.pre_activation[unit] for unit, vertex in enumerate(deepest)] == [8, -2]
+    assert polytope.inwards(np.arange(2)).tolist() == [[-8], [8]]
+    wider = np.array([0.0, 0.0, 1.0])
+    wide = ExactPolytope(matrix, offset, lower - wider, upper + wider, PixelBox(1))
+    assert wide.inwards(np.array([2])).tolist() == [[8]]
+
+
 def test_weights_of_units_are_directions(rng):
     polytope, _ = random_polytope(rng, 5, 9)
     weights = rng.normal(size=5)
@@ -192,6 +207,51 @@ def test_a_flat_polytope_holds_a_ball_of_radius_zero():
         matrix, np.zeros(2), np.full(2, -np.inf), np.array([1.0, -1.0]), PixelBox(2)
     )
     assert find_chebyshev_centre(polytope).radius == pytest.approx(0, abs=1e-12)
+
+
+HALF = np.full(2, 0.5)
+FREE = np.full(2, -np.inf)
+
+
+@pytest.mark.parametrize("space", [PixelBox(2), WholeSpace(2)])
+def test_a_polytope_that_is_one_point_has_no_size(space, rng):
+    for matrix, ends in ((np.eye(2), HALF), (np.array([[1, 1], [1, -1], [2, 1]]), [1, 0, 1.5])):
+        ends = np.array(ends)
+        polytope = ExactPolytope(matrix * 1.0, 0 * ends, ends, ends, space)
+        ball = find_chebyshev_centre(polytope)
+        assert ball.radius == 0
+        assert ball.centre == pytest.approx(HALF)
+        assert find_far_pair(polytope, rng).distance == pytest.approx(0, abs=1e-12)
+        assert polytope.pixel_widths(np.arange(2)) == pytest.approx([0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "lower", "upper", "space", "radius", "widths"),
+    [
+        # A segment, by an equation, and by a fixed pixel.
+        (np.eye(2)[:1], HALF[:1], HALF[:1], PixelBox(2), 0.5, [0, 1]),
+        (np.zeros((0, 2)), HALF[:0], HALF[:0], PixelBox(2, 0.5, 0.5), 0.0, [0, 0]),
+        # A segment and a point by inequalities, which are flatter than their equations say.
+        (np.eye(2)[:1], FREE[:1], 0 * HALF[:1], PixelBox(2), 0.0, [0, 1]),
+        (np.eye(2), FREE, 0 * HALF, PixelBox(2), 0.0, [0, 0]),
+        # A plane in a box, cut by a side.
+        (np.array([[0, 1.0]]), FREE[:1], HALF[:1], PixelBox(2), 0.25, [1, 0.5]),
+    ],
+)
+def test_flat_polytopes_are_measured(matrix, lower, upper, space, radius, widths, rng):
+    polytope = ExactPolytope(matrix, np.zeros(len(lower)), lower, upper, space)
+    assert find_chebyshev_centre(polytope).radius == pytest.approx(radius, abs=1e-12)
+    assert polytope.pixel_widths(np.arange(2)) == pytest.approx(widths, abs=1e-12)
+    far = find_far_pair(polytope, rng).distance
+    assert far == pytest.approx(np.linalg.norm(widths), abs=1e-12)
+
+
+def test_a_line_holds_balls_of_any_size_and_a_strip_does_not():
+    line = ExactPolytope(np.eye(2)[:1], np.zeros(1), HALF[:1], HALF[:1], WholeSpace(2))
+    with pytest.raises(UnboundedError, match="balls of any size"):
+        find_chebyshev_centre(line)
+    strip = ExactPolytope(np.eye(2)[:1], np.zeros(1), -HALF[:1], HALF[:1], WholeSpace(2))
+    assert find_chebyshev_centre(strip).radius == pytest.approx(0.5)
 
 
 def test_an_empty_polytope_says_which_units_and_pixels_clash():

@@ -60,7 +60,7 @@ def audit_lines(audit: Mapping[str, Any]) -> list[str]:
     agreement = audit["agreement"]
     lines = [
         ("images", f"{len(audit['images'])} of {len(classes)} classes, by {audit['method']}"),
-        ("left out, cannot be read", str(len(audit["skipped"]))),
+        ("left out, cannot be read or measured", str(len(audit["skipped"]))),
         ("distance of random images", as_number(audit["data_distance"])),
         ("largest polytope", _named(audit["images"][0])),
         ("smallest polytope", _named(audit["images"][-1])),
