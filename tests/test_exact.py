@@ -304,11 +304,11 @@ def test_a_measure_that_fails_loses_no_run(digits, tmp_path, monkeypatch):
     summary = json.loads((out / "summary.json").read_text())
     missing = summary["exact"]["extents"]["not_measured"]
     assert set(missing) == {"theory", "ball_radius", "far_pair", "most_changed"}
-    assert "empty" in summary["not_measured"]["random pairs of images"]
+    assert "empty" in summary["not_measured"]["other images"]
     assert summary["dataset_distance_mean"] is summary["certificate"]["null"] is None
     page = (out / "report.html").read_text()
     assert "Not measured, ball radius: The ball was too round." in page
-    assert "Not measured, random pairs of images" in page
+    assert "Not measured, other images" in page
     assert load_vertices(open_run(out))[0].shape == (2, 28, 28, 1)
 
 
