@@ -157,7 +157,7 @@ def take_digest(value: dict[str, Any]) -> bool:
     # It is written last: there it is found even if a bit of its name is flipped.
     name = "digest" if "digest" in value else list(value)[-1]
     rest = {key: part for key, part in value.items() if key != name}
-    fits = value[name] == _digest_of(rest)
+    fits = bool(value[name] == _digest_of(rest))
     if name == "digest":
         del value[name]
         return fits
