@@ -24,7 +24,7 @@ from patchcollide.descriptors import Basis
 from patchcollide.errors import InterruptedWorkError, PatchCollideError
 from patchcollide.features import read_features, write_features
 from patchcollide.hull_samples import load_samples
-from patchcollide.images import read_png
+from patchcollide.images import read_png, write_png
 from patchcollide.neighbours import Neighbours
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.digit_networks import build_digit_network
@@ -42,6 +42,13 @@ from tests.conftest import SMALL
 from tests.killing import contents
 
 CONFIG = load_config(overrides=SETTINGS)
+QUICK_AUDIT = (
+    "audit.per_class=1",
+    "audit.hull_samples=2",
+    "audit.num_vertices=2",
+    "audit.method=search",
+    "audit.steps=2",
+)
 FLIPS = 12
 FOR_PEOPLE = re.compile(r".*\.(html|svg|csv|md|txt)|(neighbours|figure.*|history|.*chart.*)\.png")
 """Files that nothing here reads back."""
@@ -183,11 +190,14 @@ def test_whoever_opens_a_store_is_told_of_a_flipped_bit(write_images, tmp_path, 
     assert found.certified.all()
 
 
-def test_every_file_of_an_audit_tells_of_a_flipped_bit(
-    runs_of_each_kind, tmp_path, monkeypatch, rng
-):
-    digits = runs_of_each_kind["patches"].parent / "digits"
-    config = load_config(overrides=[*SETTINGS, "audit.num_images=3", "audit.num_vertices=2"])
+def test_every_file_of_an_audit_tells_of_a_flipped_bit(tmp_path, monkeypatch, rng):
+    for number in range(4):
+        pixels = rng.integers(0, 256, (28, 28, 1), dtype=np.uint8)
+        place = tmp_path / "images" / f"class-{number % 2}" / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_png(place, pixels)
+    digits = tmp_path / "images"
+    config = load_config(overrides=[*SETTINGS, *QUICK_AUDIT])
     kept = tmp_path / "records.jsonl"
     original = audits.write_table
 
