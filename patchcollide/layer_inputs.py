@@ -44,14 +44,14 @@ PIXELS = InputKind("pixels", (0.0, 1.0))
 ANY = InputKind("any", (-math.inf, math.inf))
 
 
-class _Passed(TorchDispatchMode):
+class _Passed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Which memory holds the values of one tensor: its own, or a copy, and nothing wrote into it.
 
     That a function left one image's values as they were does not say what it does to another's.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._kept: dict[int, Tensor] = {}
 
     def begin(self, tensor: Tensor) -> None:
