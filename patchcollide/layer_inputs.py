@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from patchcollide.errors import NetworkError
 from patchcollide.known_curves import curve_of
@@ -40,6 +42,44 @@ class InputKind:
 
 PIXELS = InputKind("pixels", (0.0, 1.0))
 ANY = InputKind("any", (-math.inf, math.inf))
+
+
+class _Passed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Which memory holds the values of one tensor: its own, or a copy, and nothing wrote into it.
+
+    That a function left one image's values as they were does not say what it does to another's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._kept: dict[int, Tensor] = {}
+
+    def begin(self, tensor: Tensor) -> None:
+        """Follows a tensor from here on, in place of any other."""
+        # Kept, so that no other tensor gets its address.
+        self._kept = {_address(tensor): tensor}
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Returns whether a tensor's values are those of the one followed, in any order."""
+        return _address(tensor) in self._kept
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs an operator, and takes note of what it copies and of what it changes."""
+        del types
+        result = function(*args, **(kwargs or {}))
+        if function._schema.is_mutable:
+            for leaf in tree_leaves((args[:1], kwargs)):
+                if isinstance(leaf, Tensor):
+                    self._kept.pop(_address(leaf), None)
+        elif function._schema.name == "aten::clone" and self.holds(args[0]):
+            self._kept[_address(result)] = result
+        return result
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class Trace:
@@ -101,13 +141,15 @@ class Trace:
     def _run(self) -> None:
         prepared = self.network.prepared(self.image)
         self._last, self._last_kind = prepared.clone(), PIXELS
+        self._passed = _Passed()
+        self._passed.begin(prepared)
         hooks = []
         for name, part in _leaves(self.network.module):
             self._names[part] = name
             hooks.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
             hooks.append(part.register_forward_hook(self._leave))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._passed:
                 self.network.module(prepared)
         finally:
             for hook in hooks:
@@ -116,8 +158,8 @@ class Trace:
     def _enter(self, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._ran.append(part)
         value = next((value for value in (*args, *kwargs.values())), None)
-        # By value: what a function did in between, also in place, is seen.
-        known = isinstance(value, Tensor) and same(value, self._last)
+        # By memory and by value: what a function did in between, also in place, is seen.
+        known = isinstance(value, Tensor) and self._is_last(value)
         self._kinds[part] = self._last_kind if known else ANY
         if isinstance(value, Tensor) and part in self._parts.values():
             self._entered[part] = value.flatten().clone()
@@ -131,10 +173,14 @@ class Trace:
             kind = _kind_of_activation(self._names[part], part)
         elif isinstance(part, _POOLS):
             kind = _pooled(kind, part)
-        elif part.state_dict() or not same(output, self._last):
+        elif part.state_dict() or not self._is_last(output):
             # What has weights lets values through by chance only, such as zeros.
             kind = ANY
         self._last, self._last_kind = output.clone(), kind
+        self._passed.begin(output)
+
+    def _is_last(self, value: Tensor) -> bool:
+        return self._passed.holds(value) and same(value, self._last)
 
 
 def same(first: Tensor, second: Tensor) -> bool:

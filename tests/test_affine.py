@@ -228,3 +228,23 @@ def test_the_network_is_compared_with_what_was_read():
     )
     with pytest.raises(NetworkError, match=message):
         layer.require_right(images, "vertices")
+
+
+def test_a_network_that_drifts_from_pass_to_pass_is_found_out():
+    drift = iter(range(1, 1000))
+    layer = affine_layer(behind(lambda x: x * (1 + 1e-6 * next(drift))))
+    with pytest.raises(NetworkError, match=r"was read as an affine function .* at the target the"):
+        layer.require_right(np.ones((1, SIZE**2)), "the target")
+
+
+def test_the_callers_modes_change_no_matrix():
+    network = dense()
+    plain = affine_layer(network)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            found = affine_layer(network)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found.matrix, plain.matrix)
+    np.testing.assert_array_equal(found.offset, plain.offset)

@@ -261,6 +261,23 @@ def test_inputs_have_the_range_of_what_they_come_from(name, kind, span):
         ({"act": nn.GELU()}, "any", (-math.inf, math.inf)),
         ({"act": nn.ReLU(), "f": Function(lambda x: -x)}, "any", (-math.inf, math.inf)),
         ({"act": nn.ReLU(), "f": Function(lambda x: x)}, "features.act", (0, math.inf)),
+        ({"act": nn.ReLU(), "f": Function(lambda x: x.clone()[:])}, "features.act", (0, math.inf)),
+        # What this image's values are left by, another's may not be.
+        (
+            {"act": nn.ReLU(), "f": Function(lambda x: x.clamp(max=1e6))},
+            "any",
+            (-math.inf, math.inf),
+        ),
+        (
+            {"act": nn.ReLU(), "f": Function(lambda x: x.clamp_(max=1e6))},
+            "any",
+            (-math.inf, math.inf),
+        ),
+        (
+            {"act": nn.ReLU(), "f": Function(lambda x: (x.data.clamp_(max=1e6), x)[1])},
+            "any",
+            (-math.inf, math.inf),
+        ),
         ({"act": nn.ReLU(), "f": Function(lambda x: x.mT)}, "any", (-math.inf, math.inf)),
     ],
 )

@@ -12,6 +12,7 @@ from torch import nn
 
 from patchcollide import walk
 from patchcollide.errors import NetworkError
+from patchcollide.rays import trace
 from patchcollide.walk import RESOLUTION, margins, walk_segment
 
 DOUBLE = torch.float64
@@ -273,3 +274,35 @@ def test_places_come_from_no_more_passes_than_needed(monkeypatch):
     found = whole(module, start, stop, 1, batch_size=1)
     # Samples may share a piece; every other pass finds a new one.
     assert sum(passed) <= len(found.pieces) + 9
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9, -1.0])
+def test_pieces_with_wrong_slopes_are_found_out(share, monkeypatch):
+    module, (start, stop) = perceptron((4, 20, 10, 3), 5), ends(4, 5)
+
+    def lying(*args):
+        line = trace(*args)
+        return line.to(line.value, share * line.slope)
+
+    monkeypatch.setattr(walk, "trace", lying)
+    with pytest.raises(NetworkError, match="but a plain pass finds"):
+        whole(module, start, stop, 1)
+
+
+def test_samples_need_not_be_exact():
+    module, (start, stop) = perceptron((4, 20, 10, 3), 5), ends(4, 5)
+    sampled = dense(module, start, stop, 1, 33)
+    exact = whole(module, start, stop, 1)
+    for error in (1e-4, 5.0):
+        rough = [margin - error for margin in sampled]
+        found = walk_segment(module, start, stop, 1, rough, max_pieces=10_000)
+        assert found.worst_margin == pytest.approx(exact.worst_margin, abs=1e-9)
+
+
+def test_the_callers_modes_change_no_walk():
+    module, (start, stop) = perceptron((4, 20, 10, 3), 5), ends(4, 5)
+    exact = whole(module, start, stop, 1)
+    sampled = dense(module, start, stop, 1, 9)
+    with torch.autocast("cpu", torch.bfloat16), torch.enable_grad():
+        found = walk_segment(module, start, stop, 1, sampled, max_pieces=10_000)
+    assert found == exact
