@@ -12,9 +12,9 @@ from patchcollide.composition import make_parameterisation, make_search
 from patchcollide.config import Config
 from patchcollide.errors import NetworkError
 from patchcollide.exact_search import exact_target_in, flat
-from patchcollide.feature_distances import relative_feature_distances
+from patchcollide.feature_distances import as_share, feature_distances, feature_scale
 from patchcollide.gaps import finite
-from patchcollide.losses import TargetFeatures, pairwise_distances
+from patchcollide.losses import TargetFeatures, excess, pairwise_distances
 from patchcollide.networks import CollisionNetwork
 from patchcollide.optimise import find_vertices
 from patchcollide.polytope import combine, seeded, uniform_weights
@@ -170,7 +170,8 @@ def measure_polytope(
     exact vertices features differ by no more than the activation's tolerance allows; a search with
     a fixed number of steps gets farther, or leaves a smaller difference, where the polytope is
     larger. It is a lower bound neither of the polytope's diameter nor of what more steps would
-    find.
+    find. Of an image to which no unit responds, whose features are no scale, it is less what they
+    differ as a share of how far its units are from responding.
 
     Args:
         config: Sections ``audit`` and ``evaluation``, and the seed.
@@ -192,16 +193,16 @@ def measure_polytope(
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
     vertices = finder.find(picture)
     weights = uniform_weights(config.audit.hull_samples, len(vertices), seeded(config.seed, 3))
-    chances, gaps = [], []
+    chances, differences = [], []
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         own = network.probabilities(image)[0]
         for part in torch.split(weights, config.evaluation.batch_size):
             output = network(combine(part, vertices.double()).float())
             chances.append(output.probabilities)
-            gaps.append(relative_feature_distances(output.pre_activation, features))
+            differences.append(feature_distances(output.pre_activation, features))
     hull = torch.cat(chances).double()
-    gap = float(torch.cat(gaps).mean())
+    difference = torch.cat(differences).mean()
     distance = float(pairwise_distances(vertices).mean())
     rounded = (255 * vertices.permute(0, 2, 3, 1)).round().clamp(0, 255).byte().numpy()
     visible = measure_visibility(rounded)
@@ -212,9 +213,9 @@ def measure_polytope(
         "margin": target.margin,
         "label_class": label_class,
         "label_probability": None if label_class is None else float(own[label_class]),
-        "size": distance * max(0.0, 1 - gap),
+        "size": distance * max(0.0, 1 - float(difference / _scale(features))),
         "vertex_distance": distance,
-        "feature_distance_relative": finite(gap),
+        "feature_distance_relative": finite(float(as_share(difference, feature_scale(features)))),
         "hull_agreement": float((hull.argmax(dim=1) == target.class_index).double().mean()),
         "hull_probability": float(hull[:, target.class_index].mean()),
         "hull_label_probability": None
@@ -226,3 +227,11 @@ def measure_polytope(
         "active": int(features.active.sum()),
     }
     return MeasuredPolytope(figures, rounded)
+
+
+def _scale(features: TargetFeatures) -> Float[Tensor, ""]:
+    """Returns what differences of features are a share of, above zero."""
+    scale = feature_scale(features)
+    if not scale > 0:
+        scale = torch.linalg.vector_norm(excess(features.pre_activation[None], features))
+    return scale.clamp(min=torch.finfo(scale.dtype).tiny)
