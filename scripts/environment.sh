@@ -1,6 +1,9 @@
 # Makes a virtual environment once, with the extras given; sourced by the other scripts.
 # Uses uv when it is there, pip when not. Needs Python 3.11 or newer and 8 GB of free disk.
 
+# Behind some networks certificates are only known to the system, which pip asks and uv may.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+
 # make_environment EXTRAS [pinned|newest|lowest]: names it in $environment. Each of the three has a
 # folder of its own: .venv with the versions of scripts/constraints.txt, .venv-newest and
 # .venv-lowest with the newest and the lowest that pyproject.toml admits today.
