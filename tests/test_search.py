@@ -367,7 +367,8 @@ def test_without_faiss_the_error_says_what_to_install(
     small_store: PatchStore, small_config: Config, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingLibraryError, match=r"patchcollide\[cpu\].*--engine exact"):
+    expected = r"FAISS is not installed.*patchcollide\[cpu\].*--engine exact"
+    with pytest.raises(MissingLibraryError, match=expected):
         build_index(small_store, small_config.index, seed=0)
 
 

@@ -1,7 +1,9 @@
 """FAISS, if it is installed, and what of it may run on a GPU."""
 
 import importlib
+import platform
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,29 @@ _MOST_GPU_CODE_BYTES = 96
 
 
 def import_faiss() -> Any:
-    """Returns the module ``faiss``; MissingLibraryError if it is not installed."""
+    """Returns the module ``faiss``.
+
+    Raises:
+        MissingLibraryError: If it is not installed, or what is installed does not run here.
+    """
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "faiss"
+        found = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
         raise MissingLibraryError(
-            "FAISS is not installed, which the ann engine needs. Install `patchcollide[cpu]` or, "
-            "for a GPU, `patchcollide[gpu]` (never both), or use --engine exact."
+            f"FAISS {found}, which the ann engine needs. Install {_what_to_install()}, or use "
+            "--engine exact."
         ) from error
+
+
+def _what_to_install() -> str:
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return "`patchcollide[cpu]` (there is none for GPUs on this platform)"
+    return (
+        "`patchcollide[cpu]` (faiss-cpu) or, for an NVIDIA GPU, `patchcollide[gpu]` (faiss-gpu "
+        "1.14.3 or newer), never both"
+    )
 
 
 def num_gpus() -> int:
