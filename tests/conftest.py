@@ -1,5 +1,6 @@
 """Small, seeded inputs that the tests share."""
 
+import os
 import pickle
 import resource
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker for each core: more threads, here or in processes of tests, would only wait.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # PyTorch and all that loads it are imported where they are used: of the processes that read this
 # file, the one that hands the tests out to the others needs none of it, and all wait for it.
@@ -44,7 +49,7 @@ SMALL = (
 SECONDS_ALLOWED = 10.0
 """Seconds of a processor that a test may take without the mark ``slow``.
 
-A busy machine needs more of them: tests that take longer are named, and fail at twice as much.
+A busy machine needs more of them, so tests that take longer are named and do not fail.
 """
 
 # Examples are the same each time, and a busy machine fails none for being slow.
@@ -84,19 +89,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
             item.user_properties.append(("processor seconds", processor_seconds() - before))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Says which tests without the mark took longer than they may; fails for twice as long."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:  # a worker
-        return
-    for report in reporter.getreports("passed"):
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Names the tests without the mark that took longer than they may."""
+    for report in terminalreporter.getreports("passed"):
         seconds = dict(report.user_properties).get("processor seconds", 0.0)
-        if report.when == "call" and seconds > SECONDS_ALLOWED:
-            if seconds > 2 * SECONDS_ALLOWED:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            reporter.write_line(
-                f"\n{report.nodeid} took {seconds:.1f} s of a processor, may take "
+        if seconds > SECONDS_ALLOWED:
+            terminalreporter.write_line(
+                f"{report.nodeid} took {seconds:.1f} s of a processor, more than "
                 f"{SECONDS_ALLOWED:g} s: make it faster, or mark it slow.",
                 red=True,
             )

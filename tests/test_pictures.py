@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from patchcollide.runs import open_run
 from tests.conftest import SMALL
 
 
-@pytest.fixture
-def run(tmp_path):
-    write_digits(tmp_path / "digits", read_digits(None, "test"), 3)
-    image = sorted((tmp_path / "digits").rglob("*.png"))[0]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An exact run of a digit; not to be changed."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_digits(folder / "digits", read_digits(None, "test"), 3)
+    image = sorted((folder / "digits").rglob("*.png"))[0]
     overrides = ["network.name=mlp", "network.weights=random", "network.min_confidence=0"]
     overrides += ["optimiser.num_vertices=2", "evaluation.num_samples=8", "exact.extents=false"]
-    return open_run(pipeline.find_exact(load_config(overrides=overrides), image, tmp_path / "run"))
+    return open_run(pipeline.find_exact(load_config(overrides=overrides), image, folder / "run"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "neighbours"])
@@ -85,6 +88,7 @@ def test_other_formats_and_kinds_are_refused(run, tmp_path, name, kind, reason):
 
 
 def test_a_damaged_summary_is_named(run, tmp_path):
+    run = open_run(shutil.copytree(run.folder, tmp_path / "run"))
     path = run / "summary.json"
     summary = json.loads(path.read_text())
     del summary["vertices"]
