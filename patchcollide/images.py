@@ -1,11 +1,14 @@
 """Pictures: decode them into square images, write them as PNG files.
 
 The only module that imports Pillow. Colour profiles are not applied, animations and multi-page
-files give their first picture.
+files give their first picture. Samples of more than 8 bits become 8 by the range that their format
+or their values tell; where neither does, the picture is refused, so that none turns black unseen.
 """
 
 import contextlib
+import functools
 import io
+import logging
 import stat
 import threading
 import warnings
@@ -25,8 +28,13 @@ from patchcollide.shapes import UInt8, ndarray
 Picture = str | Path | Image.Image | ndarray
 """A file, a picture of Pillow's, or an uint8 array (height, width, 1 or 3) or (height, width)."""
 
+logger = logging.getLogger(__name__)
+
 MAX_PIXELS = 100_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+# Of the rest that Pillow reads, some run other programs, some are told by their suffix alone.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000")
+# What a JPEG of several pictures, as of stereo cameras, is to Pillow.
+_JPEG_TOO = ("MPO",)
 # Of photographs 1 % larger than at Pillow's own level 6, but written more than twice as fast.
 _PNG_LEVEL = 3
 ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
@@ -65,6 +73,17 @@ def read_image(
         ImageError: If the file is missing, is no picture, is damaged, or is too large.
     """
     return _squared(_decode(path, max_pixels, draft_px=2 * size), size, fit, channels)
+
+
+@functools.cache
+def readable_suffixes() -> frozenset[str]:
+    """Returns the suffixes of the files that :func:`read_image` reads, in small letters, dotted.
+
+    What Pillow decodes depends on how it was built: AVIF and JPEG 2000 are not always among it.
+    """
+    known = Image.registered_extensions()
+    readable = {*(kind for kind in _FORMATS if kind in Image.OPEN), *_JPEG_TOO}
+    return frozenset(suffix for suffix, kind in known.items() if kind in readable)
 
 
 def square_image(
@@ -292,8 +311,12 @@ def _identify(file: BinaryIO) -> Image.Image:
     Image.init()
     prefix = file.read(16)
     for name in _FORMATS:
-        factory, accept = Image.OPEN[name]
-        if accept is not None and accept(prefix) is True:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        answer = accept is not None and accept(prefix)
+        # What Pillow knows but was built without it says in words.
+        if isinstance(answer, str):
+            raise _RefusedError(" ".join(answer.split()))
+        if factory is not None and answer is True:
             file.seek(0)
             return factory(file, "")
     raise _RefusedError(
@@ -340,18 +363,45 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        samples = np.asarray(image)
-        if samples.min() < 0 or samples.max() > 0xFFFF:
-            raise _RefusedError("samples of 32 bits, expected 8 or 16")
-        return Image.fromarray((samples >> 8).astype(np.uint8))
-    if image.mode == "F":
-        raise _RefusedError(
-            "floating-point samples, whose range is not known; expected 8 or 16 bits"
-        )
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_scaled(np.asarray(image), image))
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _scaled(samples: ndarray, image: Image.Image) -> UInt8[ndarray, "h w"]:
+    """Returns grey samples of more than 8 bits as 8, by the range that they are meant to fill.
+
+    PNG and PPM say it: all 16 bits. Others leave it to the values: floating-point ones fill 0..1
+    or 0..255, whole ones 0..255 or 16 bits.
+    """
+    low, high = samples.min(), samples.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise _RefusedError("floating-point samples that are not all finite")
+    if image.mode == "F":
+        if low < 0 or high > 0xFF:
+            raise _RefusedError(
+                f"floating-point samples of {low:.6g} to {high:.6g}, expected 0..1 or 0..255"
+            )
+        _say_once(f"floating-point samples, taken as 0..{1 if high <= 1 else 255}")
+        return np.rint(samples * (255.0 if high <= 1 else 1.0)).astype(np.uint8)
+    if low < 0 or high > 0xFFFF:
+        raise _RefusedError(f"samples of 32 bits from {low} to {high}, expected 8 or 16 bits")
+    if high > 0xFF or high == 0:
+        return (samples >> 8).astype(np.uint8)
+    if image.format in ("PNG", "PPM"):
+        raise _RefusedError(
+            f"samples of 16 bits that reach only {high} of 65535, all black in 8 bits; if they are "
+            "meant as 0..255, save them in 8 bits"
+        )
+    _say_once("samples of more than 8 bits that reach no more than 255, taken as 0..255")
+    return samples.astype(np.uint8)
+
+
+@functools.cache
+def _say_once(found: str) -> None:
+    logger.info("There are pictures with %s.", found)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -4,19 +4,19 @@ import hashlib
 import math
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import numpy as np
 
 from patchcollide.errors import ConfigError, ImageError
+from patchcollide.images import readable_suffixes
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
-
+_MOST_KINDS = 5
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
@@ -42,14 +42,29 @@ class Listing:
     Attributes:
         files: Sorted by name.
         num_links: Symbolic links, to pictures or folders, that were not followed.
+        others: Names of files that were left out by their suffix, sorted.
     """
 
     files: tuple[ImageFile, ...]
     num_links: int
+    others: tuple[str, ...] = ()
+
+    def described_others(self) -> str:
+        """Says in one line of what kinds the files are that were left out, and names one."""
+        if not self.others:
+            return "none"
+        kinds = Counter(PurePosixPath(name).suffix.lower() for name in self.others)
+        named = [
+            f"{count} {suffix or 'without a suffix'}"
+            for suffix, count in kinds.most_common(_MOST_KINDS)
+        ]
+        rest = len(self.others) - sum(count for _, count in kinds.most_common(_MOST_KINDS))
+        named += [f"{rest} others"] if rest else []
+        return f"{', '.join(named)}; such as {self.others[0]}"
 
 
 def find_images(folder: Path) -> Listing:
-    """Finds pictures in ``folder`` and below, by suffix.
+    """Finds pictures in ``folder`` and below, by suffix: all kinds that can be read.
 
     Hidden files and folders are passed over, and symbolic links are counted but not followed:
     a link may lead round in a circle, or bring the same picture into a store twice. Only
@@ -62,25 +77,27 @@ def find_images(folder: Path) -> Listing:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise ImageError(f"Expected a folder of images, but {folder} {found}. Check the path.")
-    files, num_links, num_others = [], 0, 0
+    files, num_links, others = [], 0, []
+    suffixes = readable_suffixes()
     for place, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         num_links += sum(Path(place, name).is_symlink() for name in folders)
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             if path.is_symlink():
                 # Of links to files, only those that look like pictures are missed by anyone.
-                num_links += path.suffix.lower() in SUFFIXES or not path.is_file()
-            elif path.suffix.lower() in SUFFIXES:
+                num_links += path.suffix.lower() in suffixes or not path.is_file()
+            elif path.suffix.lower() in suffixes:
                 files.append(_image_file(path, folder))
             else:
-                num_others += 1
+                others.append(_image_file(path, folder).name)
     if not files:
         raise ImageError(
-            f"Expected images ({' '.join(sorted(SUFFIXES))}) in {folder} or its folders, but found "
-            f"none, only {num_others} other files and {num_links} symbolic links, which are not "
+            f"Expected images ({' '.join(sorted(suffixes))}) in {folder} or its folders, but found "
+            f"none, only {len(others)} other files and {num_links} symbolic links, which are not "
             "followed. Check the path, or copy the images there."
         )
-    return Listing(tuple(sorted(files, key=lambda file: file.name)), num_links)
+    files.sort(key=lambda file: file.name)
+    return Listing(tuple(files), num_links, tuple(sorted(others)))
 
 
 def sample_images(files: Sequence[ImageFile], fraction: float, seed: int) -> list[ImageFile]:

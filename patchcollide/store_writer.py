@@ -40,6 +40,9 @@ from patchcollide.store import PatchStore
 
 logger = logging.getLogger(__name__)
 
+_MOST_NAMED = 20
+"""How many of the files that were left out the manifest names."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -96,7 +99,7 @@ def _new_store(config: Config, source: _Source, out: Path, backend: Backend) -> 
         )
     write_manifest(partial, manifest)
     partial.replace(out)
-    _summarise(out, manifest)
+    _summarise(out, manifest, source.listing)
     return PatchStore.open(out)
 
 
@@ -139,7 +142,7 @@ def _extended_store(
     write_manifest(out, manifest)
     _remove_others(out, manifest)
     logger.info("Extended %s: %s.", out, changes)
-    _summarise(out, manifest)
+    _summarise(out, manifest, source.listing)
     return PatchStore.open(out)
 
 
@@ -167,6 +170,8 @@ def _grown(
         "num_images": num_images,
         "num_patches": num_images * config.grid.num_positions,
         "num_links_not_followed": source.listing.num_links,
+        "num_files_left_out": len(source.listing.others),
+        "files_left_out": list(source.listing.others[:_MOST_NAMED]),
         "shards": shards,
         "invalid": invalid,
         "removed": [],
@@ -215,7 +220,7 @@ def _remove_others(folder: Path, manifest: dict[str, Any]) -> None:
             path.unlink()
 
 
-def _summarise(out: Path, manifest: dict[str, Any]) -> None:
+def _summarise(out: Path, manifest: dict[str, Any], listing: Listing) -> None:
     invalid, num_links = manifest["invalid"], manifest["num_links_not_followed"]
     num_images = manifest["num_images"]
     logger.info("%s holds %d images, %d of them unreadable.", out, num_images, len(invalid))
@@ -225,3 +230,9 @@ def _summarise(out: Path, manifest: dict[str, Any]) -> None:
         logger.info("  ... and %d more, listed in %s", len(invalid) - 5, out / MANIFEST)
     if num_links:
         logger.info("  %d symbolic links were not followed.", num_links)
+    if listing.others:
+        logger.info(
+            "  %d files are no pictures by their suffix, and were left out: %s.",
+            len(listing.others),
+            listing.described_others(),
+        )

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
+from patchcollide import images
 from patchcollide.errors import ConfigError, ImageError
 from patchcollide.images import (
     png_bytes,
@@ -52,6 +53,10 @@ def read(path, size=16, fit="crop", max_pixels=MANY):
     return read_image(path, size=size, fit=fit, max_pixels=max_pixels)
 
 
+def square(picture, size=16):
+    return images.square_image(picture, size=size, fit="crop", max_pixels=MANY)
+
+
 def png_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -81,7 +86,7 @@ def touch(folder, *names):
 
 
 def test_images_are_found_by_suffix_and_sorted_by_name(tmp_path):
-    touch(tmp_path, "b/2.PNG", "b/1.jpeg", "a/deep/x.tiff", "z.ppm", "b/notes.txt", "b/clip.gif")
+    touch(tmp_path, "b/2.PNG", "b/1.jpeg", "a/deep/x.tiff", "z.ppm", "b/notes.txt", "b/clip.mp4")
     listing = find_images(tmp_path)
     assert [file.name for file in listing.files] == [
         "a/deep/x.tiff",
@@ -92,6 +97,46 @@ def test_images_are_found_by_suffix_and_sorted_by_name(tmp_path):
     assert [file.label for file in listing.files] == ["a", "b", "b", ""]
     assert all(file.path == tmp_path / file.name for file in listing.files)
     assert listing.num_links == 0
+    assert listing.others == ("b/clip.mp4", "b/notes.txt")
+
+
+@pytest.mark.parametrize(
+    "suffix", ["jfif", "jpe", "JPG", "pgm", "pbm", "pnm", "gif", "apng", "mpo", "tif", "dib"]
+)
+def test_every_suffix_of_a_readable_format_is_found(tmp_path, suffix):
+    kinds = {"jfif": "JPEG", "jpe": "JPEG", "pgm": "PPM", "pbm": "PPM", "pnm": "PPM", "apng": "PNG"}
+    content = noise(9, 9, 1 if suffix in ("pgm", "pbm") else 3)
+    path = save(tmp_path / f"a.{suffix}", content, format=kinds.get(suffix))
+    if suffix == "dib":  # A bitmap without a file's header is told by its suffix alone.
+        with pytest.raises(ImageError, match="found none, only 1 other"):
+            find_images(tmp_path)
+        return
+    (file,) = find_images(tmp_path).files
+    assert (file.path, read(file.path, size=9).shape) == (path, (9, 9, 3))
+
+
+def test_avif_is_found_where_pillow_reads_it(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    image = smooth(32, 32)
+    save(tmp_path / "a.avif", image, quality=100)
+    (file,) = find_images(tmp_path).files
+    assert np.abs(read(file.path, size=32).astype(int) - image).max() <= 6
+
+
+def test_the_first_picture_of_a_gif_is_read(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    path = save(tmp_path / "a.gif", first, save_all=True, append_images=[second])
+    assert (read(path) == (255, 0, 0)).all()
+
+
+def test_what_is_left_out_is_counted_by_suffix_in_one_line(tmp_path):
+    names = [f"{kind}-{number}.s{kind}" for kind in range(7) for number in range(7 - kind)]
+    touch(tmp_path, "a.jpg", "README", *names)
+    listing = find_images(tmp_path)
+    assert listing.others == tuple(sorted(["README", *names]))
+    kinds = "7 .s0, 6 .s1, 5 .s2, 4 .s3, 3 .s4"
+    assert listing.described_others() == f"{kinds}, 4 others; such as 0-0.s0"
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
@@ -131,7 +176,11 @@ def test_names_that_are_not_unicode_become_text_that_can_be_stored(tmp_path):
     [
         ([], "missing", r"Expected a folder.*missing does not exist.*Check the path"),
         (["a.jpg"], "a.jpg", r"Expected a folder.*a\.jpg is a file"),
-        (["d/a.gif", "d/b.txt"], "d", r"Expected images \(\.bmp.*found none, only 2 other files"),
+        (
+            ["d/a.mp4", "d/b.txt"],
+            "d",
+            r"Expected images \(\.[a-z].* \.bmp.*found none, only 2 other files",
+        ),
     ],
 )
 def test_a_folder_without_images_is_refused(tmp_path, names, place, message):
@@ -444,13 +493,15 @@ def whole_file(suffix, **options):
     [
         ("empty.jpg", b"", "an empty file"),
         ("page.jpg", b"<!DOCTYPE html><p>404", r"not an image of a known format .*DOCTYPE"),
-        ("moving.png", b"GIF89a" + b"\0" * 60, r"not an image of a known format .*GIF89a"),
+        ("layers.png", b"8BPS" + b"\0" * 60, r"not an image of a known format .*8BPS"),
+        ("moving.png", b"GIF89a" + b"\0" * 60, "truncated|damaged"),
         ("letter.ppm", b"P", "not an image of a known format|damaged"),
         ("text.jpg", b"P6 abc", "damaged"),
         ("header.jpg", whole_file("JPEG")[:20], "truncated|damaged"),
         ("header.png", png_announcing(8, 8)[:33], "truncated|damaged"),
         ("header.bmp", whole_file("BMP")[:20], "truncated|damaged"),
         ("header.tif", whole_file("TIFF")[:10], "truncated|damaged"),
+        ("header.gif", whole_file("GIF")[:20], "truncated|damaged"),
         ("header.webp", whole_file("WEBP")[:20], "truncated|damaged"),
         ("no rows.png", png_announcing(8, 8), "truncated|damaged"),
         ("no size.png", png_announcing(0, 8), "damaged"),
@@ -469,12 +520,12 @@ def test_a_bad_file_is_refused_with_its_name_and_the_reason(tmp_path, name, cont
         read(path)
 
 
-@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF"])
 def test_no_damage_escapes_as_another_error_or_as_a_warning(tmp_path, suffix):
     generator = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {} if suffix in ("BMP", "PPM") else {"exif": exif}
+    options = {} if suffix in ("BMP", "PPM", "GIF") else {"exif": exif}
     whole = np.frombuffer(whole_file(suffix, **options), np.uint8)
     path = tmp_path / "a.img"
     num_refused = 0
@@ -492,13 +543,72 @@ def test_no_damage_escapes_as_another_error_or_as_a_warning(tmp_path, suffix):
     assert num_refused > 0
 
 
-def test_floats_and_32_bits_are_refused_because_their_range_is_unknown(tmp_path):
-    path = save(tmp_path / "a.tif", Image.fromarray(np.ones((4, 4), np.float32)))
-    with pytest.raises(ImageError, match="floating-point samples"):
+@pytest.mark.parametrize("kind", ["int32", "uint16", "float32"])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_grey_tiffs_of_0_to_255_keep_their_values(tmp_path, kind, share):
+    grey = (noise(16, 16, 1) * share).astype(np.uint8)
+    path = save(tmp_path / "a.tif", Image.fromarray(grey.astype(kind)))
+    expected = np.stack([grey] * 3, axis=2)
+    assert np.array_equal(read(path), expected)
+    assert np.array_equal(square(Image.fromarray(grey.astype(kind))), expected)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "pfm"])
+def test_floating_point_grey_of_0_to_1_keeps_its_values(tmp_path, suffix):
+    grey = noise(16, 16, 1)
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray((grey / 255).astype(np.float32)))
+    assert np.array_equal(read(path)[..., 0], grey)
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint16"])
+def test_grey_tiffs_of_16_bits_become_8(tmp_path, kind):
+    grey = noise(16, 16, 1)
+    path = save(tmp_path / "a.tif", Image.fromarray((grey.astype(np.uint16) * 257).astype(kind)))
+    assert np.array_equal(read(path)[..., 0], grey)
+
+
+@pytest.mark.parametrize("maximum", [200, 255, 1023, 65535])
+def test_a_pgm_is_as_bright_as_its_header_says(tmp_path, maximum):
+    samples = np.array([[0, maximum], [maximum // 2, maximum // 5]])
+    path = tmp_path / "a.pgm"
+    content = samples.astype(">u2" if maximum > 255 else np.uint8).tobytes()
+    path.write_bytes(b"P5 2 2 %d\n" % maximum + content)
+    found = read(path, size=2)[..., 0].astype(int)
+    assert np.abs(found - 255 * samples / maximum).max() <= 1
+
+
+def test_a_range_that_is_taken_for_another_is_said(tmp_path, caplog):
+    path = save(tmp_path / "a.tif", Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)))
+    images._say_once.cache_clear()
+    with caplog.at_level("INFO"):
         read(path)
-    path = save(tmp_path / "b.tif", Image.fromarray(np.full((4, 4), 70000, np.int32)))
-    with pytest.raises(ImageError, match="samples of 32 bits"):
         read(path)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.endswith("that reach no more than 255, taken as 0..255.")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "samples", "reason"),
+    [
+        ("tif", np.full((4, 4), 300, np.float32), r"samples of 300 to 300, expected 0\.\.1 or"),
+        ("tif", np.full((4, 4), -0.5, np.float32), r"samples of -0\.5 to -0\.5, expected"),
+        ("tif", np.full((4, 4), np.nan, np.float32), "not all finite"),
+        ("tif", np.full((4, 4), 70000, np.int32), "samples of 32 bits from 70000 to 70000"),
+        ("tif", np.full((4, 4), -1, np.int32), "samples of 32 bits from -1 to -1"),
+        ("png", np.full((4, 4), 200, np.uint16), "reach only 200 of 65535, all black in 8 bits"),
+        ("pgm", np.full((4, 4), 200, np.uint16), "reach only 200 of 65535, all black in 8 bits"),
+    ],
+)
+def test_samples_of_no_known_range_are_refused(tmp_path, suffix, samples, reason):
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(samples))
+    with pytest.raises(ImageError, match=reason):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_black_picture_of_many_bits_is_black(tmp_path, kind):
+    path = save(tmp_path / "a.tif", Image.fromarray(np.zeros((8, 8), kind)))
+    assert not read(path).any()
 
 
 def test_a_missing_file_a_folder_a_pipe_and_a_bad_name_are_refused(tmp_path):

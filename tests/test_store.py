@@ -121,6 +121,21 @@ def test_a_manifest_says_what_the_store_was_made_from(images, out):
     assert (out / "manifest.backup.json").read_bytes() == (out / "manifest.json").read_bytes()
 
 
+def test_files_that_are_no_pictures_are_counted_and_some_named(images, out, caplog):
+    for number in range(30):
+        (images / f"notes-{number:02d}.txt").touch()
+    (images / "photo.heic").touch()
+    with caplog.at_level("INFO"):
+        write_store(config_with(), images, out)
+    manifest = manifest_of(out)
+    assert manifest["num_files_left_out"] == 31
+    assert manifest["files_left_out"] == [f"notes-{number:02d}.txt" for number in range(20)]
+    assert (
+        "31 files are no pictures by their suffix, and were left out: 30 .txt, 1 .heic; such as "
+        "notes-00.txt." in caplog.text
+    )
+
+
 def test_a_manifest_holds_the_digests_of_its_shards(images, out):
     write_store(config_with("store.images_per_shard=3"), images, out)
     for entry in manifest_of(out)["shards"]:
