@@ -1,6 +1,7 @@
 """Neighbours from lists that another program made, compared with the store they are to be of."""
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,9 @@ def _in_store(
 def _by_name(
     numbers: Int64[ndarray, "locations k"], names: Sequence[str], store: PatchStore, order: Path
 ) -> Int64[ndarray, "locations k"]:
-    in_store = {name: number for number, name in enumerate(store.names)}
+    # An accented letter may be one character or two.
+    names = [unicodedata.normalize("NFC", name) for name in names]
+    in_store = {unicodedata.normalize("NFC", name): n for n, name in enumerate(store.names)}
     used, inverse = np.unique(numbers, return_inverse=True)
     missing = [names[number] for number in used if names[number] not in in_store]
     if missing:

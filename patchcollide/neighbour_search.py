@@ -1,7 +1,9 @@
 """Finds the neighbours of source images: which patches may be one, and how deep to search."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
-from fnmatch import fnmatch
+from fnmatch import translate
 
 import numpy as np
 
@@ -33,7 +35,8 @@ def find_neighbours(
         searcher: An engine over ``store``.
 
     Raises:
-        RetrievalError: If a location has fewer than ``k`` allowed neighbours.
+        RetrievalError: If a location has fewer than ``k`` allowed neighbours, or a pattern of
+            ``retrieval.exclude`` matches no image.
     """
     return find_neighbours_of_each(config, [source], targets, store, searcher)[0]
 
@@ -124,11 +127,37 @@ def _leaked_images(store: PatchStore, images: Sequence[np.ndarray]) -> set[int]:
 
 
 def _excluded_images(store: PatchStore, patterns: Sequence[str]) -> set[int]:
-    return {
-        number
-        for number, name in enumerate(store.names)
-        if any(fnmatch(name, pattern) for pattern in patterns)
-    }
+    """Returns the images that patterns name; RetrievalError if a pattern names none.
+
+    An accented letter may be one character or two: file systems and keyboards differ in that.
+    """
+    names = [_composed(name) for name in store.names] if patterns else []
+    excluded: set[int] = set()
+    for pattern in patterns:
+        plain = _composed(pattern)
+        matches = re.compile(translate(plain)).match
+        # A name may itself hold brackets.
+        found = {number for number, name in enumerate(names) if name == plain or matches(name)}
+        if not found:
+            raise RetrievalError(
+                f"retrieval.exclude names {pattern!r}, which matches none of the {len(names)} "
+                f"images of {store.path}{_nearly(plain, names)}. Correct it, or leave it out."
+            )
+        excluded |= found
+    return excluded
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _nearly(pattern: str, names: Sequence[str]) -> str:
+    """Says what a pattern without a match may have meant."""
+    anywhere = re.compile(translate(f"*{pattern.casefold()}"))
+    meant = next((name for name in names if anywhere.match(name.casefold())), None)
+    if meant is not None:
+        return f"; did you mean {meant!r}? Letters count as they are, and so do folders"
+    return f", whose names are like {names[0]!r}"
 
 
 def _search_without_overlap(

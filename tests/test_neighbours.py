@@ -1,3 +1,5 @@
+import re
+import unicodedata
 from pathlib import Path
 
 import h5py
@@ -126,6 +128,35 @@ def test_images_are_left_out_by_name(small_store, source):
     found = find(small_store, source, 'retrieval.exclude=["class-0/*", "*/5.png"]')
     assert found.omissions.excluded_images == 4
     assert set(found.image_names.values()) <= {"class-1/1.png", "class-1/3.png"}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_an_accent_excludes_in_whatever_form_it_is_written(small_store, source, stored, form):
+    small_store.names[2] = unicodedata.normalize(stored, "caf\u00e9/\u00fcber.png")
+    pattern = unicodedata.normalize(form, "caf\u00e9/*")
+    found = find(small_store, source, f'retrieval.exclude=["{pattern}"]')
+    assert found.omissions.excluded_images == 1
+
+
+def test_a_name_with_brackets_is_excluded_by_itself(small_store, source):
+    small_store.names[2] = "class-0/photo[1].png"
+    found = find(small_store, source, 'retrieval.exclude=["class-0/photo[1].png"]')
+    assert found.omissions.excluded_images == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("CLASS-0/*", r"; did you mean 'class-0/0\.png'\? Letters count"),
+        ("5.png", r"; did you mean 'class-1/5\.png'\? .* and so do folders"),
+        ("dogs/*", r", whose names are like 'class-0/0\.png'"),
+    ],
+)
+def test_a_pattern_that_excludes_nothing_is_refused(small_store, source, pattern, hint):
+    message = rf"retrieval\.exclude names '{re.escape(pattern)}', which matches none of the 6 "
+    with pytest.raises(RetrievalError, match=f"{message}images of .*{hint}.*Correct it"):
+        find(small_store, source, f'retrieval.exclude=["class-1/*", "{pattern}"]')
 
 
 def test_a_location_has_no_two_overlapping_patches_of_one_image(small_store, source):
