@@ -1,5 +1,6 @@
 """Which images of a folder an audit measures: some of each class, drawn by seed."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -158,4 +159,5 @@ def label_classes(network: CollisionNetwork, labels: Iterable[str]) -> dict[str,
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", " ")
+    # An accented letter may be one character or two.
+    return unicodedata.normalize("NFC", name.strip().lower().replace("_", " "))

@@ -142,6 +142,16 @@ def _announce(network: CollisionNetwork, sample: Sample, finder: VertexFinder) -
         network.units,
         how,
     )
+    known = label_classes(network, sample.labels)
+    if unnamed := [label for label in sample.labels if label not in known]:
+        logger.info(
+            "%d of %d folders are named like no class of %s, such as '%s': whether it takes their "
+            "images for the right class is not measured.",
+            len(unnamed),
+            len(sample.labels),
+            network.full_name,
+            unnamed[0],
+        )
     for name, reason in sample.skipped:
         logger.warning("%s is left out: %s", name, reason)
     if fitted := sum(image.is_fitted for image in sample.images):

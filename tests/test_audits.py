@@ -401,13 +401,17 @@ def test_folders_are_compared_with_the_names_of_classes(network, small_network):
     }
     small_network.class_names = ()
     assert label_classes(small_network, ["3", "4"]) == {"3": 3}
+    small_network.class_names = ("caf\u00e9", "x")
+    for name in ("caf\u00e9", "cafe\u0301", "CAFE\u0301"):
+        assert label_classes(small_network, [name]) == {name: 0}
 
 
 def test_linear_programs_need_an_affine_layer(
-    make, monkeypatch, small_network, write_images, tmp_path
+    make, monkeypatch, small_network, write_images, tmp_path, caplog
 ):
     monkeypatch.setattr(audits, "load_network", lambda *_: small_network)
     images = write_images()
+    caplog.set_level("INFO")
     # Its images are as affine as any, but now there is a bend before its layer.
     small_network.module.conv = nn.Sequential(nn.ReLU(), small_network.module.conv)
     with pytest.raises(NetworkError, match="is not affine in the image"):
@@ -415,6 +419,7 @@ def test_linear_programs_need_an_affine_layer(
     found = make(tmp_path / "auto", images=images)
     assert found["method"] == "search"
     # None of these folders is named like a class: the most frequent prediction stands in.
+    assert "4 of 4 folders are named like no class of small, such as 'class-0'" in caplog.text
     assert found["named_labels"] == []
 
 
