@@ -111,7 +111,7 @@ def walk_edges(
     edges = []
     for pair in track(worst_first[:num_edges], "Walking the edges", len(worst_first[:num_edges])):
         walk = walk_segment(
-            double.module,
+            double.classifier,
             points[pair[0]],
             points[pair[1]],
             target_class,

@@ -55,7 +55,7 @@ def run_capturing(
     with contextlib.ExitStack() as hooks:
         for layer in runs:
             hooks.enter_context(_watched(network.module, layer, count))
-        logits: Tensor = network.module(network.prepared(images))
+        logits = network.logits_of_prepared(network.prepared(images))
     for layer, times in runs.items():
         if times != 1:
             raise NetworkError(

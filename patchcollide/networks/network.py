@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from torch import nn
 from patchcollide.activations import BlindRegions
 from patchcollide.errors import NetworkError
 from patchcollide.networks.layers import find_layer, listed, usable_layers, weights_digest
+from patchcollide.networks.outputs import Classifier, Outputs, find_outputs
 from patchcollide.networks.probes import (
     differ,
     grey_image,
@@ -22,6 +24,8 @@ from patchcollide.networks.probes import (
     require_repeatable,
 )
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
+
+logger = logging.getLogger(__name__)
 
 
 class NetworkOutput(NamedTuple):
@@ -46,18 +50,20 @@ class CollisionNetwork:
 
     Images are RGB, or grey, in ``[0, 1]`` everywhere outside; resizing and normalisation happen
     inside. The pre-activation is a copy of what goes *into* the layer's activation module, because
-    many networks apply it in place. Two forward passes are made here, to learn the layer's size and
-    that an image alone decides the answer.
+    many networks apply it in place. Three forward passes are made here, to learn the layer's size,
+    that an image alone decides the answer, and what the answer is.
 
     Args:
-        module: Maps ``(batch, channels, input_size, input_size)`` to ``(batch, classes)``. It is
-            put in evaluation mode and frozen, and its convolutions are laid out channels last.
+        module: Maps ``(batch, channels, input_size, input_size)`` to ``(batch, classes)``: logits,
+            or what a softmax made of them, or one logit or sigmoid for two classes. It is put in
+            evaluation mode and frozen, and its convolutions are laid out channels last.
         name: Its name in the settings.
         layer: The name of an activation module in ``module``, or one of ``aliases``.
         input_size: Side of its input, in pixels.
         mean: Subtracted from each channel, in the units of ``[0, 1]``; three for RGB, one for grey.
         scale: What each channel is then divided by.
-        class_names: One for each logit; empty if there are none.
+        class_names: One for each class; empty if there are none. Of one output, whose classes are
+            two, also the second's alone.
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
         tolerance: How far values of the activation may differ and still count as equal, for
             activations that are nowhere exactly constant; unused where ``blind`` is given.
@@ -71,7 +77,8 @@ class CollisionNetwork:
         blind: Where the layer's activation is constant; its ``intervals`` say which other
             pre-activations it takes for the same.
         units: The number of units of the layer.
-        num_classes: The number of logits.
+        num_classes: The number of logits: two where the module returns one.
+        outputs: What the module returns, and how it becomes logits.
         channels: 3 for RGB, 1 for grey.
 
     Raises:
@@ -104,7 +111,6 @@ class CollisionNetwork:
         self.full_name = full_name or name
         self.input_size = input_size
         self.channels = len(mean)
-        self.class_names = tuple(class_names)
         self._aliases, self._tolerance = dict(aliases or {}), tolerance
         self.layer, self.blind = find_layer(module, layer, blind, self._aliases, name, tolerance)
         self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1)
@@ -112,7 +118,11 @@ class CollisionNetwork:
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
         if self._channels_last:
             self.module.to(memory_format=torch.channels_last)
-        self.units, self.num_classes = self._measure()
+        self.outputs = Outputs()
+        self.units, num_outputs = self._measure()
+        self.outputs = self._find_outputs()
+        self.num_classes = 2 if self.outputs.is_single else num_outputs
+        self.class_names = self._named_classes(class_names)
 
     def __call__(self, images: Float[Tensor, "batch channels height width"]) -> NetworkOutput:
         """Runs the network; gradients flow to the images, whether units are blind or not.
@@ -128,8 +138,8 @@ class CollisionNetwork:
         """
         captured: list[Tensor] = []
         with self._captured(self.module, captured.append):
-            logits = self.module(self.prepared(images))
-        return NetworkOutput(self._flattened(captured, len(images)), self._checked(logits, images))
+            logits = self.logits_of_prepared(self.prepared(images))
+        return NetworkOutput(self._flattened(captured, len(images)), logits)
 
     def pre_activation(
         self, images: Float[Tensor, "batch channels height width"]
@@ -206,7 +216,7 @@ class CollisionNetwork:
         images = pair.repeat_interleave(count, dim=0)
         activation = self.module.get_submodule(self.layer)
         with replaced_input(activation, pre_activation.repeat(2, 1)):
-            logits = self._checked(self.module(self.prepared(images)), images)
+            logits = self.logits_of_prepared(self.prepared(images))
         if differ(logits[:count], logits[count:]):
             raise NetworkError(
                 f"Features at layer '{self.layer}' of {self.name} do not decide the class on their "
@@ -246,6 +256,16 @@ class CollisionNetwork:
         if self._channels_last:
             return images.contiguous(memory_format=torch.channels_last)
         return images
+
+    @property
+    def classifier(self) -> nn.Module:
+        """What maps images that are :meth:`prepared` to logits and can be walked.
+
+        That is ``module`` if it returns logits, else one of its own, with the same parameters.
+        """
+        if self.outputs.are_logits:
+            return self.module
+        return Classifier(self.module, self.outputs).eval()
 
     @property
     def usable_layers(self) -> list[str]:
@@ -316,30 +336,70 @@ class CollisionNetwork:
             )
         return captured[0].flatten(1) if captured[0].ndim > 1 else captured[0][:, None]
 
-    def _checked(self, logits: Any, images: Tensor) -> Tensor:
-        if not isinstance(logits, Tensor) or logits.shape[:-1] != images.shape[:1]:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
+        """Runs ``module``, with whatever hooks it has, and returns its logits.
+
+        Args:
+            images: As :meth:`prepared` gives them.
+        """
+        with self.outputs.passed_by(self.module):
+            values = self.module(images)
+        return self.outputs.to_logits(self._checked(values, images))
+
+    def _checked(self, values: Any, images: Tensor) -> Tensor:
+        if isinstance(values, Tensor) and values.shape == images.shape[:1]:
+            values = values[:, None]
+        if not isinstance(values, Tensor) or values.shape[:-1] != images.shape[:1]:
+            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise NetworkError(
                 f"{self.name} should return logits of shape ({len(images)}, classes), but "
                 f"returned {found}. Wrap it in a module that returns the logits alone."
             )
-        return logits
+        if not values.is_floating_point() or not values.shape[1]:
+            raise NetworkError(
+                f"{self.name} should return a floating-point logit for each class, but returned "
+                f"{values.shape[1]} values of {values.dtype} for each image. Wrap it in a module "
+                "that returns the logits."
+            )
+        return values
+
+    def _find_outputs(self) -> Outputs:
+        noise = noise_image(self.channels, self.input_size)
+        # Logits may lie in [0, 1] by chance, but not of whatever goes in.
+        images = torch.cat([noise, grey_image(self.channels, self.input_size), 3 * noise - 1])
+
+        def run() -> Tensor:
+            with self._explained(images), torch.no_grad():
+                return self._checked(self.module(self.prepared(images)), images)
+
+        outputs = find_outputs(run, self.module, self.name)
+        if outputs.is_single or outputs.ending:
+            logger.info("%s returns %s; its logits are made of that.", self.name, outputs)
+        return outputs
+
+    def _named_classes(self, names: Sequence[str]) -> tuple[str, ...]:
+        if len(names) == 1 and self.outputs.is_single:
+            return f"not {names[0]}", names[0]
+        if names and len(names) != self.num_classes:
+            raise NetworkError(
+                f"{self.name} has {self.num_classes} classes, but {len(names)} class names "
+                "were given. Give one name for each class, or none."
+            )
+        return tuple(names)
 
     def _measure(self) -> tuple[int, int]:
         output = self._tried(noise_image(self.channels, self.input_size))
-        num_classes = output.logits.shape[1]
-        if self.class_names and len(self.class_names) != num_classes:
-            raise NetworkError(
-                f"{self.name} has {num_classes} classes, but {len(self.class_names)} class names "
-                "were given. Give one name for each class, or none."
-            )
         require_repeatable(self._tried, output, self.channels, self.input_size, self.name)
-        return output.pre_activation.shape[1], num_classes
+        return output.pre_activation.shape[1], output.logits.shape[1]
 
     def _tried(self, images: Tensor) -> NetworkOutput:
+        with self._explained(images), torch.no_grad():
+            return self(images)
+
+    @contextlib.contextmanager
+    def _explained(self, images: Tensor) -> Iterator[None]:
         try:
-            with torch.no_grad():
-                return self(images)
+            yield
         except (RuntimeError, TypeError, ValueError) as error:
             raise NetworkError(
                 f"{self.name} cannot classify a batch of shape {tuple(images.shape)}: {error}"

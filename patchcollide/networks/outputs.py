@@ -1,0 +1,189 @@
+"""What the numbers that a classifier returns are: logits, or what was made of them already."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from patchcollide.errors import NetworkError
+from patchcollide.shapes import Float, Tensor
+
+_SUM_TOLERANCE = 1e-3
+_PARTS: tuple[type[nn.Module], ...] = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
+_OPERATORS = {"_softmax": "softmax", "_log_softmax": "log_softmax", "sigmoid": "sigmoid"}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How a module's outputs become logits, whose softmax are the probabilities.
+
+    Attributes:
+        ending: ``"softmax"`` or ``"sigmoid"`` where the module returns probabilities, else empty.
+        part: The module in it that makes them, which is passed by: its input are the logits. Empty
+            where there is none, so that the logits are the logarithms of the probabilities.
+        is_single: Whether there is one output, which says how much more likely the second of two
+            classes is than the first.
+    """
+
+    ending: str = ""
+    part: str = ""
+    is_single: bool = False
+
+    @property
+    def are_logits(self) -> bool:
+        """Whether the module's outputs are taken as they are."""
+        return self == Outputs()
+
+    def __str__(self) -> str:
+        made = {"": "logits", "softmax": "probabilities", "sigmoid": "a sigmoid"}[self.ending]
+        single = "one logit of two classes" if not self.ending else "a sigmoid of two classes"
+        return single if self.is_single else made
+
+    def to_logits(self, values: Float[Tensor, "batch *outputs"]) -> Float[Tensor, "batch classes"]:
+        """Returns the logits, differentiable; one for each class."""
+        if values.ndim == 1:
+            values = values[:, None]
+        if self.ending and not self.part:
+            values = _log(values) - _log(1 - values) if self.is_single else _log(values)
+        if self.is_single:
+            # The softmax of these two is the sigmoid of the second.
+            return torch.cat([torch.zeros_like(values), values], dim=1)
+        return values
+
+    @contextlib.contextmanager
+    def passed_by(self, module: nn.Module) -> Iterator[None]:
+        """Has the part that makes probabilities hand its input through, as long as this lasts."""
+        if not self.part:
+            yield
+            return
+        with module.get_submodule(self.part).register_forward_hook(lambda _, args, __: args[0]):
+            yield
+
+
+class Classifier(nn.Module):
+    """A module with what makes its outputs logits in place of its own ending.
+
+    Args:
+        module: Maps images to outputs. It is left as it is; its parameters are shared.
+        outputs: What these are.
+    """
+
+    def __init__(self, module: nn.Module, outputs: Outputs) -> None:
+        super().__init__()
+        tensors = [*module.parameters(), *module.buffers()]
+        self.module = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+        self.outputs = outputs
+        if outputs.part:
+            parent, _, name = outputs.part.rpartition(".")
+            setattr(self.module.get_submodule(parent), name, nn.Identity())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits of images that are prepared for the module."""
+        return self.outputs.to_logits(self.module(images))
+
+
+def find_outputs(
+    run: Callable[[], Float[Tensor, "batch outputs"]], module: nn.Module, name: str
+) -> Outputs:
+    """Finds out what a module's outputs are, from a pass of several different images.
+
+    They are probabilities where the last thing that is done is a softmax or a sigmoid, be it a
+    module or a function, or where they are never negative and always sum to 1.
+
+    Args:
+        run: Runs the module once, without gradients.
+        module: The module.
+        name: Its name, for errors.
+
+    Raises:
+        NetworkError: If it returns a softmax of one output, or several sigmoids.
+    """
+    with _Watch(module) as watch:
+        values = run()
+    single = values.shape[1] == 1
+    ending, part = watch.ending(values)
+    if ending in ("softmax", "log_softmax") and single:
+        raise NetworkError(
+            f"{name} ends in a {ending} over one output, which is the same for every image. Give a "
+            "module that returns the logit, or one output for each class."
+        )
+    if ending == "log_softmax":
+        # Logits as they are; what goes into it differs by a constant, and can be walked.
+        return Outputs(part=part)
+    if not single and ending != "softmax" and _are_probabilities(values):
+        return Outputs("softmax")
+    if ending == "sigmoid" and not single:
+        raise NetworkError(
+            f"{name} ends in {values.shape[1]} sigmoids, each a probability of its own, so an "
+            "image may have several classes or none; expected are classes of which it has one. "
+            "Give a module without the sigmoid: its logits are then compared with each other."
+        )
+    return Outputs(ending, part, single)
+
+
+def _are_probabilities(values: Float[Tensor, "batch outputs"]) -> bool:
+    gap = (values.double().sum(dim=1) - 1).abs().amax()
+    return bool((values >= 0).all() and gap <= _SUM_TOLERANCE)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps what softmaxes and sigmoids return during a pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # The last of each alone: attention holds large ones.
+        self._made: dict[str, Tensor] = {}
+        self._parts: list[tuple[str, str, Tensor]] = []
+        self._hooks = [
+            part.register_forward_hook(self._keep(name, part))
+            for name, part in module.named_modules()
+            if name and isinstance(part, _PARTS)
+        ]
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        result = function(*args, **(kwargs or {}))
+        name = function._schema.name.removeprefix("aten::").removesuffix("_")
+        if name in _OPERATORS and isinstance(result, Tensor):
+            self._made[_OPERATORS[name]] = result
+        return result
+
+    def _keep(self, name: str, part: nn.Module) -> Callable[..., None]:
+        ending = {nn.Softmax: "softmax", nn.LogSoftmax: "log_softmax"}.get(type(part), "sigmoid")
+
+        def keep(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            # Only what has the shape of the outputs can take their place.
+            if args and isinstance(output, Tensor) and args[0].shape == output.shape:
+                self._parts.append((name, ending, output))
+
+        return keep
+
+    def ending(self, values: Tensor) -> tuple[str, str]:
+        """Returns what made a pass's outputs, and the module that did; empty of what did not."""
+        for name, ending, made in self._parts:
+            if _same(made, values) and [part[0] for part in self._parts].count(name) == 1:
+                return ending, name
+        for ending, made in self._made.items():
+            if _same(made, values):
+                return ending, ""
+        return "", ""
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.numel() == second.numel() and torch.equal(first.flatten(), second.flatten())
