@@ -6,9 +6,11 @@ import numpy as np
 
 from patchcollide.collision_inputs import CollisionInputs
 from patchcollide.config import Config
-from patchcollide.errors import ImageError
+from patchcollide.errors import ImageError, TargetError
+from patchcollide.feature_distances import target_features
 from patchcollide.features import write_features
 from patchcollide.images import write_png
+from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.runs import Run
 from patchcollide.shapes import UInt8, ndarray
@@ -45,12 +47,37 @@ def require_two_pictures(config: Config, inputs: CollisionInputs) -> None:
         )
 
 
+def require_features(network: CollisionNetwork, target: Target) -> None:
+    """Refuses a target without features; warns of one that leaves no unit blind.
+
+    Raises:
+        TargetError: If its features are all as low as the activation goes.
+    """
+    features = TargetFeatures.of(target.pre_activation, network.blind)
+    above = (target_features(features) - network.blind.floor).abs().max()
+    if above <= network.blind.tolerance:
+        raise TargetError(
+            f"No unit of layer '{network.layer}' responds to the target, so its features are those "
+            "of any image that the layer says nothing about: a collision with it would mean "
+            "nothing. Choose another target or another layer."
+        )
+    if features.active.all() and not network.blind.tolerance:
+        logger.warning(
+            "all %d units of layer '%s' are active at the target, so each must be met: only images "
+            "that the layer's own input does not tell apart can collide with it.",
+            network.units,
+            network.layer,
+        )
+
+
 def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs) -> None:
     """Says what the network makes of source and target; warns of a target it takes for another.
 
     Raises:
         NetworkError: If it gives one of them no finite probability.
+        TargetError: If the layer does not respond to the target.
     """
+    require_features(network, inputs.target)
     _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
