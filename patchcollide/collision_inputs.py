@@ -61,7 +61,6 @@ class CollisionInputs:
             "network": network.full_name,
             "network_given_as": "object" if self.own_network else "name",
             "layer": network.layer,
-            "network_returns": str(network.outputs),
             "store": printable(self.store.path) if self.store else None,
             "neighbours": printable(self.origin) if isinstance(self.origin, Path) else None,
             "images": printable(self.images) if self.images else None,

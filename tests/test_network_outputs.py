@@ -124,6 +124,8 @@ def test_one_output_has_the_two_classes_of_a_sigmoid(kind, rng, caplog):
     with caplog.at_level("INFO"):
         network = wrap(SINGLE[kind](module), class_names=("cat", "dog"))
     assert re.search("small returns (one logit|a sigmoid) of two classes", caplog.text)
+    assert re.fullmatch(r"small \(which returns .* of two classes\)", network.full_name)
+    assert network.at_layer(network.layer).full_name == network.full_name
     assert network.num_classes == 2
     expected = torch.cat([1 - second, second], dim=1)
     torch.testing.assert_close(network.probabilities(images), expected)
@@ -199,6 +201,7 @@ def test_a_sigmoid_in_the_middle_changes_nothing(rng):
     module = plain(rng)
     network = wrap(nn.Sequential(module[0], nn.Sigmoid(), *module[1:]))
     assert network.outputs.are_logits
+    assert network.full_name == "small"
     assert network.classifier is network.module
 
 

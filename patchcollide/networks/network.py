@@ -67,7 +67,8 @@ class CollisionNetwork:
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
         tolerance: How far values of the activation may differ and still count as equal, for
             activations that are nowhere exactly constant; unused where ``blind`` is given.
-        full_name: Its name in reports; ``name`` if empty.
+        full_name: Its name in reports; ``name`` if empty. What it returns is added unless that are
+            logits.
         aliases: Other names of layers.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
         low_precision: Whether :meth:`pre_activation` computes in bfloat16.
@@ -374,6 +375,7 @@ class CollisionNetwork:
 
         outputs = find_outputs(run, self.module, self.name)
         if outputs.is_single or outputs.ending:
+            self.full_name += f" (which returns {outputs})"
             logger.info("%s returns %s; its logits are made of that.", self.name, outputs)
         return outputs
 
