@@ -197,6 +197,15 @@ def test_a_network_without_classes_is_refused(rng):
         wrap(Then(plain(rng), lambda values: values[:, :0]))
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_network_of_one_answer_is_said(dead, rng, caplog):
+    module = plain(rng)
+    if dead:
+        module[3].weight.data.zero_()
+    wrap(module)
+    assert ("a collision with its class says nothing" in caplog.text) == dead
+
+
 def test_a_sigmoid_in_the_middle_changes_nothing(rng):
     module = plain(rng)
     network = wrap(nn.Sequential(module[0], nn.Sigmoid(), *module[1:]))

@@ -371,7 +371,14 @@ class CollisionNetwork:
 
         def run() -> Tensor:
             with self._explained(images), torch.no_grad():
-                return self._checked(self.module(self.prepared(images)), images)
+                values = self._checked(self.module(self.prepared(images)), images)
+            if bool((values == values[:1]).all()):
+                logger.warning(
+                    "%s gives noise, a grey image and values far out of range the same answer: if "
+                    "it does so for every image, a collision with its class says nothing.",
+                    self.name,
+                )
+            return values
 
         outputs = find_outputs(run, self.module, self.name)
         if outputs.is_single or outputs.ending:
