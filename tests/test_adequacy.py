@@ -15,6 +15,7 @@ from patchcollide.adequacy import (
 )
 from patchcollide.adequacy_tables import HEADER, adequacy_table, compare_audits
 from patchcollide.errors import RunError
+from patchcollide.files import write_json
 from patchcollide.visibility import measure_visibility
 
 
@@ -85,7 +86,7 @@ def test_audits_of_the_first_version_are_refused(write_audit):
     audit = json.loads((folder / "audit.json").read_text())
     for image in audit["images"]:
         image["ssim_mean"] = 1 - image.pop("coarse_share")
-    (folder / "audit.json").write_text(json.dumps(audit))
+    write_json(folder / "audit.json", audit)
     with pytest.raises(RunError, match=r"old was measured by an older version.*Audit the same im"):
         compare_audits([folder])
 
@@ -111,7 +112,7 @@ def write_audit(tmp_path):
             **{key: {} for key in ("fingerprint", "config", "identity", "inputs")},
             "seed": 0,
         }
-        (folder / "config.json").write_text(json.dumps(about))
+        write_json(folder / "config.json", about)
         digests = digests or ["0"] * len(sizes)
         images = [
             {**row(size), "name": f"{number}.png", "sha256": digest}
@@ -134,7 +135,7 @@ def write_audit(tmp_path):
                 "optimiser": {},
             },
         }
-        (folder / "audit.json").write_text(json.dumps(audit))
+        write_json(folder / "audit.json", audit)
         return folder
 
     return write

@@ -27,6 +27,7 @@ from patchcollide.errors import (
     RunError,
 )
 from patchcollide.evaluation import as_batch
+from patchcollide.files import write_json
 from patchcollide.images import read_png, write_png
 from patchcollide.networks import CollisionNetwork
 from patchcollide.networks.digit_networks import build_digit_network
@@ -220,10 +221,10 @@ def test_another_audit_in_the_same_place_is_refused(make, tmp_path):
     about = json.loads((tmp_path / "audit" / "config.json").read_text())
     old = {**about, "fingerprint": "0" * 64, "identity": {**about["identity"]}}
     del old["identity"]["measures"]
-    (tmp_path / "audit" / "config.json").write_text(json.dumps(old))
+    write_json(tmp_path / "audit" / "config.json", old)
     with pytest.raises(RunError, match=r"holds another run \(measures: found null, expected 2\)"):
         make(tmp_path / "audit")
-    (tmp_path / "audit" / "config.json").write_text(json.dumps(about))
+    write_json(tmp_path / "audit" / "config.json", about)
     (tmp_path / "audit" / "audit.csv").unlink()
     with pytest.raises(RunError, match=r"no longer whole: it lacks audit\.csv"):
         make(tmp_path / "audit")

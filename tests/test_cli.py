@@ -18,6 +18,7 @@ import patchcollide
 from patchcollide import collisions, extraction
 from patchcollide.cli.framework import app
 from patchcollide.errors import InterruptedWorkError
+from patchcollide.files import write_json
 from patchcollide.images import read_png, write_png
 from tests.conftest import SMALL
 
@@ -166,7 +167,7 @@ def test_a_run_made_before_a_setting_existed_is_still_the_same_run(world):
     about = json.loads(path.read_text())
     del about["config"]["exact"]
     about["fingerprint"] = "0" * 64
-    path.write_text(json.dumps(about))
+    write_json(path, about)
     outcome = world.collide("--pixels")
     assert outcome.exit_code == 0
     assert "holds this run already: nothing to do" in outcome.said

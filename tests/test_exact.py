@@ -305,7 +305,7 @@ def test_a_measure_that_fails_loses_no_run(digits, tmp_path, monkeypatch):
     missing = summary["exact"]["extents"]["not_measured"]
     assert set(missing) == {"theory", "ball_radius", "far_pair", "most_changed"}
     assert "empty" in summary["not_measured"]["other images"]
-    assert summary["dataset_distance_mean"] is summary["certificate"]["null"] is None
+    assert summary["dataset_distance_mean"] is summary["certificate"]["others"] is None
     page = (out / "report.html").read_text()
     assert "Not measured, ball radius: The ball was too round." in page
     assert "Not measured, other images" in page

@@ -8,6 +8,7 @@ from patchcollide import find_polytope, pipeline
 from patchcollide.config import load_config
 from patchcollide.digits import read_digits, write_digits
 from patchcollide.errors import RunError
+from patchcollide.files import write_json
 from patchcollide.images import read_pixels
 from patchcollide.report.pictures import KINDS, write_picture
 from patchcollide.runs import open_run
@@ -92,6 +93,6 @@ def test_a_damaged_summary_is_named(run, tmp_path):
     path = run / "summary.json"
     summary = json.loads(path.read_text())
     del summary["vertices"]
-    path.write_text(json.dumps(summary))
+    write_json(path, summary)
     with pytest.raises(RunError, match=r"summary\.json is damaged \(KeyError"):
         write_picture(run, tmp_path / "a.png", "table")

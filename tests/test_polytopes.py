@@ -16,6 +16,7 @@ from patchcollide import Polytope, find_polytope, pipeline
 from patchcollide.config import load_config
 from patchcollide.digits import read_digits
 from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.files import read_json
 from patchcollide.images import read_png, write_png
 from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
@@ -81,7 +82,7 @@ def test_it_finds_what_the_collide_stage_finds(tmp_path):
     for number, vertex in enumerate(found.vertices):
         np.testing.assert_array_equal(vertex, read_png(run / f"vertex-{number}.png"))
     assert found.about["fingerprint"] == run.fingerprint
-    written = json.loads((run / "summary.json").read_text())
+    written = read_json(run / "summary.json", error=RunError)
     measured = found.evaluate()
     left_out = {"seconds", "peak_memory_bytes"}
     assert {k: v for k, v in measured.items() if k not in left_out} == {

@@ -13,6 +13,7 @@ from patchcollide import replay as replaying
 from patchcollide.cli.framework import app
 from patchcollide.config import load_config
 from patchcollide.errors import RunError
+from patchcollide.files import write_json
 from patchcollide.images import write_png
 from patchcollide.replay import replay
 from patchcollide.store_writer import write_store
@@ -55,7 +56,7 @@ def command(*words):
 
 def edited(run, **changes):
     path = run / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    write_json(path, {**json.loads(path.read_text()), **changes})
 
 
 def test_a_run_is_made_again_to_the_last_bit(run, tmp_path):
@@ -171,7 +172,7 @@ def test_other_libraries_and_machines_are_named_but_tried(run):
 def test_a_run_of_before_threads_were_recorded_is_tried(run):
     about = json.loads((run / "config.json").read_text())
     del about["machine"]
-    (run / "config.json").write_text(json.dumps(about))
+    write_json(run / "config.json", about)
     (note,) = replay(run).notes
     assert "does not say how many threads" in note
 
