@@ -1,0 +1,234 @@
+"""Pages of Markdown: links lead somewhere, commands and options exist, examples can run."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from patchcollide.cli.framework import app
+from patchcollide.config import load_config
+
+if TYPE_CHECKING:
+    from click import Command
+
+ROOT = Path(__file__).parent.parent
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+MOST_LINES_OF_README = 220
+# Words that stand for something in prose, not for an option.
+REST = re.compile(r"^(\.\.\.|[A-Z][A-Z.]*|[|#&].*)$")
+
+
+def find_pages() -> list[Path]:
+    """Returns the pages that are kept in the repository, or will be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    # Of an archive, without git, all but what tests and people leave behind.
+    names = listed.stdout.split("\n") if listed.returncode == 0 else []
+    found = [ROOT / name for name in names if name] or [
+        page
+        for page in ROOT.rglob("*.md")
+        if not {".venv", "runs", "stores"} & set(page.relative_to(ROOT).parts)
+    ]
+    return sorted(page for page in found if page.is_file())
+
+
+PAGES = find_pages()
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@cache
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", read(page)), re.MULTILINE)
+    slugs: list[str] = []
+    for heading in headings:
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        before = sum(other.rstrip("0123456789-") == slug for other in slugs)
+        slugs.append(f"{slug}-{before}" if before else slug)
+    return set(slugs)
+
+
+def broken_links(page: Path) -> list[str]:
+    found = []
+    for link in LINK.findall(INLINE.sub("", FENCE.sub("", read(page)))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """Returns the words after `patchcollide`, of each command in shell blocks and in prose."""
+    lines = []
+    text = read(page)
+    for language, block in FENCE.findall(text):
+        if language == "sh":
+            lines += block.replace("\\\n", " ").splitlines()
+    # Prose breaks lines inside a command; a name and a word alone is a mention of the package.
+    lines += [" ".join(code.split()) for code in INLINE.findall(FENCE.sub("", text))]
+    found = [words_of(line) for line in lines]
+    return [words[1:] for words in found if len(words) > 1 and words[0] == "patchcollide"]
+
+
+def words_of(line: str) -> list[str]:
+    words = shlex.split(line.rstrip("& "), comments=True)
+    # Assignments before a command, and the program by its path.
+    while words and re.match(r"^[A-Z_]+=", words[0]):
+        words.pop(0)
+    return [Path(words[0]).name, *words[1:]] if words else []
+
+
+@cache
+def commands() -> dict[str, "Command"]:
+    import typer.main
+
+    import patchcollide.cli
+
+    assert patchcollide.cli.main
+    root = typer.main.get_command(app)
+    return {**root.commands, "": root}
+
+
+def problems_of(words: list[str]) -> list[str]:
+    """Says what is wrong with a command line: an unknown command, option or setting."""
+    name = "" if words[0].startswith("-") else words[0]
+    if name not in commands():
+        return [f"no command {name}"]
+    known = {option for each in commands()[name].params for option in each.opts}
+    known |= {option for each in commands()[name].params for option in each.secondary_opts}
+    options = [word for word in words if word.startswith("-") and not REST.match(word)]
+    found = [f"no option {word} of {name}" for word in options if word not in {*known, "--help"}]
+    values = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    values = [value for value in values if re.match(r"^[a-z0-9_.]+=[^A-Z.]", value)]
+    load_config(None, values)
+    return found
+
+
+def python_blocks(page: Path) -> list[str]:
+    return [block for language, block in FENCE.findall(read(page)) if language == "python"]
+
+
+@cache
+def settings_writer() -> ModuleType:
+    path = ROOT / "scripts" / "write_settings_table.py"
+    spec = importlib.util.spec_from_file_location("write_settings_table", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_are_found():
+    names = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert {"README.md", "configs/README.md", "data/guide/README.md", "CHANGELOG.md"} <= names
+
+
+@each_page
+def test_links_and_anchors_of_a_page_lead_somewhere(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_and_a_broken_anchor_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A b, c!\n[x](no.md) [y](#a-b-c) [z](#no) [w](https://example.org)\n")
+    assert broken_links(page) == ["no.md", "#no"]
+
+
+@each_page
+def test_commands_of_a_page_exist_with_their_options_and_settings(page):
+    assert {" ".join(w): p for w in command_lines(page) if (p := problems_of(w))} == {}
+
+
+def test_the_tour_has_seven_commands():
+    tour = read(ROOT / "README.md").split("## A tour")[1].split("\n## ")[0]
+    assert len(re.findall(r"^# \d\.", tour, re.MULTILINE)) == 7
+    assert len(re.findall(r"^patchcollide ", tour, re.MULTILINE)) == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("collide --sauce cat.jpg", "no option --sauce of collide"),
+        ("colide --source cat.jpg", "no command colide"),
+    ],
+)
+def test_an_unknown_command_and_an_unknown_option_are_found(line, problem):
+    assert problems_of(line.split()) == [problem]
+
+
+def test_an_unknown_setting_is_found():
+    from patchcollide.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="optimiser.step"):
+        problems_of("collide --set optimiser.step=3".split())
+
+
+def test_the_readme_is_one_screen_a_purpose():
+    assert len(read(ROOT / "README.md").splitlines()) <= MOST_LINES_OF_README
+
+
+def test_the_table_of_settings_is_what_its_script_writes():
+    expected = settings_writer().settings_table()
+    told = "Run `python scripts/write_settings_table.py`."
+    assert read(ROOT / "configs" / "README.md") == expected, told
+
+
+def test_all_guides_and_results_are_in_their_index():
+    for folder in (ROOT / "data" / "guide", ROOT / "data" / "results"):
+        linked = set(LINK.findall(read(folder / "README.md")))
+        assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= linked
+
+
+def test_all_scripts_are_in_their_index():
+    listed = set(re.findall(r"`([\w.]+)`", read(ROOT / "scripts" / "README.md")))
+    there = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    assert there - {"README.md"} <= listed
+
+
+def test_each_page_of_results_says_what_its_numbers_are_of():
+    for page in (ROOT / "data" / "results").glob("*.md"):
+        if page.name != "README.md":
+            assert re.search(r"^- \*\*Numbers of:\*\* .*commit", read(page), re.MULTILINE), page
+
+
+@each_page
+def test_python_blocks_of_a_page_are_python_and_import_what_exists(page):
+    for block in python_blocks(page):
+        compile(block, str(page), "exec")
+        imports = [line for line in block.splitlines() if re.match(r"(from|import) ", line)]
+        exec("\n".join(imports), {})  # noqa: S102
+
+
+def test_versions_of_the_citation_and_the_package_agree():
+    import patchcollide
+
+    text = read(ROOT / "README.md")
+    assert f"Version {patchcollide.__version__}" in text
+
+
+def test_the_package_says_nothing_of_a_licence_that_is_not_there():
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert not any(name.startswith("License ::") for name in about["classifiers"])
+    assert about["keywords"]
