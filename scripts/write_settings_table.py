@@ -41,14 +41,16 @@ HEAD = """# Settings
 
 *Written by `python scripts/write_settings_table.py`; a test compares.*
 
-A setting is given as `--set section.key=value`, in TOML's notation, or in a file given as `--config FILE`:
+A setting is given as `--set section.key=value`, in TOML's notation, or in a file given as
+`--config FILE`:
 
 ```sh
 patchcollide index photos --out stores/photos --config configs/demo.toml --set retrieval.k=20
 ```
 
-Options of a command win over `--set`, that over the file, the file over the defaults below. An unknown
-setting is refused with the name you may have meant. Every run records the settings it was made with.
+Options of a command win over `--set`, that over the file, the file over the defaults below. An
+unknown setting is refused with the name you may have meant. Every run records the settings it was
+made with.
 
 | file | settings of |
 |---|---|

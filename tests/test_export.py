@@ -23,7 +23,7 @@ from patchcollide.store import PatchStore
 from patchcollide.store_writer import write_store
 from tests.conftest import SMALL
 
-README = Path(__file__).parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "data" / "guide" / "store.md"
 
 
 def write_out(store, out, *, compress=False, patches_per_shard=10**6):
@@ -218,8 +218,8 @@ def test_the_command_names_its_files(small_store, tmp_path):
 
 
 @pytest.mark.parametrize("shard", [0, 1])
-def test_the_lines_in_the_readme_read_a_store(shard, damaged_store, tmp_path, monkeypatch):
-    text = README.read_text(encoding="utf-8")
+def test_the_lines_in_the_guide_read_a_store(shard, damaged_store, tmp_path, monkeypatch):
+    text = GUIDE.read_text(encoding="utf-8")
     section = text.split("## Reading a store without patchcollide\n")[1].split("\n## ")[0]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     assert "patchcollide" not in code

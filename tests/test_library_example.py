@@ -1,53 +1,47 @@
-"""The example of the README's section on the library runs as it stands."""
+"""The examples of the pages on the library run as they stand."""
 
+import re
 from pathlib import Path
+from unittest.mock import create_autospec
 
-from patchcollide import Polytope
+import pytest
 
-HEADING = "## Use it as a library"
-EXAMPLE = """
-from torch import nn
+from patchcollide import Polytope, pipeline
 
-from patchcollide import find_polytope
-from patchcollide.photographs import photograph
-
-module = nn.Sequential(  # yours: any module from a batch of images to logits
-    nn.Conv2d(3, 16, kernel_size=7, stride=4),
-    nn.ReLU(),
-    nn.AdaptiveAvgPool2d(4),
-    nn.Flatten(),
-    nn.Linear(256, 10),
-)
-polytope = find_polytope(
-    module,
-    "1",  # the activation whose input is to collide, as the module names it
-    photograph("chelsea"),  # a path, a Pillow picture or an uint8 array, as the target
-    photograph("coffee"),
-    input_size=64,
-    mean=(0.485, 0.456, 0.406),
-    scale=(0.229, 0.224, 0.225),
-    settings={"optimiser.steps": 30, "network.min_confidence": 0},
-)
-polytope.vertices  # uint8 (5, 64, 64, 3)
-numbers = polytope.evaluate(num_samples=100)  # the entries of summary.json
-images = polytope.sample(10, seed=1)  # between the vertices, rounded to 8 bits
-polytope.contains(images[0])  # is it of the target's class?
-polytope.contains(images[0], tolerance=0.5)  # and is every feature within 0.5 of the target's?
-polytope.walk(num_edges=1)["worst_margin"]  # on the edge that comes nearest to failing
-polytope.save("runs/mine")  # a run's folder, for figure, animate, report and compare
-"""
+ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "data" / "guide" / "library.md"
 
 
-def test_it_runs_as_it_stands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run(code: str, page: Path) -> dict:
     found = {}
-    exec(compile(EXAMPLE, "README.md", "exec"), found)  # noqa: S102
+    exec(compile(code, page.name, "exec"), found)  # noqa: S102
+    return found
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE], ids=lambda page: page.name)
+def test_it_runs_as_it_stands(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(blocks(page)[0], page)
     assert found["polytope"].vertices.shape == (5, 64, 64, 3)
     assert found["images"].shape == (10, 64, 64, 3)
     assert found["numbers"]["num_samples"] == 100
     assert len(Polytope.load("runs/mine")) == 5
 
 
-def test_the_readme_shows_this_example():
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert EXAMPLE.strip() in readme.partition(HEADING)[2]
+def test_the_readme_has_one_example():
+    assert len(blocks(ROOT / "README.md")) == 1
+
+
+def test_commands_as_functions_are_called_as_they_can_be(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("index", "collide"):
+        monkeypatch.setattr(pipeline, name, create_autospec(getattr(pipeline, name)))
+    (code,) = blocks(GUIDE)[1:]
+    found = run(code, GUIDE)
+    assert (found["config"].retrieval.k, found["config"].seed) == (10, 3)
+    pipeline.index.assert_called_once()
+    assert pipeline.collide.call_args.args[-1] is found["store"]
