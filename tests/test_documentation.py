@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import patchcollide
+from patchcollide import load_config
 from patchcollide.cli.framework import app
-from patchcollide.config import load_config
 
 if TYPE_CHECKING:
     from click import Command
@@ -158,6 +158,13 @@ def test_a_broken_link_and_a_broken_anchor_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# A b, c!\n[x](no.md) [y](#a-b-c) [z](#no) [w](https://example.org)\n")
     assert broken_links(page) == ["no.md", "#no"]
+
+
+@each_page
+def test_files_that_a_page_names_are_there(page):
+    names = INLINE.findall(FENCE.sub("", read(page)))
+    paths = [name for name in names if re.fullmatch(r"(scripts|configs|data)/[\w./-]+", name)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 @each_page
