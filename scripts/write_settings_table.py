@@ -30,7 +30,7 @@ RANGES = {
 }
 
 FILES = {
-    "demo.toml": "the demo, and a start for photographs of your own",
+    "demo.toml": "the demo: the photographs to leave out, by name",
     "mnist.toml": "digits, as in the paper's Section 3.1",
     "quick.toml": "the quick rows of `patchcollide reproduce`",
     "section4.toml": "the paper's Section 4 as its text has it",
@@ -45,7 +45,8 @@ A setting is given as `--set section.key=value`, in TOML's notation, or in a fil
 `--config FILE`:
 
 ```sh
-patchcollide index photos --out stores/photos --config configs/demo.toml --set retrieval.k=20
+patchcollide index ILSVRC/train --out stores/imagenet --config configs/section4.toml --seed 1 \\
+    --set store.fraction=0.2
 ```
 
 Options of a command win over `--set`, that over the file, the file over the defaults below. An
