@@ -7,7 +7,7 @@ refused by name: nothing passes unnoticed. Values and slopes share memory wherev
 tensors would, so that a change in place reaches all views of what is changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -177,10 +177,27 @@ def _require_no_rounding(before: torch.dtype, after: torch.dtype | None) -> None
         raise NetworkError(f"a cast from {before} to {after} rounds, so it is not linear")
 
 
+def _restates(
+    tensor: Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> bool:
+    """Says whether a tensor is told to lie as it does, but for strides of axes of length one.
+
+    Global pooling does that where its input lies channels last.
+    """
+    steps = zip(size, stride, tensor.stride(), strict=False)
+    return (
+        tuple(size) == tuple(tensor.shape)
+        and offset in (None, tensor.storage_offset())
+        and all(length <= 1 or wanted == found for length, wanted, found in steps)
+    )
+
+
 def _changed_in_place(
     name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Applies an operator that changes its first argument; any views of it change too."""
+    if name == "as_strided_" and _restates(*args):
+        return args[0]
     if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
         raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
     changed: Any = args[0]

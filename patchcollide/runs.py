@@ -352,6 +352,8 @@ def load_history(run: Run) -> list[dict[str, float]]:
         RunError: If it is missing or damaged.
     """
     path = run / HISTORY_FILE
+    if not path.exists():
+        raise RunError(f"{path} is missing. Make the run again.")
     _require_own_history(run)
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -12,6 +12,8 @@ import pytest
 
 from patchcollide import collisions
 from patchcollide.config import load_config
+from patchcollide.errors import InputError
+from patchcollide.files import read_json
 from patchcollide.images import read_pixels
 from patchcollide.report.history import write_growth_chart
 from patchcollide.search.index_builder import build_index
@@ -141,7 +143,7 @@ def test_indexing_is_measured_stage_by_stage_and_goes_on(write_images, tmp_path,
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     document = run_script("bench_index", *words)
     assert_knows_its_machine(document)
-    assert json.loads((out / "bench.json").read_text()) == document
+    assert read_json(out / "bench.json", error=InputError) == document
     results = document["results"]
     assert (results["store"]["num_images"], results["store"]["num_patches"]) == (10, 490)
     assert results["store"]["images_per_second"] > 0

@@ -89,7 +89,7 @@ def test_a_run_is_made_again_bit_for_bit_in_all_modes_at_once(explored_run, tmp_
 @pytest.mark.parametrize("mode", TORCH_MODES)
 def test_a_walk_is_that_of_float64_in_every_mode(mode, generator):
     module = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3)).double()
-    ends = torch.rand(2, 6, generator=generator, dtype=torch.float64)
-    wanted = walk_segment(module, *ends, 1, [0.0, 0.0], max_pieces=20)
+    start, end = torch.rand(2, 6, generator=generator, dtype=torch.float64)
+    wanted = walk_segment(module, start, end, 1, [0.0, 0.0], max_pieces=20)
     with TORCH_MODES[mode]():
-        assert walk_segment(module, *ends, 1, [0.0, 0.0], max_pieces=20) == wanted
+        assert walk_segment(module, start, end, 1, [0.0, 0.0], max_pieces=20) == wanted

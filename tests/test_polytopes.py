@@ -1,6 +1,7 @@
 """Polytopes found, asked, saved and loaded from Python, beside what the stages do."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from patchcollide.losses import TargetFeatures
 from patchcollide.networks import CollisionNetwork
 from patchcollide.report.pictures import write_picture
 from patchcollide.residuals import collides
-from patchcollide.runs import open_run
+from patchcollide.runs import load_history, open_run
 from tests.conftest import SMALL
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1"
@@ -88,6 +89,20 @@ def test_it_finds_what_the_collide_stage_finds(tmp_path):
     assert {k: v for k, v in measured.items() if k not in left_out} == {
         k: v for k, v in written.items() if k not in left_out
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step\nabc\n", r"history\.csv cannot be read"),
+        ("a,b\n1,2\n", r"history\.csv is damaged: it has rows without a step"),
+    ],
+)
+def test_a_damaged_history_of_a_run_without_digests_is_found(text, message, tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "run")
+    (tmp_path / "run" / "history.csv").write_text(text)
+    with pytest.raises(RunError, match=message):
+        load_history(open_run(tmp_path / "run"))
 
 
 def test_patches_come_from_a_store_or_from_neighbours(small_network, small_store, tmp_path):

@@ -89,6 +89,13 @@ NETWORKS = {
     "global max pool": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.ReLU()
     ),
+    "global mean, channels last": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 1).to(memory_format=torch.channels_last),
+        Function(lambda x: x.to(memory_format=torch.channels_last)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ),
     "largest": lambda: Function(lambda x: x.amax(dim=(2, 3)) - x.min(dim=3).values.amin(-1)),
     "views": lambda: Function(
         lambda x: sum(part.flatten(1) for part in x.mT.chunk(3, dim=2)).real.unflatten(1, (9, 9))

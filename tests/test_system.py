@@ -103,7 +103,7 @@ class Missing(importlib.abc.MetaPathFinder):
         if name in {"fcntl", "resource"}:
             raise ModuleNotFoundError(name)
 
-import pathlib, platform, psutil
+import jaxtyping, pathlib, platform, psutil, torch  # as on the system that there is
 sys.platform = "win32"
 for name in ("fcntl", "resource"):
     sys.modules.pop(name, None)
