@@ -116,7 +116,8 @@ def test_whatever_is_damaged_of_unfinished_work_is_made_again(
         build_index(store, config.index, 0)
     assert contents(store) == contents(PatchStore.open(copy))
     told = "beginning anew" if pattern == "build.json" else f"{damaged} is damaged: making it"
-    assert caplog.text.count(told) == 1
+    # The handler may stand at two loggers: a record is told once all the same.
+    assert sum(told in record.getMessage() for record in set(caplog.records)) == 1
 
 
 def test_what_does_not_go_with_a_basis_made_again_is_not_kept(store, config, monkeypatch):
