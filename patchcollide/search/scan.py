@@ -36,6 +36,7 @@ _IMAGES_AT_ONCE = 8
 _COLUMNS_AT_ONCE = 16
 _UNIT = 2.0**-24
 _FAR = 2**31 - 1
+_SPARE = 8
 # Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
 _MOST_DIMENSIONS = 2**15 - 1
 
@@ -150,7 +151,7 @@ class Scan:
     ) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], Int64[Tensor, "n"]]:
         """Returns row, query and squared distance of the pairs within the bounds.
 
-        Of each query at most the nearest ``k``, ties by row: identifiers rise with rows.
+        Of each query the nearest ``k`` are among them, ties by row: identifiers rise with rows.
         """
         whole = len(queries) == self.num_queries
         products = inner_products(rows, self._queries if whole else self._queries[queries])
@@ -171,16 +172,17 @@ def _everything(rows: torch.Tensor) -> torch.Tensor:
 def _lowest_places(
     values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"], k: int
 ) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "some"]]:
-    """Returns rows and columns of the ``k`` lowest values of each column within its limit.
+    """Returns rows and columns of values within their column's limit, at least the ``k`` lowest.
 
-    Of equal ones the first are taken, so that there are never more, whatever the images.
+    There are never more than eight times ``k`` a column, whatever the images: where there would be,
+    just the ``k`` lowest are taken, of equal ones the first. To sort fewer costs more than to keep.
     """
     within = values <= limits
-    if _count(within) > k * len(limits):
+    if _count(within) > _SPARE * k * len(limits):
         # So many that even their places would take much memory.
         return _lowest_of_columns(values, limits, k, _everything(limits))
     row, column = _true_places(within)
-    crowded = torch.bincount(column, minlength=len(limits)) > k
+    crowded = torch.bincount(column, minlength=len(limits)) > _SPARE * k
     if not bool(crowded.any()):
         return row, column
     others = ~crowded[column]
