@@ -3,17 +3,21 @@
 After Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from patchcollide.config import Config, load_config
-    from patchcollide.errors import PatchCollideError
-    from patchcollide.networks import CollisionNetwork, load_network
-    from patchcollide.polytope_search import find_polytope
-    from patchcollide.polytopes import Polytope
-    from patchcollide.store import PatchStore
+from patchcollide._moved import MOVED, MovedModules, moved_module
+from patchcollide._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from patchcollide.api import find_polytope
+    from patchcollide.config import Config
+    from patchcollide.config_files import load_config
+    from patchcollide.errors import PatchCollideError
+    from patchcollide.networks.loading import load_network
+    from patchcollide.networks.network import CollisionNetwork
+    from patchcollide.polytope import Polytope
+    from patchcollide.store.reader import PatchStore
 
 __all__ = [
     "CollisionNetwork",
@@ -29,18 +33,23 @@ __all__ = [
 
 # Modules are imported when a name of theirs is first used: with PyTorch that takes seconds.
 _HOMES = {
-    "CollisionNetwork": "networks",
+    "CollisionNetwork": "networks.network",
     "Config": "config",
     "PatchCollideError": "errors",
-    "PatchStore": "store",
-    "Polytope": "polytopes",
-    "find_polytope": "polytope_search",
-    "load_config": "config",
-    "load_network": "networks",
+    "PatchStore": "store.reader",
+    "Polytope": "polytope",
+    "find_polytope": "api",
+    "load_config": "config_files",
+    "load_network": "networks.loading",
 }
 
 
+sys.meta_path.append(MovedModules())
+
+
 def __getattr__(name: str) -> Any:
+    if name in MOVED:
+        return moved_module(name)
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     home = __import__(f"{__name__}.{_HOMES[name]}", fromlist=[name])

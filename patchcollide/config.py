@@ -5,26 +5,29 @@ the ones of a demo and of the paper, and every output carries the ones it was ma
 """
 
 import difflib
-import json
-import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from patchcollide.canvas import Canvas
 from patchcollide.errors import ConfigError, GeometryError, InputError
-from patchcollide.geometry import PatchGrid
+from patchcollide.geometry import Canvas, PatchGrid
 
 Count = Annotated[int, Field(ge=1)]
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
 Position = Annotated[int, Field(ge=0)]
+
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 Share = Annotated[float, Field(gt=0, le=1)]
+
 # TOML and JSON have lists only.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
 TextsByName = Annotated[dict[str, str], Field(default_factory=dict)]
 
 
@@ -125,7 +128,7 @@ class Composition(Section):
 
 
 class Objective(Section):
-    """Weights of the terms that vertices minimise; see :mod:`patchcollide.losses`."""
+    """Weights of what vertices minimise; see :mod:`patchcollide.optimisation.objective`."""
 
     active: Weight = 1.0
     inactive: Weight = 1.0
@@ -236,7 +239,7 @@ class Config(Section):
     """All settings.
 
     ``method`` is how ``collide`` finds images: ``"polytope"`` is ours, the others are to compare
-    with; see :mod:`patchcollide.methods`.
+    with; see :mod:`patchcollide.optimisation.methods.registry`.
     """
 
     method: Literal["polytope", "features", "metamer", "null_space", "adversarial"] = "polytope"
@@ -306,26 +309,6 @@ class Config(Section):
         return self
 
 
-def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Reads settings.
-
-    Args:
-        path: A TOML file; None for the defaults.
-        overrides: ``section.key=value`` each, the value in TOML's notation or a bare string;
-            later ones win.
-
-    Raises:
-        ConfigError: If the file is missing or not TOML, or a setting is unknown, mistyped or out
-            of range.
-    """
-    values = read_toml(path) if path else {}
-    where = [str(path or "the defaults")]
-    for override in overrides:
-        _apply(values, override)
-        where.append(f"--set {override}")
-    return parse_config(values, " ".join(where))
-
-
 def parse_config(values: dict[str, Any], where: str) -> Config:
     """Checks a nested dictionary of settings; ``where`` is named in errors."""
     return parse_section(Config, values, where)
@@ -369,57 +352,6 @@ def require_recorded(
         ]
         more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
         raise error(f"{path} is damaged ({told[0]}{more}). {remedy}") from None
-
-
-def overrides_of(config: Config) -> list[str]:
-    """Returns the ``section.key=value`` overrides that lead from the defaults to ``config``."""
-    lines = []
-    for name, value in config.model_dump(mode="json", exclude_defaults=True).items():
-        settings = value.items() if isinstance(value, dict) else [("", value)]
-        for key, setting in settings:
-            # JSON's notation of these values is also TOML's, but for two kinds of escapes.
-            text = json.dumps(setting, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{name}.{key}".rstrip(".") + f"={text}")
-    return lines
-
-
-def builtin_config(name: str) -> Path:
-    """Returns the path of ``configs/NAME.toml``, from the wheel or from a source tree."""
-    package = Path(__file__).parent
-    installed = package / "configs" / f"{name}.toml"
-    return installed if installed.is_file() else package.parent / "configs" / f"{name}.toml"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Reads a TOML file; ConfigError if it is missing or none."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing. Check the path given to --config.") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"{path} is not a readable TOML file: {error}.") from error
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(
-            f"--set {override}: expected section.key=value, for example --set retrieval.k=5."
-        )
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: '{key}' is a value, not a section.")
-    values[keys[-1]] = _toml_value(text.strip())
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        found = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # Beside its own errors, numbers of 5,000 digits.
-        return text
-    return found["value"] if len(found) == 1 else text
 
 
 def _explain(problem: Any, kind: type[Section]) -> str:

@@ -1,30 +1,41 @@
-"""The stages: from a folder of images to a finished run. One stage, one function, one path."""
+"""The stages: from a folder of images to a finished run. One stage, one function, one path.
+
+The stages that make and keep stores; one process at a time writes to one.
+
+The demo: a cat composed from other photographs collides with a cup of espresso.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchcollide import retrieval
-from patchcollide.adequacy_tables import compare_audits
-from patchcollide.audits import audit
-from patchcollide.certification import certify
-from patchcollide.collisions import collide, evaluate, report
+from patchcollide import pipeline
+from patchcollide.audit.adequacy import compare_audits
+from patchcollide.audit.audit import audit
 from patchcollide.config import Config
-from patchcollide.dimensions import measure_dimensions
+from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
-from patchcollide.exact_collisions import find_exact
-from patchcollide.export import export_patches
-from patchcollide.extraction import extract_features
-from patchcollide.files import output_path
-from patchcollide.indexing import index, repair, verify
-from patchcollide.list_import import ListOptions
+from patchcollide.evaluation.dimensions import measure_dimensions
+from patchcollide.images.photographs import photograph, write_photographs
+from patchcollide.io.files import output_path
+from patchcollide.io.locks import locked
+from patchcollide.networks.feature_files import extract_features
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.planner import make_plan
-from patchcollide.plans import Plan
-from patchcollide.report.side_by_side import side_by_side
-from patchcollide.retrieval import open_store, retrieve_neighbours_of_each
-from patchcollide.runs import open_run
-from patchcollide.store import PatchStore
-from patchcollide.summaries import read_summary
+from patchcollide.report.tables import side_by_side
+from patchcollide.retrieval.planning.planner import Plan, make_plan, require_resources
+from patchcollide.retrieval.released_lists import ListOptions
+from patchcollide.runs import retrieve as retrieval
+from patchcollide.runs.certify import certify
+from patchcollide.runs.collide import collide, evaluate, find_exact, report
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.retrieve import retrieve_neighbours_of_each
+from patchcollide.runs.summary import read_summary
+from patchcollide.store.export import export_patches
+from patchcollide.store.index_builder import build_index
+from patchcollide.store.integrity import Inspection, inspect
+from patchcollide.store.manifest import require_folder
+from patchcollide.store.reader import PatchStore, open_store
+from patchcollide.store.repair import repair_store
+from patchcollide.store.writer import write_store
 
 __all__ = [
     "audit",
@@ -187,3 +198,97 @@ def export(store_path: Path, out: Path, *, compress: bool, patches_per_shard: in
     return export_patches(
         store, output_path(out), compress=compress, patches_per_shard=patches_per_shard
     )
+
+
+def index(
+    config: Config,
+    images: Path,
+    out: Path,
+    memory: str | None = None,
+    extend: bool = False,
+    backend: Backend = LOCAL,
+) -> Path:
+    """Cuts a folder of images into a patch store and indexes it; does nothing when that is done.
+
+    Killed at any point, the same call redoes only what is missing or damaged.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``store`` and ``index``, and the seed.
+        images: A folder, as ``class/file`` or flat.
+        out: The store's folder.
+        memory: How much may be used, such as ``8GB``; None for 80 % of what is available.
+        extend: Add images that are new in the folder to the store that is there.
+        backend: Where shards are written.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the folder, the settings or what is in ``out`` do not allow it, or another
+            process is at it.
+        DiskFullError: If there is no room; finished shards are kept.
+    """
+    require_resources(config, images, out, memory, extend)
+    out = output_path(out)
+    with locked(out):
+        store = write_store(config, images, out, extend, backend)
+        build_index(store, config.index, config.seed, backend)
+    return out
+
+
+def verify(store_path: Path, quick: bool = False) -> Inspection:
+    """Compares every byte of a store and its index with what was written.
+
+    Args:
+        store_path: A store made by :func:`index`.
+        quick: Leave out the pixels and the FAISS index, which are most of the bytes.
+
+    Returns:
+        What is damaged; see :meth:`patchcollide.store.integrity.Inspection.require_intact`.
+
+    Raises:
+        StoreError: If there is no store, or it is being written.
+    """
+    store_path = store_path.resolve()
+    require_folder(store_path)
+    with locked(store_path, shared=True):
+        return inspect(store_path, quick=quick)
+
+
+def repair(store_path: Path, images: Path | None = None) -> Path:
+    """Makes the damaged parts of a store and its index again, from the images it was made of.
+
+    Args:
+        store_path: A store made by :func:`index`.
+        images: The folder of images, if it is no longer where it was.
+
+    Returns:
+        The store.
+
+    Raises:
+        InputError: If there is no store, it is being written, or the images are gone or changed.
+        DiskFullError: If there is no room left.
+    """
+    store_path = store_path.resolve()
+    require_folder(store_path)
+    with locked(store_path):
+        repair_store(store_path, images)
+    return store_path
+
+
+def run_demo(out: Path) -> Path:
+    """Indexes the libraries' photographs and makes a collision; does nothing when it is there.
+
+    Args:
+        out: The run's folder; photographs and store go beside it, as ``OUT-photographs`` and
+            ``OUT-store``.
+
+    Returns:
+        ``out``.
+    """
+    config = load_config(builtin_config("demo"))
+    photographs = out.with_name(f"{out.name}-photographs")
+    store = out.with_name(f"{out.name}-store")
+    write_photographs(photographs)
+    pipeline.index(config, photographs, store)
+    return pipeline.collide(config, photograph("chelsea"), photograph("coffee"), out, store)

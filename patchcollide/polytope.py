@@ -1,57 +1,354 @@
-"""The polytope between vertices: random convex combinations of images."""
+"""Polytopes in memory: vertices that collide with a target, and all that can be asked of them."""
 
-import numpy as np
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
 import torch
 
-from patchcollide.shapes import Float, Tensor
+from patchcollide.composition.contributions import Contributions
+from patchcollide.config import Config, parse_config
+from patchcollide.errors import RunError
+from patchcollide.evaluation.certificates import walk_edges
+from patchcollide.evaluation.feature_distances import feature_differences
+from patchcollide.evaluation.gaps import measure_gaps
+from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
+from patchcollide.evaluation.simplex import hull_images, uniform_weights
+from patchcollide.images.pictures import Picture, read_png, square_image, write_png
+from patchcollide.images.tensors import as_batch, pairwise_distances
+from patchcollide.io.files import is_occupied, output_path, partial_path, write_json
+from patchcollide.io.provenance import array_digest
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.optimisation.descent import history_columns
+from patchcollide.randomness import seeded
+from patchcollide.report.notebook import Figures, polytope_html
+from patchcollide.retrieval.neighbours import Neighbours
+from patchcollide.runs.folder import (
+    CONFIG_FILE,
+    CONTRIBUTIONS_FILE,
+    EXACT_FILE,
+    SAMPLES_FILE,
+    SUMMARY_FILE,
+    Run,
+    load_history,
+    load_vertex_pngs,
+    load_vertices,
+    open_run,
+    save_history,
+    save_vertices,
+)
+from patchcollide.runs.inputs import network_of, require_same_network, write_pair
+from patchcollide.runs.report import write_neighbour_sheet, write_report
+from patchcollide.runs.summary import read_exact, read_run_target, read_summary, summarise
+from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.store.reader import PatchStore
+from patchcollide.torch_modes import proof_modes
+
+__all__ = ["Polytope"]
 
 
-def uniform_weights(
-    num_samples: int, num_vertices: int, generator: torch.Generator
-) -> Float[Tensor, "samples vertices"]:
-    """Draws points uniformly from the simplex: normalised exponential variables."""
-    draws = torch.empty(num_samples, num_vertices, dtype=torch.float64)
-    draws.exponential_(generator=generator)
-    return draws / draws.sum(dim=1, keepdim=True)
+@dataclass(eq=False, repr=False)
+class Polytope:
+    """The convex hull of images that collide with a target.
 
+    Made by :func:`patchcollide.find_polytope`, or by :meth:`load` from its folder or a run's.
 
-def stick_breaking_weights(
-    num_samples: int, num_vertices: int, generator: torch.Generator
-) -> Float[Tensor, "samples vertices"]:
-    """Draws weights as the released code does: each uniform on what is left, the last the rest.
-
-    This favours the first vertices and corners; :func:`uniform_weights` is the fair measure.
+    Attributes:
+        about: Settings, inputs and versions, as ``config.json`` holds them.
+        source: The source as the network saw it.
+        target_picture: The target as the network saw it; None if it was given as features.
+        vertices: 8-bit images, as the PNG files hold them.
+        unrounded: The same before rounding, 0 to 255.
+        state: ``steps`` and ``stopped_because``.
+        history: One row a step of the search; see ``history.csv``.
+        neighbours: What vertices are composed of; None of free pixels.
+        exact: What linear programs said of the vertices; None if they were searched for.
+        summary: What :meth:`evaluate` measured last; None if nothing was.
+        samples: The samples it measured, by kind; see :mod:`patchcollide.evaluation.samples`.
+        contributions: Which neighbours pixels come from; None of free pixels.
     """
-    shares = torch.rand(num_samples, num_vertices, generator=generator, dtype=torch.float64)
-    shares[:, -1] = 1
-    left = torch.cat([torch.ones(num_samples, 1, dtype=torch.float64), 1 - shares[:, :-1]], dim=1)
-    return shares * torch.cumprod(left, dim=1)
 
+    about: dict[str, Any]
+    source: UInt8[ndarray, "height width channels"]
+    target_picture: UInt8[ndarray, "height width channels"] | None
+    vertices: UInt8[ndarray, "vertices height width channels"]
+    unrounded: Float32[ndarray, "vertices height width channels"]
+    state: dict[str, Any]
+    history: list[dict[str, float]] = field(default_factory=list)
+    neighbours: Neighbours | None = None
+    exact: dict[str, Any] | None = None
+    summary: Figures | None = None
+    samples: dict[str, HullSamples] | None = None
+    contributions: Contributions | None = None
+    _network: CollisionNetwork | None = None
+    _target: Target | None = None
+    _run: Run | None = None
 
-def edge_middles(num_vertices: int, most: int) -> Float[Tensor, "edges vertices"]:
-    """Returns the weights of the middles of the edges: of all, or of ``most`` spread over all."""
-    pairs = torch.combinations(torch.arange(num_vertices), 2)
-    pairs = pairs[:: -(-len(pairs) // most)] if len(pairs) else pairs
-    return torch.zeros(len(pairs), num_vertices, dtype=torch.float64).scatter_(1, pairs, 0.5)
+    @classmethod
+    def load(cls, folder: str | Path, network: CollisionNetwork | None = None) -> "Polytope":
+        """Reads what :meth:`save` or ``patchcollide collide`` wrote.
 
+        Args:
+            folder: A finished run's folder.
+            network: The network it was made with; None to build it by its name when it is needed.
 
-def combine(
-    weights: Float[Tensor, "samples vertices"],
-    vertices: Float[Tensor, "vertices channels height width"],
-) -> Float[Tensor, "samples channels height width"]:
-    """Returns the convex combinations of ``vertices`` with these ``weights``; differentiable."""
-    flat = weights.to(vertices.dtype) @ vertices.flatten(start_dim=1)
-    return flat.reshape(-1, *vertices.shape[1:])
+        Raises:
+            RunError: If there is no whole run, or the network is another.
+        """
+        run = open_run(Path(folder))
+        if network is not None:
+            require_same_network(run, network)
+        unrounded, state = load_vertices(run)
+        vertices, composed = load_vertex_pngs(run), run / "neighbours.h5"
+        samples, contributions = run / SAMPLES_FILE, run / CONTRIBUTIONS_FILE
+        if vertices.shape != unrounded.shape:
+            raise RunError(
+                f"{run.folder}: the vertices' PNG files are of shape {vertices.shape}, but "
+                f"vertices.h5 holds {unrounded.shape}. Make the run again."
+            )
+        return cls(
+            about=run.about,
+            source=read_png(run / "source.png"),
+            target_picture=None if run.target_file == "target.h5" else read_png(run / "target.png"),
+            vertices=vertices,
+            unrounded=unrounded,
+            state=state,
+            history=load_history(run),
+            neighbours=Neighbours.load(composed) if composed.exists() else None,
+            exact=read_exact(run),
+            summary=Figures(read_summary(run)) if (run / SUMMARY_FILE).exists() else None,
+            samples=load_samples(samples, array_digest(vertices)) if samples.exists() else None,
+            contributions=(
+                Contributions.load(contributions, run.fingerprint)
+                if contributions.exists()
+                else None
+            ),
+            _network=network,
+            _run=run,
+        )
 
+    @cached_property
+    def config(self) -> Config:
+        """The settings it was made with."""
+        return parse_config(self.about["config"], "the settings of the polytope")
 
-def round_to_8_bits(
-    images: Float[Tensor, "*shape"],
-) -> Float[Tensor, "*shape"]:
-    """Rounds images in ``[0, 1]`` to what an 8-bit file holds, still in ``[0, 1]``."""
-    return (255 * images).round() / 255
+    @property
+    def network(self) -> CollisionNetwork:
+        """The network it was made with; one that is named in a folder is built when first needed.
 
+        Raises:
+            RunError: If it cannot be built from its name, or its weights are others now.
+            NetworkError: If the network cannot be had.
+        """
+        if self._network is None:
+            if self._run is None:
+                raise RunError("This polytope has no network. Load it with network=...")
+            self._network = network_of(self._run)
+        return self._network
 
-def seeded(*seeds: int) -> torch.Generator:
-    """Returns a random generator for a seed and the purposes it is split into."""
-    state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    @property
+    def target(self) -> Target:
+        """What the vertices were to collide with; errors as of :attr:`network`."""
+        if self._target is None:
+            if self._run is None:
+                raise RunError("This polytope has no target. Load it from its folder.")
+            self._target = read_run_target(self._run, self.network)
+        return self._target
+
+    @property
+    def distance(self) -> float:
+        """The mean L2 distance of two vertices, in 0..255; 0 of a single one."""
+        distances = pairwise_distances(as_batch(self.vertices))
+        return float(distances.mean()) if len(distances) else 0.0
+
+    def __repr__(self) -> str:
+        inputs = self.about["inputs"]
+        where = f"{inputs['network']}, {inputs['layer']}, {inputs['parameterisation']}"
+        return f"Polytope({len(self)} vertices, {where}, {self.state['steps']} steps)"
+
+    def __len__(self) -> int:
+        return len(self.vertices)
+
+    @proof_modes()
+    def sample(
+        self, num_samples: int, seed: int | None = None
+    ) -> UInt8[ndarray, "samples height width channels"]:
+        """Draws images uniformly from between the vertices, rounded to 8 bits.
+
+        Args:
+            num_samples: How many.
+            seed: Decides which; None for the polytope's own: with as many samples, these are the
+                ones that :meth:`evaluate` measures.
+        """
+        generator = seeded(self.config.seed if seed is None else seed, 3)
+        weights = uniform_weights(num_samples, len(self.vertices), generator)
+        return hull_images(weights, self.vertices)
+
+    @proof_modes()
+    def contains(self, image: Picture, tolerance: float | None = None) -> bool:
+        """Says whether an image, any at all, collides with the target.
+
+        Args:
+            image: A file, a picture of Pillow's or an array; made square as the target was.
+            tolerance: None asks only for the target's class. Else every feature must also be at
+                most this far from the target's, behind the activation and beyond the network's own
+                tolerance: 0 asks for an exact collision, which no search by gradients finds.
+
+        Raises:
+            ImageError: If the image cannot be used.
+        """
+        with torch.no_grad():
+            output = self.network(as_batch(self._square(image)[None]))
+        if int(output.logits[0].argmax()) != self.target.class_index:
+            return False
+        if tolerance is None:
+            return True
+        worst = feature_differences(output.pre_activation, self._features()).abs().max()
+        return bool(worst <= tolerance + self.network.blind.tolerance)
+
+    @proof_modes()
+    def gaps(self, image: Picture) -> dict[str, float | None]:
+        """Measures how nearly an image collides; see :class:`patchcollide.evaluation.gaps.Gaps`."""
+        with torch.no_grad():
+            output = self.network(as_batch(self._square(image)[None]))
+        return measure_gaps(output.pre_activation, self._features()).rows()[0]
+
+    @proof_modes()
+    def walk(self, num_edges: int | None = None, max_pieces: int = 64) -> dict[str, Any]:
+        """Looks for the smallest margin of the target's class on the edges between the vertices.
+
+        Args:
+            num_edges: How many edges to walk, those that come nearest to failing; None for all.
+            max_pieces: How many linear pieces of an edge to walk at most.
+
+        Returns:
+            What :func:`patchcollide.evaluation.certificates.walk_edges` returns.
+
+        Raises:
+            NetworkError: If the network is not piecewise linear.
+        """
+        return walk_edges(
+            self.network,
+            as_batch(self.vertices),
+            self.target.class_index,
+            num_edges=num_edges,
+            max_pieces=max_pieces,
+        )
+
+    @proof_modes()
+    def evaluate(
+        self, num_samples: int | None = None, images: str | Path | PatchStore | None = None
+    ) -> Figures:
+        """Measures the polytope as a run's ``summary.json`` does; kept as :attr:`summary`.
+
+        Args:
+            num_samples: How many points between the vertices; None for ``evaluation.num_samples``.
+            images: A folder of images or a store, for the distances between random images and how
+                nearly these collide.
+
+        Raises:
+            ImageError: If the folder holds no images.
+        """
+        settings = self.config.model_dump(mode="json")
+        if num_samples is not None:
+            settings["evaluation"]["num_samples"] = num_samples
+        omissions = vars(self.neighbours.omissions) if self.neighbours else None
+        measured, samples = summarise(
+            self.network,
+            {**self.about, "config": settings},
+            source=self.source,
+            target=self.target,
+            vertices=self.vertices,
+            unrounded=self.unrounded,
+            found={**self.state, "neighbours": omissions, "exact": self.exact},
+            images=Path(images) if isinstance(images, str) else images,
+            before=self.summary or {},
+        )
+        # As a file holds it, where no tuples are.
+        self.summary = Figures(json.loads(json.dumps(measured, allow_nan=False)))
+        null = {kind: part for kind, part in (self.samples or {}).items() if kind == "null"}
+        self.samples = null | samples
+        return self.summary
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a run's folder, which :meth:`load` and the command line read.
+
+        The page and the figure are drawn if the polytope was evaluated.
+
+        Args:
+            folder: New, or empty.
+
+        Returns:
+            The folder.
+
+        Raises:
+            RunError: If something is there.
+            DiskFullError: If there is no room left.
+        """
+        final = output_path(Path(folder))
+        partial = partial_path(final)
+        for place in (final, partial):
+            if is_occupied(place):
+                raise RunError(f"{place} is there already. Choose another folder, or remove it.")
+        partial.mkdir(parents=True, exist_ok=True)
+        run = Run(partial, final, self.about)
+        try:
+            self._write(run)
+        except BaseException:
+            run.discard()
+            raise
+        self._run = run.finish()
+        return final
+
+    def _write(self, run: Run) -> None:
+        write_json(run / CONFIG_FILE, self.about)
+        if self.target_picture is None:
+            write_pair(run, self.network, self.source, self.target)
+        else:
+            write_png(run / "source.png", self.source)
+            write_png(run / "target.png", self.target_picture)
+        save_history(run, self.history, history_columns(self.history))
+        save_vertices(run, self.unrounded, self.state)
+        if self.neighbours is not None:
+            store = str(run.about["identity"]["store"] or "")
+            settings = self.config.model_dump(mode="json")
+            path = run / "neighbours.h5"
+            self.neighbours.save(path, settings=settings, seed=self.config.seed, store=store)
+            write_neighbour_sheet(path.with_suffix(".png"), self.neighbours)
+        if self.exact is not None:
+            write_json(run / EXACT_FILE, self.exact)
+        if self.contributions is not None:
+            self.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
+        if self.samples is not None:
+            save_samples(run / SAMPLES_FILE, self.samples, array_digest(self.vertices))
+        if self.summary is not None:
+            write_json(run / SUMMARY_FILE, self.summary)
+            write_report(run)
+
+    def _repr_html_(self) -> str:
+        return polytope_html(
+            source=self.source,
+            target=self.target_picture,
+            vertices=self.vertices,
+            distance=self.distance,
+            about=self.about,
+            state=self.state,
+            summary=self.summary,
+        )
+
+    def _features(self) -> TargetFeatures:
+        z = self.target.pre_activation.to(self.network.device)
+        return TargetFeatures.of(z, self.network.blind)
+
+    def _square(self, image: Picture) -> UInt8[ndarray, "side side channels"]:
+        settings, network = self.config.images, self.network
+        return square_image(
+            image,
+            size=network.input_size,
+            fit=settings.fit,
+            max_pixels=settings.max_pixels,
+            channels=network.channels,
+        )

@@ -2,12 +2,17 @@
 
 The library itself is silent: the command line switches this on. A program that shows progress in a
 way of its own listens instead.
+
+Ctrl-C as a request: work stops at the next safe point instead of in the middle of a step.
 """
 
 import contextlib
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from types import FrameType
 from typing import IO, TypeVar, cast
 
 from rich.box import SIMPLE
@@ -18,14 +23,19 @@ from rich.table import Column, Table
 from patchcollide.output import StandardError, output_explained
 
 T = TypeVar("T")
+
 Listener = Callable[[str, int, int], None]
+
 """Is told a label, how many items are done, and of how many."""
 
 logger = logging.getLogger("patchcollide")
 
 _console = Console(file=cast(IO[str], StandardError()), highlight=False)
+
 _bars_wanted = False
+
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
 _WIDEST = 1000
 
 
@@ -112,3 +122,62 @@ class _OutputConsole(Console):
     def on_broken_pipe(self) -> None:
         """Lets the error pass, where rich would end the process."""
         raise
+
+
+class StopRequest:
+    """Set when the user asked to stop.
+
+    Attributes:
+        requested: Whether they did; also of a request within another that ended regardless.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            # Asked twice: do not make an impatient person wait.
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Catches SIGINT and SIGTERM while the block runs; a second one raises at once.
+
+    Work within work that asks for requests too gets them while it runs; if it ends without having
+    stopped, the work around is asked to.
+
+    Outside the main thread, where Python delivers no signals, nothing is caught.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, request._on_signal) for number in wanted}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        around = getattr(before[signal.SIGINT], "__self__", None)
+        if isinstance(around, StopRequest) and request.requested:
+            around.requested = True
+
+
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end the block as Ctrl-C does, so that what is half written is removed."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

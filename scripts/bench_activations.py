@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from bench_machine import count, describe_machine, finish
 
-from patchcollide.activations import blind_regions
-from patchcollide.config import load_config
-from patchcollide.digits import Digits, read_digits
+from patchcollide.config_files import load_config
 from patchcollide.errors import RunError
-from patchcollide.exact_search import exact_target
-from patchcollide.extents import find_far_pair
-from patchcollide.files import read_json, write_json, write_text
-from patchcollide.hulls import mean_distance
-from patchcollide.networks import CollisionNetwork
-from patchcollide.networks.digit_networks import ACTIVATIONS, load_digit_network
-from patchcollide.networks.digit_weights import TrainingOptions, train
-from patchcollide.networks.weights import read_metadata
-from patchcollide.polytope import seeded, uniform_weights
-from patchcollide.proposition import examine
-from patchcollide.targets import Target
+from patchcollide.evaluation.simplex import uniform_weights
+from patchcollide.images.digits import Digits, read_digits
+from patchcollide.io.files import read_json, write_json, write_text
+from patchcollide.networks.activations import blind_regions
+from patchcollide.networks.models.digit_networks import ACTIVATIONS, load_digit_network
+from patchcollide.networks.models.training import TrainingOptions, train
+from patchcollide.networks.models.weights import read_metadata
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.exact import exact_target
+from patchcollide.polyhedra.extents import find_far_pair
+from patchcollide.polyhedra.inner_hulls import mean_distance
+from patchcollide.polyhedra.proposition1 import examine
+from patchcollide.randomness import seeded
 
 NUM_VERTICES = 5
 NUM_SAMPLES = 500

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.adequacy_tables import adequacy_table
-from patchcollide.config import builtin_config, load_config
-from patchcollide.digits import read_digits, write_digits
-from patchcollide.files import write_text
-from patchcollide.networks.digit_weights import TrainingOptions, train
+from patchcollide.audit.adequacy import adequacy_table
+from patchcollide.config_files import builtin_config, load_config
+from patchcollide.images.digits import read_digits, write_digits
+from patchcollide.io.files import write_text
+from patchcollide.networks.models.training import TrainingOptions, train
 
 
 class Candidate(NamedTuple):

@@ -18,15 +18,15 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.audit_files import open_audit
-from patchcollide.config import load_config
-from patchcollide.digits import NUM_CLASSES, Digits, read_digits
-from patchcollide.files import write_text
-from patchcollide.images import png_bytes
-from patchcollide.intervals import area_interval, area_under_roc
-from patchcollide.networks.digit_training import measure_accuracy, train_digit_network
-from patchcollide.networks.weights import write_weights
-from patchcollide.trees import write_tree
+from patchcollide.audit.files import open_audit
+from patchcollide.config_files import load_config
+from patchcollide.evaluation.intervals import area_interval, area_under_roc
+from patchcollide.images.bundled import write_tree
+from patchcollide.images.digits import NUM_CLASSES, Digits, read_digits
+from patchcollide.images.pictures import png_bytes
+from patchcollide.io.files import write_text
+from patchcollide.networks.models.training import measure_accuracy, train_digit_network
+from patchcollide.networks.models.weights import write_weights
 
 MARKER = "planted.json"
 SCORES = {

@@ -16,12 +16,12 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.config import load_config
+from patchcollide.config_files import load_config
 from patchcollide.errors import InputError
-from patchcollide.files import write_text
-from patchcollide.photographs import photograph, write_photographs
-from patchcollide.runs import open_run
-from patchcollide.summaries import read_summary
+from patchcollide.images.photographs import photograph, write_photographs
+from patchcollide.io.files import write_text
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.summary import read_summary
 
 #: Sources and targets; EfficientNet-Lite0 is sure of these targets: 0.940, 0.949 and 0.722.
 PAIRS = (("chelsea", "coffee"), ("astronaut", "camera"), ("rocket", "motorcycle_left"))

@@ -21,18 +21,21 @@ from typing import Any
 import torch
 from bench_machine import Meter, count, describe_machine, finish, summarise
 
-from patchcollide.composition import make_parameterisation, make_search
-from patchcollide.config import Config, load_config
+from patchcollide.composition.parameterisations import Parameterisation
+from patchcollide.config import Config
+from patchcollide.config_files import load_config
 from patchcollide.errors import DivergedError
-from patchcollide.gradients import StepLoss
-from patchcollide.networks import CollisionNetwork, load_network
-from patchcollide.optimise import find_vertices
-from patchcollide.parameterisations import Parameterisation
-from patchcollide.polytope import seeded
-from patchcollide.retrieval import open_store, read_square, retrieve_neighbours
-from patchcollide.schedules import make_optimiser
-from patchcollide.targets import Target
-from patchcollide.validation import VertexSearch, far_enough, sure_enough, validate
+from patchcollide.images.pictures import read_square
+from patchcollide.networks.loading import load_network
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.descent import find_vertices, make_optimiser
+from patchcollide.optimisation.objective import StepLoss
+from patchcollide.optimisation.stopping import VertexSearch, far_enough, sure_enough, validate
+from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.randomness import seeded
+from patchcollide.runs.retrieve import retrieve_neighbours
+from patchcollide.store.reader import open_store
 
 PROBABILITY_SHARE = 0.95
 AUTHORS_OBJECTIVE = {

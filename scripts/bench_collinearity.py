@@ -24,23 +24,24 @@ from bench_activations import choose_targets, data_distance
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.config import builtin_config, load_config
-from patchcollide.digits import Digits, read_digits, write_digits
-from patchcollide.exact_search import exact_target
-from patchcollide.extents import find_chebyshev_centre
-from patchcollide.files import write_text
-from patchcollide.hulls import mean_distance
-from patchcollide.networks import CollisionNetwork
-from patchcollide.networks.digit_networks import load_digit_network
-from patchcollide.networks.digit_weights import TrainingOptions, train
-from patchcollide.networks.weights import read_metadata
-from patchcollide.polytope import seeded, uniform_weights
-from patchcollide.proposition import examine
-from patchcollide.provenance import fingerprint
-from patchcollide.regularisers import mean_squared_cosine
-from patchcollide.runs import open_run
-from patchcollide.summaries import read_summary
-from patchcollide.targets import Target
+from patchcollide.config_files import builtin_config, load_config
+from patchcollide.evaluation.simplex import uniform_weights
+from patchcollide.images.digits import Digits, read_digits, write_digits
+from patchcollide.io.files import write_text
+from patchcollide.io.provenance import fingerprint
+from patchcollide.networks.models.digit_networks import load_digit_network
+from patchcollide.networks.models.regularisers import mean_squared_cosine
+from patchcollide.networks.models.training import TrainingOptions, train
+from patchcollide.networks.models.weights import read_metadata
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.exact import exact_target
+from patchcollide.polyhedra.extents import find_chebyshev_centre
+from patchcollide.polyhedra.inner_hulls import mean_distance
+from patchcollide.polyhedra.proposition1 import examine
+from patchcollide.randomness import seeded
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.summary import read_summary
 
 NUM_VERTICES = 5
 NUM_SAMPLES = 500

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from bench_machine import count, describe_machine, finish, ratios, summarise
 
-from patchcollide.config import Config, builtin_config, load_config
-from patchcollide.networks import CollisionNetwork, load_network
-from patchcollide.parameterisations import PatchMixture
+from patchcollide.composition.parameterisations import PatchMixture
+from patchcollide.config import Config
+from patchcollide.config_files import builtin_config, load_config
+from patchcollide.networks.loading import load_network
+from patchcollide.networks.network import CollisionNetwork
 
 
 def read_arguments() -> argparse.Namespace:

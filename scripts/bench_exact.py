@@ -17,23 +17,24 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.against_exact import measure_against_exact
-from patchcollide.config import Config, builtin_config, load_config
-from patchcollide.dataset_images import DatasetImages
-from patchcollide.digits import read_digits, write_digits
+from patchcollide.config import Config
+from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import DivergedError, RunError
-from patchcollide.exact_search import exact_target
-from patchcollide.files import read_json, write_json, write_text
-from patchcollide.networks import CollisionNetwork, load_network
-from patchcollide.networks.digit_weights import TrainingOptions, train
-from patchcollide.polytope import seeded
-from patchcollide.provenance import array_digest, fingerprint
-from patchcollide.references import Reference, measure_reference
-from patchcollide.retrieval import read_square
-from patchcollide.runs import load_history, load_vertices, open_run
-from patchcollide.summaries import read_summary
-from patchcollide.targets import Target
-from patchcollide.units import choose_units
+from patchcollide.evaluation.dataset import DatasetImages
+from patchcollide.images.digits import read_digits, write_digits
+from patchcollide.images.pictures import read_square
+from patchcollide.io.files import read_json, write_json, write_text
+from patchcollide.io.provenance import array_digest, fingerprint
+from patchcollide.networks.loading import load_network
+from patchcollide.networks.models.training import TrainingOptions, train
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.exact import exact_target
+from patchcollide.optimisation.units import choose_units
+from patchcollide.polyhedra.inner_hulls import Reference, measure_against_exact, measure_reference
+from patchcollide.randomness import seeded
+from patchcollide.runs.folder import load_history, load_vertices, open_run
+from patchcollide.runs.summary import read_summary
 
 # The paper's loss for pixels, with the released code's weights; total variation is of coefficients.
 AUTHORS = (

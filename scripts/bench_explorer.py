@@ -25,7 +25,7 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide.errors import WorkError
-from patchcollide.runs import open_run
+from patchcollide.runs.folder import open_run
 
 PARTS = (
     "",

@@ -24,16 +24,17 @@ from bench_peers import Corpus, IvfPqPeer
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from patchcollide.config import Config, load_config
-from patchcollide.descriptors import fit_basis, sample_ids
+from patchcollide.config import Config
+from patchcollide.config_files import load_config
 from patchcollide.errors import InputError
-from patchcollide.files import read_json, write_json
-from patchcollide.listing import find_images
-from patchcollide.provenance import differences
-from patchcollide.search.index_builder import build_index
-from patchcollide.search.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
-from patchcollide.store import PatchStore
-from patchcollide.store_writer import write_store
+from patchcollide.images.folders import find_images
+from patchcollide.io.files import read_json, write_json
+from patchcollide.io.provenance import differences
+from patchcollide.store.descriptors import fit_basis, sample_ids
+from patchcollide.store.index_builder import build_index
+from patchcollide.store.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
+from patchcollide.store.reader import PatchStore
+from patchcollide.store.writer import write_store
 
 _INDEX_STAGES = ("basis", "training", "filling", "merging")
 

@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 import torch
 
-from patchcollide import machine, progress
+from patchcollide import progress
 from patchcollide.errors import PatchCollideError
-from patchcollide.provenance import versions
+from patchcollide.io.provenance import versions
+from patchcollide.retrieval.planning import rates as machine
 
 _SECONDS_BETWEEN_SAMPLES = 0.01
 

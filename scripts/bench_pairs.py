@@ -14,14 +14,16 @@ from typing import Any
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.config import Config, load_config
+from patchcollide.config import Config
+from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError
-from patchcollide.evaluation import dataset_distance
-from patchcollide.listing import find_images
-from patchcollide.networks import load_network
-from patchcollide.retrieval import open_store, read_square
-from patchcollide.runs import open_run
-from patchcollide.summaries import read_summary
+from patchcollide.evaluation.dataset import dataset_distance
+from patchcollide.images.folders import find_images
+from patchcollide.images.pictures import read_square
+from patchcollide.networks.loading import load_network
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.summary import read_summary
+from patchcollide.store.reader import open_store
 
 
 def find_pairs(config: Config, folder: Path, wanted: int) -> list[tuple[Path, Path]]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from patchcollide.search.faiss_library import import_faiss
-from patchcollide.store import PatchStore
+from patchcollide.store.faiss_library import import_faiss
+from patchcollide.store.reader import PatchStore
 
 _IMAGES_AT_ONCE = 32
 _TRAINING_PATCHES = 65_536

@@ -20,12 +20,14 @@ import numpy as np
 from bench_machine import Meter, available_bytes, count, describe_machine, finish, ratios, summarise
 from bench_peers import Corpus, make_peers
 
-from patchcollide.config import Config, load_config
+from patchcollide.config import Config
+from patchcollide.config_files import load_config
 from patchcollide.errors import InputError, StoreError
-from patchcollide.files import read_json
-from patchcollide.search import SearchResult, open_searcher
-from patchcollide.search.index_files import ABOUT_FILE
-from patchcollide.store import PatchStore
+from patchcollide.io.files import read_json
+from patchcollide.retrieval.engines import open_searcher
+from patchcollide.retrieval.searcher import SearchResult
+from patchcollide.store.index_files import ABOUT_FILE
+from patchcollide.store.reader import PatchStore
 
 ENGINES = ("exact", "certified", "ann")
 PEERS = ("matrix", "flat", "ivfpq", "hnsw", "sklearn")
@@ -211,7 +213,7 @@ def main() -> dict[str, Any]:
     results = [Trial(path, arguments).run() for path in [arguments.store, *arguments.growth]]
     if arguments.plot:
         # It takes seconds to import.
-        from patchcollide.report.history import write_growth_chart
+        from patchcollide.report.charts import write_growth_chart
 
         write_growth_chart(arguments.plot, _series(results))
     return {

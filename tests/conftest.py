@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from patchcollide.config import Config
-    from patchcollide.networks import CollisionNetwork
-    from patchcollide.store import PatchStore
+    from patchcollide.networks.network import CollisionNetwork
+    from patchcollide.store.reader import PatchStore
 
 SMALL = (
     "images.size_px=32",
@@ -115,9 +115,8 @@ def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(scope="session", autouse=True)
 def _equal_charts_are_drawn_once() -> Iterator[None]:
     """Of a small run, drawing its page's charts takes most, and many tests make the same run."""
-    from patchcollide.report import writer
-    from patchcollide.report.history import draw_history
-    from patchcollide.report.sample_charts import draw_distances, draw_samples
+    from patchcollide.report.charts import draw_distances, draw_history, draw_samples
+    from patchcollide.runs import report as writer
 
     history = drawn_once(draw_history)
 
@@ -166,7 +165,7 @@ def generator() -> "torch.Generator":
 
 @pytest.fixture
 def small_config() -> "Config":
-    from patchcollide.config import load_config
+    from patchcollide.config_files import load_config
 
     return load_config(overrides=SMALL)
 
@@ -174,7 +173,7 @@ def small_config() -> "Config":
 @pytest.fixture
 def write_images(tmp_path: Path) -> Callable[..., Path]:
     """Writes smooth random pictures as ``class-0/0.png`` ... and returns their folder."""
-    from patchcollide.images import write_png
+    from patchcollide.images.pictures import write_png
 
     def write(name: str = "images", *, num: int = 6, size: int = 40, seed: int = 0) -> Path:
         rng = np.random.default_rng(seed)
@@ -193,7 +192,7 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
 def small_store(
     small_config: "Config", write_images: Callable[..., Path], tmp_path: Path
 ) -> "PatchStore":
-    from patchcollide.store_writer import write_store
+    from patchcollide.store.writer import write_store
 
     return write_store(small_config, write_images(), tmp_path / "store")
 
@@ -204,7 +203,7 @@ def small_network() -> "CollisionNetwork":
     import torch
     from torch import nn
 
-    from patchcollide.networks import CollisionNetwork
+    from patchcollide.networks.network import CollisionNetwork
 
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -227,9 +226,9 @@ def small_network() -> "CollisionNetwork":
 @pytest.fixture(scope="session")
 def explored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a small untrained network on grey 28-pixel images; not to be changed."""
-    from patchcollide.collisions import collide
-    from patchcollide.config import load_config
-    from patchcollide.images import write_png
+    from patchcollide.config_files import load_config
+    from patchcollide.images.pictures import write_png
+    from patchcollide.runs.collide import collide
 
     folder = tmp_path_factory.mktemp("explored")
     rng = np.random.default_rng(11)
@@ -251,7 +250,7 @@ def browser() -> Iterator[Any]:
     """
     from playwright.sync_api import sync_playwright
 
-    from tests.browsing import find_browser
+    from tests.helpers.browsing import find_browser
 
     path = find_browser()
     with sync_playwright() as playwright:
@@ -263,6 +262,6 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def runs_of_each_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Finished runs of patches, of pixels, and exact ones, of digits."""
-    from tests.browsing import make_runs
+    from tests.helpers.browsing import make_runs
 
     return make_runs(tmp_path_factory.mktemp("runs"))

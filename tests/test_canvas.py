@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from patchcollide.canvas import Canvas
+from patchcollide.composition.mixing import mix_patches, tent_logits
+from patchcollide.composition.parameterisations import PatchMixture
 from patchcollide.errors import GeometryError
-from patchcollide.geometry import PatchGrid
-from patchcollide.mixing import mix_patches, tent_logits
-from patchcollide.parameterisations import PatchMixture
+from patchcollide.geometry import Canvas, PatchGrid
 
 AUTHORS = PatchGrid(image_size=256, window_size=64, stride=8, patch_size=32)
 

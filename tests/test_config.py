@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchcollide.canvas import Canvas
-from patchcollide.config import (
-    Config,
-    Section,
-    builtin_config,
-    load_config,
-    overrides_of,
-    parse_config,
-)
+from patchcollide.config import Config, Section, parse_config
+from patchcollide.config_files import builtin_config, load_config, overrides_of
 from patchcollide.errors import ConfigError
-from patchcollide.geometry import PatchGrid
+from patchcollide.geometry import Canvas, PatchGrid
 
 SECTIONS = sorted(
     name for name in Config.model_fields if isinstance(getattr(Config(), name), Section)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import patchcollide
-from patchcollide import load_config
 from patchcollide.cli.framework import app
+from patchcollide.config_files import load_config
 
 if TYPE_CHECKING:
     from click import Command

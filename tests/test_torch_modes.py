@@ -9,7 +9,7 @@ import torch
 
 from patchcollide.errors import WorkError
 from patchcollide.torch_modes import proof_modes
-from tests.modes import TORCH_MODES, RoundedMode, torch_state
+from tests.helpers.modes import TORCH_MODES, RoundedMode, torch_state
 
 IN_PROOFS = {"grad": False, "inference": False, "autocast": [False, False], "dtype": torch.float32}
 IN_PROOFS |= {"function modes": [], "dispatch modes": 0, "flushed": False, "precision": "highest"}

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchcollide import __version__, progress
+from patchcollide import progress
+from patchcollide._version import __version__
 from patchcollide.errors import ClosedOutputError, OpenFilesError, PatchCollideError
-from patchcollide.files import require_open_files
-from patchcollide.interrupts import termination_as_interrupt
+from patchcollide.io.files import require_open_files
 from patchcollide.output import output_explained, prepare_streams, settle_streams
+from patchcollide.progress import termination_as_interrupt
 
 if TYPE_CHECKING:
     from patchcollide.config import Config
@@ -182,7 +183,7 @@ def read_settings(
     path: Path | None, overrides: list[str] | None, options: dict[str, Any]
 ) -> "Config":
     """Reads the settings; options of the command line win over ``--set``, that over the file."""
-    from patchcollide.config import load_config
+    from patchcollide.config_files import load_config
 
     # JSON's notation of text and numbers is also TOML's.
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]

@@ -64,7 +64,7 @@ def reproduce(
 
 
 def _list(rows: "Sequence[Row]") -> None:
-    from patchcollide.reproduction.checks import aligned
+    from patchcollide.reproduction.results import aligned
 
     lines = [("row", "table", "min", "hardware", "needs", "title")]
     for row in rows:
@@ -94,7 +94,7 @@ def _show_commands(rows: "Sequence[Row]", inputs: "Inputs") -> None:
 
 
 def _reproduce(rows: "Sequence[Row]", inputs: "Inputs") -> None:
-    from patchcollide.reproduction.checks import Check, aligned, unmeasured
+    from patchcollide.reproduction.results import Check, aligned, unmeasured
     from patchcollide.reproduction.runner import reproduce
 
     # The widths are known before the numbers are.

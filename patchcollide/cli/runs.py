@@ -82,7 +82,7 @@ def import_neighbours(
 ) -> None:
     """Takes over released lists of neighbours, after comparing their distances with a store."""
     from patchcollide import pipeline
-    from patchcollide.list_import import ListOptions
+    from patchcollide.retrieval.released_lists import ListOptions
 
     settings = read_settings(config, overrides, {})
     options = ListOptions(order, keep, unverified)
@@ -220,9 +220,9 @@ def certify(
 ) -> None:
     """Walks the edges between a run's vertices exactly, and sets other images beside it."""
     from patchcollide import pipeline
-    from patchcollide.report.certificates import certificate_lines
-    from patchcollide.runs import open_run
-    from patchcollide.summaries import read_summary
+    from patchcollide.report.page import certificate_lines
+    from patchcollide.runs.folder import open_run
+    from patchcollide.runs.summary import read_summary
 
     if edges != "all" and not edges.isdecimal():
         raise BadParameter(f"--edges should be a number or all, but is {edges}.")
@@ -249,7 +249,7 @@ def replay(
 
     The exit code is 0 if all are identical, 1 if not, 2 if the run cannot be made again.
     """
-    from patchcollide.replay import replay
+    from patchcollide.runs.replay import replay
 
     found = replay(run, out)
     for line in found.lines():
@@ -265,7 +265,7 @@ def compare(
 ) -> None:
     """Prints the figures of several runs side by side, in Markdown."""
     from patchcollide import pipeline
-    from patchcollide.files import output_path, write_text
+    from patchcollide.io.files import output_path, write_text
 
     table = pipeline.compare(runs)
     if out is not None:
@@ -288,7 +288,7 @@ def demo(
     out: Annotated[Path, Option(help="The run's folder.")] = Path("runs/demo"),
 ) -> None:
     """Makes a cat collide with a cup of espresso, from photographs that come with the libraries."""
-    from patchcollide.demo import run_demo
+    from patchcollide.pipeline import run_demo
 
     _show_run(run_demo(out))
 
@@ -301,8 +301,8 @@ def _network_options(
 
 def _show_run(run: Path) -> None:
     """Prints a run's numbers to standard output, and where its page is."""
-    from patchcollide.runs import open_run
-    from patchcollide.summaries import headline, read_summary
+    from patchcollide.runs.folder import open_run
+    from patchcollide.runs.summary import headline, read_summary
 
     for name, value in headline(read_summary(open_run(run))):
         echo(f"{name:<34}{value}")

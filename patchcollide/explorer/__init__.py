@@ -1,1 +1,1 @@
-"""The explorer of a run: a local web page that asks the run's network about any of its points."""
+"""The local web page that asks a run's network."""

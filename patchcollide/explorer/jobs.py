@@ -11,7 +11,7 @@ from typing import Any
 
 from patchcollide.errors import InterruptedWorkError, PatchCollideError
 from patchcollide.explorer.requests import RequestError
-from patchcollide.files import partial_path
+from patchcollide.io.files import partial_path
 from patchcollide.progress import listening
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Jobs:
 
     Args:
         make: Makes a run from source, target and the run's folder, as
-            :func:`patchcollide.collisions.collide` does.
+            :func:`patchcollide.runs.collide.collide` does.
         beside: The run that new ones go beside: ``RUN-explored-1`` and so on.
     """
 

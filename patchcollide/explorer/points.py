@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 
-from patchcollide.controls import is_near
 from patchcollide.errors import RunError
-from patchcollide.evaluation import as_batch
-from patchcollide.feature_distances import feature_differences, feature_scale
-from patchcollide.gaps import measure_gaps
-from patchcollide.losses import TargetFeatures
-from patchcollide.networks import CollisionNetwork
-from patchcollide.polytope import combine, round_to_8_bits
-from patchcollide.runs import Run, load_vertex_pngs
+from patchcollide.evaluation.controls import is_near
+from patchcollide.evaluation.feature_distances import feature_differences, feature_scale
+from patchcollide.evaluation.gaps import measure_gaps
+from patchcollide.evaluation.simplex import combine, round_to_8_bits
+from patchcollide.images.tensors import as_batch
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import TargetFeatures
+from patchcollide.runs.folder import Run, load_vertex_pngs
+from patchcollide.runs.summary import read_run_target, read_summary
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
-from patchcollide.summaries import read_run_target, read_summary
 
 NUM_CLASSES = 5
 MEMBERSHIP_TOLERANCE = 0.02
@@ -94,12 +94,12 @@ class Points:
 
         Returns:
             ``top``: the most probable classes; ``target``: the target's class; ``gaps``: the
-            figures of :class:`patchcollide.gaps.Gaps`, behind the activation; ``membership``:
-            whether the class is the target's, and whether all features are the target's within
-            ``tolerance``; ``others``: how many of how many images of the data set are nearer to the
-            target's features, ``nearest_control``, and whether this one is nearer than all
-            controls (:mod:`patchcollide.controls`), None where none were measured; ``distances``:
-            L2 in 0..255; and ``milliseconds``.
+            figures of :class:`patchcollide.evaluation.gaps.Gaps`, behind the activation;
+            ``membership``: whether the class is the target's, and whether all features are the
+            target's within ``tolerance``; ``others``: how many of how many images of the data set
+            are nearer to the target's features, ``nearest_control``, and whether this one is
+            nearer than all controls (:mod:`patchcollide.evaluation.controls`), None where none
+            were measured; ``distances``: L2 in 0..255; and ``milliseconds``.
         """
         begun = time.perf_counter()
         batch = as_batch(image[None])

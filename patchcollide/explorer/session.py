@@ -8,13 +8,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from patchcollide.collisions import collide, network_of
 from patchcollide.explorer.jobs import Job, Jobs
 from patchcollide.explorer.requests import RequestError, parse_weights
 from patchcollide.explorer.uploads import Uploads
 from patchcollide.explorer.views import RunView
-from patchcollide.images import png_bytes
-from patchcollide.runs import Run, open_run
+from patchcollide.images.pictures import png_bytes
+from patchcollide.runs.collide import collide
+from patchcollide.runs.folder import Run, open_run
+from patchcollide.runs.inputs import network_of
 from patchcollide.shapes import UInt8, ndarray
 
 P = ParamSpec("P")

@@ -10,8 +10,8 @@ from pathlib import Path
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.explorer.requests import RequestError
-from patchcollide.files import disk_full_explained
-from patchcollide.retrieval import read_square
+from patchcollide.images.pictures import read_square
+from patchcollide.io.files import disk_full_explained
 from patchcollide.shapes import UInt8, ndarray
 
 MAX_UPLOADS = 16

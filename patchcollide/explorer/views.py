@@ -5,14 +5,14 @@ from importlib.resources import files
 from typing import Any
 
 from patchcollide.errors import RunError
+from patchcollide.evaluation.simplex import leg_labels, tour
 from patchcollide.explorer.points import Points
 from patchcollide.explorer.requests import MAX_IMAGE_BYTES
-from patchcollide.images import read_png
-from patchcollide.networks import CollisionNetwork
+from patchcollide.images.pictures import read_png
+from patchcollide.networks.network import CollisionNetwork
 from patchcollide.report.templates import embedded, render
-from patchcollide.runs import Run, require_files
-from patchcollide.summaries import read_summary
-from patchcollide.tours import leg_labels, tour
+from patchcollide.runs.folder import Run, require_files
+from patchcollide.runs.summary import read_summary
 
 _POINTS_PER_LEG = 16
 _SMALL_PX = 112

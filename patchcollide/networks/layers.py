@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from patchcollide.activations import BlindRegions, blind_regions, response_of
 from patchcollide.errors import NetworkError
-from patchcollide.known_curves import curve_of
+from patchcollide.networks.activations import BlindRegions, blind_regions, response_of
+from patchcollide.networks.curves import curve_of
 
 _MAX_LISTED = 60
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from patchcollide.activations import BlindRegions
 from patchcollide.errors import NetworkError
+from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.layers import find_layer, listed, usable_layers, weights_digest
 from patchcollide.networks.outputs import Classifier, Outputs, find_outputs
 from patchcollide.networks.probes import (

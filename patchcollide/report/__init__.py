@@ -1,1 +1,1 @@
-"""Figures, tables and the page of a run."""
+"""Numbers to pictures and HTML; opens no run and asks no network."""

@@ -1,9 +1,35 @@
-"""Charts for the page: small drawings that take its colours, light or dark."""
+"""Charts for the page: small drawings that take its colours, light or dark.
 
-from patchcollide.report.sheet import INK, MUTED, RULE, SERIES, Axes, Figure
-from patchcollide.report.svg import inline_svg
+Charts as parts of an HTML page, in the page's colours.
 
-__all__ = ["INK", "MUTED", "SERIES", "Chart", "style"]
+The samples of a polytope as charts, beside those between images that nobody made collide.
+
+How a search went, and how searches slow down as stores grow, as charts.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.evaluation.samples import HullSamples
+from patchcollide.io.files import written_beside
+from patchcollide.report.sheet import INK, MUTED, RULE, SERIES, Axes, Figure, rc_context
+from patchcollide.shapes import Float, ndarray
+
+__all__ = [
+    "Chart",
+    "draw_distances",
+    "draw_history",
+    "draw_samples",
+    "inline_svg",
+    "style",
+    "write_growth_chart",
+]
 
 
 class Chart:
@@ -55,3 +81,220 @@ def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool
             labelcolor=INK,
             handlelength=1.2,
         )
+
+
+# Inline in the page, a chart takes the page's colours; elsewhere it keeps its own.
+_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
+    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
+}
+
+_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """Returns a figure as an ``<svg>`` element that refers to nothing outside.
+
+    Its colours follow the page's ``--ink``, ``--muted``, ``--rule`` and ``--series-1`` to
+    ``--series-7`` where it has them.
+
+    Args:
+        figure: Equal ones give equal texts.
+        name: Tells its parts from those of other charts on the page.
+        label: What it shows, for those who do not see it; a plain text of ours.
+    """
+    text = StringIO()
+    with rc_context(_SETTINGS):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=metadata)
+    return _for_html(text.getvalue(), name, label)
+
+
+def _for_html(svg: str, name: str, label: str) -> str:
+    svg = svg[svg.index("<svg") :].strip()
+    # A style element would hold for the whole page, a namespace is only for files.
+    svg = re.sub(r'<style.*?</style>| xmlns(:xlink)?="[^"]*"', "", svg, flags=re.DOTALL)
+    svg = svg.replace("xlink:href", "href")
+    # Several drawings share one page, and matplotlib numbers its elements anew in each.
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for colour, variable in _STYLE_NAMES.items():
+        svg = svg.replace(colour, f"var({variable}, {colour})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+_NUM_BINS = 40
+
+_HULL = "between the vertices"
+
+_NULL = "between random images"
+
+
+def draw_samples(
+    hull: HullSamples, null: HullSamples | None, target_probability: float
+) -> list[str]:
+    """Draws the probability of the target's class, and the distance of features, over samples.
+
+    Args:
+        hull: Samples of the polytope.
+        null: Samples between random images of the data set; None if they were not measured.
+        target_probability: Of the target's class for the target itself, 0..1.
+
+    Returns:
+        Two ``<svg>`` elements, or one where distances were not measured; see
+        :meth:`patchcollide.report.charts.Chart.svg`.
+    """
+    chances = Chart("Probability of the target's class")
+    chances.xlabel = "probability"
+    others = [] if null is None else [null.target_probabilities]
+    _draw_shares(chances, [hull.target_probabilities, *others], np.linspace(0, 1, _NUM_BINS + 1))
+    chances.axes.axvline(target_probability, color=INK, lw=0.9, ls=":", label="the target")
+    what = "over samples of the polytope, and of polytopes between random images"
+    charts = [chances.svg("probabilities", f"Probability of the target's class {what}")]
+    others = [] if null is None else [null.feature_distances]
+    # Files of the first version did not measure them, and to a silent target they are infinite.
+    known = [values[np.isfinite(values)] for values in (hull.feature_distances, *others)]
+    if len(known[0]):
+        gaps = Chart("Distance of features from the target's")
+        gaps.xlabel = "share of the target's from silence"
+        largest = max(1.0, *(float(values.max(initial=0)) for values in known))
+        _draw_shares(gaps, known, np.linspace(0, largest, _NUM_BINS + 1))
+        gaps.axes.axvline(1, color=INK, lw=0.9, ls=":", label="silent features")
+        charts.append(gaps.svg("gaps", f"Distance of features from the target's {what}"))
+    return charts
+
+
+def draw_distances(distances: Sequence[float], dataset_mean: float | None) -> str:
+    """Draws the distances between vertices, and the mean distance of images of the data set.
+
+    Args:
+        distances: L2 in 0..255, of each pair of vertices.
+        dataset_mean: The same between random images, on average; None if it was not measured.
+    """
+    chart = Chart("Distances between vertices (L2)")
+    chart.xlabel = "pairs of vertices, nearest first"
+    found = np.sort(np.asarray(distances, dtype=np.float64))
+    places = np.arange(1, len(found) + 1)
+    chart.is_empty = not len(found)
+    if len(found):
+        chart.axes.bar(places, found, color=SERIES[0], width=0.7, label="two vertices")
+        chart.axes.set_xticks(places if len(places) <= 10 else [1, len(places)])
+        if dataset_mean is not None:
+            label = "two random images, mean"
+            chart.axes.axhline(dataset_mean, color=SERIES[1], lw=1.3, ls="--", label=label)
+    return chart.svg("pairs", "Distance of each pair of vertices beside that of random images")
+
+
+def _draw_shares(
+    chart: Chart, columns: Sequence[Float[ndarray, "_"]], edges: Float[ndarray, "_"]
+) -> None:
+    for values, colour, label in zip(columns, SERIES, (_HULL, _NULL), strict=False):
+        counts, _ = np.histogram(values, edges)
+        shares = counts / max(len(values), 1)
+        chart.axes.stairs(shares, edges, color=colour, lw=1.3, label=label)
+        chart.axes.stairs(shares, edges, color=colour, alpha=0.25, fill=True)
+    chart.axes.set_ylabel("share of the samples", fontsize=8, color=MUTED)
+    chart.axes.set_ylim(0, None)
+
+
+_LOSS_TERMS = {
+    "loss": "loss",
+    "active": "active",
+    "inactive": "inactive",
+    "unit": "unit",
+    "total_variation": "total variation",
+    "hull_active": "hull, active",
+    "hull_inactive": "hull, inactive",
+}
+
+_CHANCES = {
+    "validation_probability": "hull, probability",
+    "validation_success": "hull, success",
+}
+
+_DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
+
+
+def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
+    """Draws how an optimisation went as three charts: loss terms, probabilities, distances.
+
+    Args:
+        history: One mapping a step, with the columns of ``history.csv``; values that are missing,
+            empty or not finite are left out.
+
+    Returns:
+        Three ``<svg>`` elements for an HTML page, without references to anything outside. Their
+        colours follow the page's ``--ink``, ``--muted``, ``--rule`` and ``--series-1`` to
+        ``--series-7`` where it has them.
+    """
+    charts = (
+        ("losses", "Loss terms", _LOSS_TERMS),
+        ("chances", "Probability and success", _CHANCES),
+        ("distances", "Mean distance between vertices (L2)", _DISTANCES),
+    )
+    return "\n".join(_draw(history, *chart) for chart in charts)
+
+
+def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Writes how searches slow down as stores grow, on logarithmic axes.
+
+    Args:
+        path: The PNG file to write.
+        series: Name of each search to pairs of a number of patches and seconds.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    figure = Figure((5.6, 3.8), dpi=160, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    for place, (name, points) in enumerate(series.items()):
+        # More searches than colours: the lines of a second round are broken.
+        colour, line = SERIES[place % len(SERIES)], "-" if place < len(SERIES) else "--"
+        sizes, seconds = zip(*points, strict=True)
+        axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
+    style(figure, axes, "Seconds of a search", "patches in the store", is_empty=not series)
+    axes.set_ylabel("seconds", fontsize=8, color=MUTED)
+    with written_beside(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+
+
+def _draw(
+    history: Sequence[Mapping[str, Any]], name: str, title: str, terms: Mapping[str, str]
+) -> str:
+    chart = Chart(title)
+    axes = chart.axes
+    shown = []
+    for (key, label), colour in zip(terms.items(), SERIES, strict=False):
+        steps, values = _series(history, key)
+        if not values.any():
+            continue
+        marker = "o" if key.startswith("validation") or len(steps) == 1 else ""
+        axes.plot(steps, values, color=colour, label=label, lw=1.3, marker=marker, ms=2.8)
+        shown.append(values)
+    if name == "losses":
+        _scale_losses(axes, shown)
+    elif shown:
+        axes.set_ylim(0, 1.03 if name == "chances" else None)
+    chart.is_empty = not shown
+    return chart.svg(name, f"{title} over the steps of the optimisation")
+
+
+def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
+    # The term that drives a unit down ends below zero, where a logarithm has nothing to show.
+    values = np.concatenate(shown) if shown else np.ones(1)
+    if (values > 0).all():
+        axes.set_yscale("log")
+    else:
+        size = np.abs(values[values != 0])
+        threshold = 10.0 ** math.floor(math.log10(float(np.quantile(size, 0.1))))
+        axes.set_yscale("symlog", linthresh=threshold)
+
+
+def _series(
+    history: Sequence[Mapping[str, Any]], key: str
+) -> tuple[Float[ndarray, "n"], Float[ndarray, "n"]]:
+    pairs = [(float(row["step"]), _number(row.get(key))) for row in history]
+    kept = np.array([pair for pair in pairs if math.isfinite(pair[1])], dtype=np.float64)
+    return kept.reshape(-1, 2)[:, 0], kept.reshape(-1, 2)[:, 1]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from patchcollide.images import png_bytes
+from patchcollide.images.pictures import png_bytes
 from patchcollide.report.templates import embedded, render
 from patchcollide.shapes import UInt8, ndarray
 
@@ -36,7 +36,7 @@ def polytope_html(
         target: The same; None if it was given as features.
         vertices: 8-bit images.
         distance: The mean of the vertices', L2 in 0..255.
-        about: What :func:`patchcollide.runs.describe` says of the polytope.
+        about: What :func:`patchcollide.runs.folder.describe` says of the polytope.
         state: ``steps`` and ``stopped_because``.
         summary: What was measured; None if nothing was.
     """

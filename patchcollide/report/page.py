@@ -1,24 +1,18 @@
-"""The HTML page of a run: one file that needs nothing else, now or in ten years."""
+"""The HTML page of a run: one file that needs nothing else, now or in ten years.
+
+A run's certificate, in rows for the page and in lines for the terminal.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from patchcollide.errors import RunError
-from patchcollide.report.certificates import (
-    EDGE_HEADER,
-    HEADER,
-    edge_row,
-    gap_rows,
-    others_sentence,
-    walk_sentence,
-)
+from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
 from patchcollide.report.live import Live
-from patchcollide.report.scripts import page_script
 from patchcollide.report.tables import Row
-from patchcollide.report.templates import embedded, lacking, render
-
-__all__ = ["flatten", "render_page"]
+from patchcollide.report.templates import embedded, lacking, page_script, render
 
 
 def render_page(
@@ -53,9 +47,9 @@ def render_page(
         images: PNG files by name: ``source``, ``target`` (unless the summary's
             ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
             ``neighbours`` if patches were composed.
-        history_svg: What :func:`patchcollide.report.history.draw_history` returned; inserted as
+        history_svg: What :func:`patchcollide.report.charts.draw_history` returned; inserted as
             it is.
-        samples_svg: Charts of :mod:`patchcollide.report.sample_charts`, inserted as they are; empty
+        samples_svg: Charts of :mod:`patchcollide.report.charts`, inserted as they are; empty
             for runs whose samples were not kept.
         live: What moves.
         comparison: The rows of the table of results, the paper's and the run's.
@@ -115,3 +109,198 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
+
+
+_LABELS = {
+    "feature_distance_relative": "distance of features, of the target's from silence",
+    "feature_distance": "distance of features (L2)",
+    "active_feature_gap_mean": "active units, mean gap",
+    "active_feature_gap_max": "active units, largest gap",
+    "active_feature_gap_mean_relative": "mean gap, of the target's mean",
+    "active_feature_gap_max_relative": "largest gap, of the target's mean",
+    "inactive_response_share": "inactive units that respond",
+    "inactive_response_mean": "their mean response",
+    "inactive_response_max": "largest response",
+}
+
+# Runs of the first version, whose gaps were measured before the activation.
+_OLD_LABELS = {
+    "active_gap_mean": "active units, mean gap before the activation",
+    "active_gap_max": "active units, largest gap before the activation",
+    "active_gap_mean_relative": "mean gap before it, of the target's mean",
+    "active_gap_max_relative": "largest gap before it, of the target's mean",
+    "inactive_violation_share": "inactive units that respond",
+    "inactive_violation_mean": "their mean response",
+    "inactive_violation_max": "largest response",
+}
+
+_SHARES = {
+    "feature_distance_relative",
+    "active_feature_gap_mean_relative",
+    "active_feature_gap_max_relative",
+    "inactive_response_share",
+    "active_gap_mean_relative",
+    "active_gap_max_relative",
+    "inactive_violation_share",
+}
+
+HEADER = (
+    "gap to the target",
+    "hull, mean",
+    "hull, worst",
+    "hull not rounded, worst",
+    "vertices, worst",
+    "source",
+    "other images, 5 / 50 / 95 %",
+)
+
+
+@dataclass(frozen=True)
+class GapRow:
+    """One figure of the gaps, as text.
+
+    Attributes:
+        label: What it is.
+        values: One for each column of :data:`HEADER` but the first.
+    """
+
+    label: str
+    values: tuple[str, ...]
+
+
+def gap_rows(summary: Mapping[str, Any]) -> list[GapRow]:
+    """Returns the figures of the gaps; none for a run without a certificate."""
+    certificate = summary.get("certificate")
+    if not certificate:
+        return []
+    labels = {**_LABELS, **_OLD_LABELS}
+    return [
+        _gap_row(certificate, name, labels[name]) for name in labels if name in certificate["hull"]
+    ]
+
+
+def _gap_row(certificate: Mapping[str, Any], name: str, label: str) -> GapRow:
+    def text(value: float | None) -> str:
+        return as_percent(value, 2) if name in _SHARES else as_gap(value)
+
+    others = certificate.get("others")
+    return GapRow(
+        label=label,
+        values=(
+            text(certificate["hull"][name]["mean"]),
+            text(certificate["hull"][name]["max"]),
+            text(certificate["hull_unrounded"][name]["max"]),
+            text(certificate["vertices"][name]["max"]),
+            text(certificate["source"][name]),
+            " / ".join(map(text, others["quantiles"][name])) if others else NOT_MEASURED,
+        ),
+    )
+
+
+def others_sentence(summary: Mapping[str, Any]) -> str:
+    """Says how near a hull is to the target beside what nobody made collide; empty if unknown."""
+    others = (summary.get("certificate") or {}).get("others")
+    if not others:
+        return ""
+    controls = "; ".join(f"{name} {as_percent(tau)}" for name, tau in others["controls"].items())
+    nearer, near, count = others["num_nearer"], others["is_near"], others["num_images"]
+    farther = sum(tau is None or tau > 1 for tau in others["distances"])
+    text = (
+        f"Of {count} images of the data set, {nearer['hull_mean']} are nearer to the target's "
+        f"features than the hull's mean sample, {nearer['hull_worst']} than its worst one. "
+        f"Features that say nothing at all would be nearer than {farther} of them, so to be nearer "
+        f"than images alone shows little. The controls are: {controls}. The hull's mean sample is "
+        f"{_nearer(near['hull_mean'])} all controls, its worst one is "
+        f"{_nearer(near['hull_worst'])} all of them."
+    )
+    if left_out := others["num_left_out"]:
+        text += f" Left out, as their features are the target's own: {left_out}."
+    if pairs := others["pair_quantiles"]:
+        text += (
+            f" Two of these images are {as_percent(pairs[1])} from each other, in the same unit "
+            f"(median of {others['num_pairs']} pairs)."
+        )
+    return text
+
+
+def _nearer(is_near: bool) -> str:
+    return "nearer than" if is_near else "not nearer than"
+
+
+def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a run's certificate as lines of plain text.
+
+    Raises:
+        RunError: If the summary has none.
+    """
+    certificate = summary.get("certificate")
+    if not certificate:
+        raise RunError("The summary of the run has no certificate. Evaluate the run again.")
+    yield from aligned([HEADER, *((row.label, *row.values) for row in gap_rows(summary))])
+    yield ""
+    if sentence := others_sentence(summary):
+        yield sentence
+    shape = certificate["degeneracy"]
+    yield (
+        f"The vertices span {shape['affine_rank']} of {shape['full_rank']} dimensions; relative "
+        f"volume {as_gap(shape['relative_volume'])} (1: regular, 0: flat)."
+    )
+    walk = certificate["walk"]
+    if walk is None or not walk["edges"]:
+        yield "No edge was walked."
+        return
+    yield ""
+    yield from aligned([EDGE_HEADER, *map(edge_row, walk["edges"])])
+    yield ""
+    yield walk_sentence(walk)
+
+
+EDGE_HEADER = (
+    "edge",
+    "sampled margin",
+    "worst margin",
+    "at",
+    "exact there",
+    "pieces",
+    "share walked",
+)
+
+
+def edge_row(edge: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns an edge's figures, in the columns of :data:`EDGE_HEADER`."""
+    return (
+        "{} to {}".format(*edge["edge"]),
+        as_number(edge["sampled_margin"], 4),
+        as_number(edge["worst_margin"], 4),
+        as_number(edge["worst_at"], 6),
+        "yes" if edge["is_exact"] else "no",
+        str(edge["num_pieces"]),
+        f"{100 * edge['share_walked']:.3g} %",
+    )
+
+
+def walk_sentence(walk: Mapping[str, Any]) -> str:
+    """Says what the walks prove, and what they do not."""
+    worst = (
+        f"The smallest margin of the target's class found on the {walk['num_edges']} edges is "
+        f"{as_number(walk['worst_margin'], 4)} (logits)"
+    )
+    if walk["complete"]:
+        return f"{worst}. Every piece of every edge was walked: there is none smaller on them."
+    near = "exact: next to it there is none smaller" if walk["is_exact"] else "a sample"
+    return (
+        f"{worst}, which is {near}. {100 * walk['share_walked']:.2g} % of the edges' length was "
+        f"walked ({walk['num_pieces']} linear pieces); the rest is known at {walk['num_samples']} "
+        "samples an edge only."
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yields rows of a table as lines, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = (
+            text.ljust(width) if not place else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *others]).rstrip()

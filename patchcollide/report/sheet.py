@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from patchcollide.files import written_beside
+from patchcollide.io.files import written_beside
 from patchcollide.shapes import Int64, UInt8, ndarray
 
 __all__ = [

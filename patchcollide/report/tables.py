@@ -1,11 +1,19 @@
-"""The numbers of the paper's tables, and a run's beside them."""
+"""The numbers of the paper's tables, and a run's beside them.
+
+Several runs side by side, as tables in Markdown.
+
+The dimensions of polytopes, layer by layer, as a table of plain text.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PAPER_ROWS", "Row", "comparison_rows"]
+from patchcollide.errors import RunError
+from patchcollide.evaluation.dimensions import LayerDimensions
+from patchcollide.formats import as_number, as_percent, as_probability
+from patchcollide.polyhedra.proposition1 import Proposition1
 
 
 @dataclass(frozen=True)
@@ -113,3 +121,168 @@ def comparison_rows(summary: Mapping[str, Any]) -> list[Row]:
 
 def _measured(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+_KINDS = ("patches", "pixels")
+
+_Rows = Mapping[str, Mapping[str, str]]
+
+
+def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the figures of runs in Markdown: compositions of patches first, then free pixels.
+
+    Three tables: what the paper reports, and how alike the vertices look, beside yardsticks; the
+    share of their squared difference by size of detail; and the difference left after blurring and
+    halving.
+
+    Args:
+        summaries: What ``summary.json`` holds, by the names of the runs.
+
+    Raises:
+        RunError: If a summary lacks a figure.
+    """
+    tables: tuple[dict[str, Mapping[str, str]], ...] = ({}, {}, {})
+    for name in sorted(summaries, key=lambda name: _kind(summaries[name])):
+        try:
+            figures = [part(summaries[name]) for part in (_headline, _bands, _halvings)]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"The summary of {name} lacks a figure to compare ({error}). Measure the run again "
+                "with `patchcollide evaluate`."
+            ) from error
+        for table, row in zip(tables, figures, strict=True):
+            table[name] = row
+    headline, bands, halvings = map(_table, tables)
+    return (
+        f"{headline}\n"
+        "Share of the squared difference between vertices, by the size of the detail it is in "
+        f"(half a period of so many pixels up to twice as many):\n\n{bands}\n"
+        "Root mean squared difference of a value, in 0..255, after blurring and halving so many "
+        f"times:\n\n{halvings}"
+    )
+
+
+def _kind(summary: Mapping[str, Any]) -> int:
+    kind = summary.get("parameterisation")
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+
+
+def _headline(summary: Mapping[str, Any]) -> dict[str, str]:
+    seen, distance = summary["visibility"], summary["vertex_distance_mean"]
+    of_data = summary["dataset_distance_mean"]
+    return {
+        "vary": summary["parameterisation"],
+        "network": summary["network"],
+        "collide": as_percent(summary["success_rate"]),
+        "p target": as_probability(summary["target_probability"]),
+        "p samples": as_probability(summary["sample_probability_mean"]),
+        "vertex L2": as_number(distance),
+        "of data set": as_percent(distance / of_data if of_data else None),
+        "coarse difference": as_number(seen.get("coarse_rms"), 1),
+        "with noise of 12": as_number(_yardstick(seen, "noise", "coarse_rms"), 1),
+        "brighter by 40": as_number(_yardstick(seen, "brightness", "coarse_rms"), 1),
+        "SSIM, mean": as_probability(seen["ssim_mean"]),
+        "SSIM, least": as_probability(seen["ssim_min"]),
+        "SSIM with noise of 12": as_probability(_yardstick(seen, "noise", "ssim_mean")),
+        "SSIM brighter by 40": as_probability(_yardstick(seen, "brightness", "ssim_mean")),
+        "pixels that differ by more than 8": as_percent(seen["visible_share"]),
+    }
+
+
+def _yardstick(seen: Mapping[str, Any], change: str, figure: str) -> float | None:
+    """Returns what a known change alone gives; None for runs of the first version."""
+    value: float | None = seen.get("yardsticks", {}).get(change, {}).get(figure)
+    return value
+
+
+def _bands(summary: Mapping[str, Any]) -> dict[str, str]:
+    kind, seen = {"vary": summary["parameterisation"]}, summary["visibility"]
+    if "bands" not in seen:
+        # The first version measured means over blocks, which depend on where these lie.
+        octaves = seen["octaves"]
+        return kind | {f"blocks of {p['side_px']} px": as_percent(p["share"]) for p in octaves}
+    shares = {f"{part['side_px']} px": as_percent(part["share"]) for part in seen["bands"]}
+    return kind | shares | {"mean colour": as_percent(seen["mean_colour_share"])}
+
+
+def _halvings(summary: Mapping[str, Any]) -> dict[str, str]:
+    kind = {"vary": summary["parameterisation"]}
+    halved = summary["visibility"]["halved"]
+    return kind | {str(part["halvings"]): as_number(part["rms"], 1) for part in halved}
+
+
+def _table(rows: _Rows) -> str:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [["run", *columns], ["---", *["---"] * len(columns)]]
+    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    # A bar would end a cell.
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+_HEADINGS = ("layer", "units", "d", "|P|", "d - |P|", "dimension", "kernel", "bounded", "inputs")
+
+_UNKNOWN = "-"
+
+_NOTHING = Proposition1(0, 0, 0, 0, False, 0.0)
+
+
+def dimension_lines(found: Mapping[str, Sequence[LayerDimensions]]) -> list[str]:
+    """Returns a table, one line a layer; of several images the mean, the least and the most.
+
+    ``kernel`` says whether the kernel condition holds (see
+    :class:`patchcollide.polyhedra.proposition1.Proposition1`), and ``inputs`` which values a
+    layer's polytope lies among. Why figures are not computed is said in their place.
+
+    Args:
+        found: For each layer, what is known of each image.
+    """
+    known = {layer: _cells(of_images) for layer, of_images in found.items()}
+    rows = [_HEADINGS, *((layer, *cells) for layer, (cells, _) in known.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    aligned = [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=False)]
+            + [row[-1].ljust(widths[-1])]
+        )
+        for row in rows
+    ]
+    reasons = ["", *(reason for _, reason in known.values())]
+    return [f"{line}  {reason}".rstrip() for line, reason in zip(aligned, reasons, strict=True)]
+
+
+def _cells(of_images: Sequence[LayerDimensions]) -> tuple[tuple[str, ...], str]:
+    found = [one.found or _NOTHING for one in of_images]
+    reasons = dict.fromkeys(one.not_computed for one in of_images if one.not_computed)
+    kinds = dict.fromkeys(str(one.input_kind) for one in of_images if one.input_kind)
+    cells = (
+        _numbers([one.units for one in of_images]),
+        _numbers([one.dimension_of_inputs for one in of_images]),
+        _numbers([one.num_matched for one in of_images]),
+        _numbers([one.bound for one in of_images]),
+        _numbers([part.dimension for part in found]),
+        _answers([part.kernel_within for part in found]),
+        _answers([part.bounded for part in found]),
+        ", ".join(kinds) or _UNKNOWN,
+    )
+    return cells, f"not computed: {'; '.join(reasons)}" if reasons else ""
+
+
+def _numbers(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return _UNKNOWN
+    if min(known) == max(known):
+        return str(known[0])
+    return f"{sum(known) / len(known):.1f} ({min(known)}..{max(known)})"
+
+
+def _answers(values: Sequence[bool | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return _UNKNOWN
+    if all(known) or not any(known):
+        return "yes" if known[0] else "no"
+    return f"yes for {sum(known)} of {len(known)}"

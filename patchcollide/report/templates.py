@@ -1,21 +1,35 @@
-"""The templates of the pages: how they are filled, and how numbers and pictures stand in them."""
+"""The templates of the pages: how they are filled, and how numbers and pictures stand in them.
+
+The scripts of a page, as one that it can hold and name to the browser.
+"""
 
 import base64
+import hashlib
 import struct
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
 import jinja2
 
 from patchcollide.errors import RunError
-from patchcollide.report.formats import as_gap, as_number, as_percent, as_probability
+from patchcollide.formats import as_gap, as_number, as_percent, as_probability
 
-__all__ = ["Picture", "embedded", "lacking", "render"]
+__all__ = [
+    "REPORT_SCRIPTS",
+    "PageScript",
+    "Picture",
+    "embedded",
+    "lacking",
+    "page_script",
+    "render",
+]
+
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_FOLDERS = ("report", "explorer")
+_FOLDERS = ("report", "explorer", "audit", "reproduction")
 
 # What a run left out when it looked for neighbours, in words.
 _OMISSIONS = {
@@ -89,3 +103,27 @@ def _as_count_name(key: str) -> str:
 
 def _as_file_name(path: str) -> str:
     return PurePath(path).name or path
+
+
+REPORT_SCRIPTS = ("simplex.js", "predictions.js", "pixels.js", "report.js")
+
+
+@dataclass(frozen=True)
+class PageScript:
+    """A script inside a page.
+
+    Attributes:
+        text: What it does.
+        digest: Its SHA-256 in base64, by which the page's policy allows it and no other.
+    """
+
+    text: str
+    digest: str
+
+
+def page_script(names: tuple[str, ...] = REPORT_SCRIPTS) -> PageScript:
+    """Returns scripts of this folder one after the other, as one."""
+    folder = files("patchcollide.report")
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+    digest = hashlib.sha256(text.encode()).digest()
+    return PageScript(text, base64.b64encode(digest).decode("ascii"))

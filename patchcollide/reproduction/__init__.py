@@ -1,1 +1,1 @@
-"""The paper's tables again: rows with commands and expected numbers, run, checked, rendered."""
+"""The paper's tables again, row by row, and its Figure 1."""

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchcollide.config import builtin_config
+from patchcollide.config_files import builtin_config
 from patchcollide.errors import DataError, ImageError, NetworkError
 from patchcollide.reproduction.rows import Row
 
@@ -117,7 +117,7 @@ class Inputs:
         if self.weights is not None:
             return str(self.weights)
         # Takes seconds to import, which only rows of this network should wait for.
-        from patchcollide.networks.vgg16 import pretrained_path
+        from patchcollide.networks.models.vgg16 import pretrained_path
 
         return "pretrained" if self.download or pretrained_path().is_file() else None
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcollide.config import Config, builtin_config, load_config
+from patchcollide.config import Config
+from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
-from patchcollide.evaluation import dataset_distance
-from patchcollide.images import read_png
-from patchcollide.listing import find_images, sample_images
-from patchcollide.networks.weights import read_metadata
-from patchcollide.runs import Run, load_history
-from patchcollide.store import PatchStore
-from patchcollide.summaries import read_summary
+from patchcollide.evaluation.dataset import dataset_distance
+from patchcollide.images.folders import find_images, sample_images
+from patchcollide.images.pictures import read_png
+from patchcollide.networks.models.weights import read_metadata
+from patchcollide.runs.folder import Run, load_history
+from patchcollide.runs.summary import read_summary
+from patchcollide.store.reader import PatchStore
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,135 @@
-"""``results.json``: what was reproduced so far, where, and how it compared."""
+"""Comparing a number with what is expected of it.
 
+``results.json``: what was reproduced so far, where, and how it compared.
+"""
+
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from patchcollide.config import Section, Texts, parse_section
 from patchcollide.errors import ConfigError, RunError
-from patchcollide.files import is_occupied, read_json, write_json
-from patchcollide.reproduction.checks import Check
+from patchcollide.io.files import is_occupied, read_json, write_json
+from patchcollide.reproduction.measures import Measured, Missing
+from patchcollide.reproduction.rows import Metric, Row
+
+Status = Literal["OK", "FAIL", "SKIPPED"]
+
+
+class Check(Section):
+    """A number beside what is expected of it.
+
+    Attributes:
+        metric: Its name.
+        paper: What the paper reports, as text; empty if nothing.
+        expected: What is expected, with its tolerance, as text.
+        status: The verdict.
+        obtained: What was found, as text; empty if nothing was.
+        why: The reason of a verdict that is not OK.
+    """
+
+    metric: str
+    paper: str
+    expected: str
+    status: Status
+    obtained: str = ""
+    why: str = ""
+
+    @property
+    def result(self) -> str:
+        """The verdict, and its reason."""
+        return f"{self.status} ({self.why})" if self.why else self.status
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Metric, paper, expected, obtained and result, as texts."""
+        return (self.metric, self.paper, self.expected, self.obtained, self.result)
+
+
+def check_row(row: Row, measured: Measured) -> list[Check]:
+    """Compares the numbers of a row, in the order of its file."""
+    return [check(metric, measured[metric.name]) for metric in row.variant.metrics]
+
+
+def unmeasured(row: Row, status: Status, why: str) -> list[Check]:
+    """Returns the checks of a row that gave no numbers, all with one verdict."""
+    return [
+        Check(**_texts(metric), status=status, why=" ".join(why.split()))
+        for metric in row.variant.metrics
+    ]
+
+
+def check(metric: Metric, value: float | Missing) -> Check:
+    """Compares one number.
+
+    Args:
+        metric: What is expected.
+        value: What was found, or why nothing was.
+    """
+    if isinstance(value, Missing):
+        return Check(**_texts(metric), status="SKIPPED", why=value.why)
+    low, high = bounds(metric)
+    if low <= value <= high:
+        return Check(**_texts(metric), status="OK", obtained=shown(value))
+    why = "too low" if value < low else "too high" if value > high else "not a number"
+    return Check(**_texts(metric), status="FAIL", obtained=shown(value), why=why)
+
+
+def bounds(metric: Metric) -> tuple[float, float]:
+    """Returns the least and the largest number that is near enough."""
+    # One of the two is there: rows are checked when they are read.
+    reference = float((metric.paper if metric.expected is None else metric.expected) or 0)
+    room = metric.tolerance * (abs(reference) if metric.relative else 1.0)
+    low = -math.inf if metric.direction == "at most" else reference - room
+    high = math.inf if metric.direction == "at least" else reference + room
+    return low, high
+
+
+def shown(value: float) -> str:
+    """Returns a number as tables show it: counts whole, shares with three digits."""
+    if not math.isfinite(value):
+        return f"{value}"
+    if value == int(value) and abs(value) > 1:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of plain text whose columns stand below each other, a gap of two between."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _texts(metric: Metric) -> dict[str, str]:
+    """What is known of a check before the number is."""
+    return {
+        "metric": metric.name,
+        "paper": "" if metric.paper is None else shown(metric.paper),
+        "expected": _expected(metric),
+    }
+
+
+def _expected(metric: Metric) -> str:
+    low, high = bounds(metric)
+    if metric.direction == "at least":
+        text = f"≥ {shown(low)}"
+    elif metric.direction == "at most":
+        text = f"≤ {shown(high)}"
+    else:
+        text = shown((low + high) / 2)
+        if metric.tolerance:
+            text += f" ± {metric.tolerance:.0%}" if metric.relative else f" ± {metric.tolerance:g}"
+    return text if metric.expected is not None else f"{text} (paper's)"
+
 
 ENCODING = "patchcollide-reproduction"
+
 VERSION = "1"
+
 RESULTS_FILE = "results.json"
 
 

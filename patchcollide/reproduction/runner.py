@@ -10,23 +10,24 @@ from patchcollide.errors import (
     PatchCollideError,
     ReproductionError,
 )
-from patchcollide.files import output_path
-from patchcollide.locks import locked
-from patchcollide.machine import describe_machine
-from patchcollide.photographs import write_photographs
-from patchcollide.provenance import versions
-from patchcollide.reproduction.checks import Check, check_row, unmeasured
+from patchcollide.images.photographs import write_photographs
+from patchcollide.io.files import output_path
+from patchcollide.io.locks import locked
+from patchcollide.io.provenance import describe_machine, versions
 from patchcollide.reproduction.inputs import NO_IMAGENET, Inputs, command_line
 from patchcollide.reproduction.measures import Measured, Missing, index_statistics, run_statistics
 from patchcollide.reproduction.rendering import render_tables
 from patchcollide.reproduction.results import (
+    Check,
     Outcome,
+    check_row,
     read_results,
+    unmeasured,
     write_results,
 )
 from patchcollide.reproduction.rows import Row
-from patchcollide.runs import open_run
-from patchcollide.summaries import read_summary
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.summary import read_summary
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from patchcollide.geometry import PatchGrid
-from patchcollide.neighbours import Neighbours, Omissions
+from patchcollide.retrieval.neighbours import Neighbours, Omissions
 
 rng = np.random.default_rng(2)
 grid = PatchGrid(image_size=8, window_size=4, stride=4, patch_size=2)

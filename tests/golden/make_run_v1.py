@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from patchcollide import CollisionNetwork, find_polytope
+from patchcollide.api import find_polytope
+from patchcollide.networks.network import CollisionNetwork
 
 folder = Path(__file__).with_name("run-v1")
 torch.manual_seed(5)

@@ -1,0 +1,288 @@
+"""Finding polytopes from Python: any network, images in files or in memory, no folder needed."""
+
+import copy
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from patchcollide.config import Config
+from patchcollide.config_files import load_config
+from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.images.pictures import Picture, picture_size, square_image
+from patchcollide.networks.feature_files import read_target
+from patchcollide.networks.loading import find_device, load_network
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.exact import (
+    describe_vertices,
+    exact_target,
+    find_exact_vertices,
+    measure_extents,
+    vertex_history,
+    vertex_images,
+    vertex_state,
+)
+from patchcollide.optimisation.methods.registry import require_applicable
+from patchcollide.optimisation.vertices import search_vertices
+from patchcollide.polytope import Polytope
+from patchcollide.retrieval.engines import open_searcher
+from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
+from patchcollide.retrieval.policy import find_neighbours
+from patchcollide.runs.folder import describe
+from patchcollide.runs.inputs import IN_MEMORY, CollisionInputs, announce, require_two_pictures
+from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.store.reader import PatchStore, open_store
+from patchcollide.torch_modes import proof_modes
+
+__all__ = ["find_polytope"]
+
+Settings = Config | Mapping[str, Any] | Iterable[str]
+
+
+@proof_modes(grad=True)
+def find_polytope(
+    network: str | CollisionNetwork | nn.Module,
+    layer: str,
+    source: Picture,
+    target: Picture,
+    *,
+    store: str | Path | None = None,
+    neighbours: str | Path | None = None,
+    exact: bool = False,
+    settings: Settings = (),
+    seed: int | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    scale: Sequence[float] = (1.0, 1.0, 1.0),
+    class_names: Sequence[str] = (),
+) -> Polytope:
+    """Finds images that look like one image and have the features of another.
+
+    It does what ``patchcollide collide`` does, or ``patchcollide exact``, and finds the same
+    vertices; nothing is written.
+
+    Args:
+        network: A name that the settings know, such as ``"efficientnet_lite0"``; a
+            :class:`CollisionNetwork`; or any module from ``(batch, channels, input_size,
+            input_size)`` to logits, which is copied, so that it is left as it is.
+        layer: The name of an activation module; empty for the network's own default.
+        source: The image whose look is kept: a path, a picture of Pillow's, or an uint8 array
+            (height, width), with 1 or 3 channels or none.
+        target: The image whose features are matched; the same, or the path of a file of features.
+        store: Compose the source from patches of this store.
+        neighbours: Compose it from neighbours found before. With neither, pixels vary freely.
+        exact: Find vertices by linear programs, at a layer that is affine in the image.
+        settings: A :class:`Config`, or what differs from the defaults, by name as in
+            ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
+            given, its own name and layer are recorded.
+        seed: Of everything random; None for the settings'.
+        input_size: Side of the images that a module takes, in pixels.
+        mean: What a module wants subtracted from images in ``[0, 1]``: three values for RGB, one
+            for grey.
+        scale: What it wants them then divided by.
+        class_names: Of a module's classes.
+
+    Returns:
+        The polytope, not evaluated yet.
+
+    Raises:
+        InputError: If an image, the network, its layer, the store or a setting cannot be used.
+        DivergedError: If the loss is infinite or not a number.
+        InterruptedWorkError: If the user stopped it.
+    """
+    if store and neighbours:
+        raise RunError("Patches come from a store or from neighbours found before. Give one.")
+    if store and exact:
+        raise RunError(
+            "Exact polytopes take neighbours found before, not a store. Find them with "
+            "`patchcollide retrieve`, and give neighbours=."
+        )
+    config = _settings(settings, seed)
+    module_options = {"mean": mean, "scale": scale, "class_names": class_names}
+    config, built = _network(config, network, layer, input_size, module_options)
+    inputs = CollisionInputs(
+        source_path=Path(source) if isinstance(source, str | Path) else IN_MEMORY,
+        target_path=Path(target) if isinstance(target, str | Path) else IN_MEMORY,
+        source=_square(config, source, built.input_size, built.channels),
+        target=_target(config, built, target),
+        origin=_origin(config, store, neighbours),
+        exact=exact,
+        own_network=not isinstance(network, str),
+    )
+    if exact:
+        _require_size(built, source, target)
+    else:
+        require_two_pictures(config, inputs)
+    announce(config, built, inputs)
+    found = _neighbours(config, inputs, source, target)
+    search = _exact if exact else _descend
+    return search(config, built, inputs, found)
+
+
+def _settings(given: Settings, seed: int | None) -> Config:
+    if isinstance(given, Config):
+        config = given
+    elif isinstance(given, Mapping):
+        # JSON's notation of text and numbers is also TOML's.
+        config = load_config(overrides=[f"{key}={json.dumps(given[key])}" for key in given])
+    else:
+        config = load_config(overrides=given)
+    return config if seed is None else config.model_copy(update={"seed": seed})
+
+
+def _network(
+    config: Config,
+    network: str | CollisionNetwork | nn.Module,
+    layer: str,
+    input_size: int | None,
+    options: dict[str, Any],
+) -> tuple[Config, CollisionNetwork]:
+    """Returns the network, and settings that name it."""
+    if isinstance(network, str):
+        named = {"name": network, "layer": layer or config.network.layer}
+        config = _renamed(config, **named)
+        return config, load_network(config.network, config.seed)
+    if isinstance(network, CollisionNetwork):
+        built = network.at_layer(layer) if layer and layer != network.layer else network
+    else:
+        if input_size is None:
+            raise NetworkError(
+                f"A module such as {type(network).__name__} takes images of one size. Give it: "
+                "input_size=..., and mean=... and scale=... if it wants normalised images."
+            )
+        built = CollisionNetwork(
+            # Without a copy it would stay frozen, and in evaluation mode.
+            copy.deepcopy(network),
+            name=type(network).__name__,
+            layer=layer or config.network.layer,
+            input_size=input_size,
+            tolerance=config.network.tolerance,
+            **options,
+        ).to(find_device(config.network.device))
+    return _renamed(config, name=built.name, layer=built.layer), built
+
+
+def _renamed(config: Config, **changed: Any) -> Config:
+    return config.model_copy(update={"network": config.network.model_copy(update=changed)})
+
+
+def _origin(
+    config: Config, store: str | Path | None, neighbours: str | Path | None
+) -> PatchStore | Path | None:
+    if store:
+        return open_store(config, Path(store))
+    return Path(neighbours) if neighbours else None
+
+
+def _target(config: Config, network: CollisionNetwork, target: Picture) -> Target:
+    if isinstance(target, str | Path):
+        return read_target(config, network, Path(target))
+    picture = _square(config, target, network.input_size, network.channels)
+    return Target.of_picture(network, picture)
+
+
+def _square(
+    config: Config, picture: Picture, size: int, channels: int = 3
+) -> UInt8[ndarray, "size size channels"]:
+    fit, max_pixels = config.images.fit, config.images.max_pixels
+    return square_image(picture, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
+
+
+def _require_size(network: CollisionNetwork, *pictures: Picture) -> None:
+    size = network.input_size
+    for picture in pictures:
+        width, height = picture_size(picture)
+        if (width, height) != (size, size):
+            raise ImageError(
+                f"A picture has {width} x {height} pixels, but {network.full_name} takes {size} x "
+                f"{size}. An exact polytope is of the image itself, so it is not resized: scale it "
+                "first."
+            )
+
+
+def _neighbours(
+    config: Config, inputs: CollisionInputs, source: Picture, target: Picture
+) -> Neighbours | None:
+    """Finds or reads what to compose from; None for free pixels."""
+    if inputs.origin is None:
+        return None
+    picture = _square(config, source, config.images.size_px)
+    if isinstance(inputs.origin, Path):
+        found = Neighbours.load(inputs.origin)
+        require_neighbours_of(config, picture, found, str(inputs.origin), "the source given")
+        return found
+    known = inputs.target.picture is not None
+    others = [_square(config, target, config.images.size_px)] if known else []
+    searcher = open_searcher(config, inputs.origin)
+    return find_neighbours(config, picture, others, inputs.origin, searcher)
+
+
+def _descend(
+    config: Config,
+    network: CollisionNetwork,
+    inputs: CollisionInputs,
+    neighbours: Neighbours | None,
+) -> Polytope:
+    require_applicable(config, pixels=neighbours is None)
+    found = search_vertices(config, network, inputs.source, inputs.target, neighbours)
+    polytope = _polytope(
+        config, network, inputs, found.unrounded, found.state, found.history, neighbours
+    )
+    polytope.contributions = found.contributions
+    return polytope
+
+
+def _exact(
+    config: Config,
+    network: CollisionNetwork,
+    inputs: CollisionInputs,
+    neighbours: Neighbours | None,
+) -> Polytope:
+    begun = time.perf_counter()
+    exact = exact_target(config, network, inputs.target, neighbours)
+    vertices = find_exact_vertices(config, exact)
+    found = describe_vertices(exact, vertices)
+    found |= {"seconds": time.perf_counter() - begun, "extents": None}
+    images = vertex_images(network, vertices)
+    if config.exact.extents:
+        found["extents"] = measure_extents(config.exact, exact, config.seed)
+    polytope = _polytope(
+        config,
+        network,
+        inputs,
+        images,
+        vertex_state(vertices),
+        vertex_history(vertices),
+        neighbours,
+    )
+    polytope.exact = found
+    return polytope
+
+
+def _polytope(
+    config: Config,
+    network: CollisionNetwork,
+    inputs: CollisionInputs,
+    unrounded: Float32[ndarray, "vertices height width channels"],
+    state: dict[str, Any],
+    history: list[dict[str, float]],
+    neighbours: Neighbours | None,
+) -> Polytope:
+    described = inputs.described(config, network, Path("RUN"))
+    return Polytope(
+        about=describe(config, described, inputs.identity(network)),
+        source=inputs.source,
+        target_picture=inputs.target.picture,
+        vertices=np.rint(unrounded).astype(np.uint8),
+        unrounded=unrounded,
+        state=state,
+        history=history,
+        neighbours=neighbours,
+        _network=network,
+        _target=inputs.target,
+    )

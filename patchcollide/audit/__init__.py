@@ -1,0 +1,1 @@
+"""The polytopes of many images ranked: findings, adequacy, the page."""

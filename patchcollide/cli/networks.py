@@ -1,0 +1,226 @@
+"""Commands for digits: pictures of them, and small networks trained on them.
+
+Commands that measure a network on many images at once.
+
+Commands that say what the paper's propositions mean for a network.
+
+The command that asks whether what collides in one place collides in others.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from patchcollide.cli.framework import (
+    Argument,
+    BadParameter,
+    ConfigPath,
+    Option,
+    Overrides,
+    Seed,
+    command,
+    echo,
+    read_settings,
+)
+from patchcollide.cli.runs import DataImages, Device, LayerName, NetworkName, Weights
+
+DataFolder = Annotated[
+    Path | None, Option("--data", help="A folder with MNIST's four files.", metavar="FOLDER")
+]
+
+Download = Annotated[
+    Path | None, Option("--download", help="Fetch MNIST into this folder.", metavar="FOLDER")
+]
+
+
+@command
+def digits(
+    out: Annotated[Path, Option(help="The folder to write: LABEL/SPLIT-NUMBER.png.")],
+    data: DataFolder = None,
+    download: Download = None,
+    split: Annotated[str, Option(help="Which part of the data set: train or test.")] = "test",
+    count: Annotated[int, Option(min=1, help="How many, from the first on.")] = 1000,
+) -> None:
+    """Writes pictures of digits, MNIST's or those that come with scikit-learn."""
+    from patchcollide.images.digits import SPLITS, read_digits, write_digits
+    from patchcollide.io.files import output_path
+
+    part = next((part for part in SPLITS if part == split), None)
+    if part is None:
+        raise BadParameter(f"--split should be one of {', '.join(SPLITS)}, but is {split}.")
+    write_digits(output_path(out), read_digits(_folder(data, download), part), count)
+    echo(out)
+
+
+@command
+def train(
+    network: Annotated[str, Argument(help="mlp or lenet5.")],
+    out: Annotated[Path, Option(help="The weights to write, NAME.safetensors.")],
+    data: DataFolder = None,
+    download: Download = None,
+    activation: Annotated[
+        str, Option(help="relu, relu6, leaky_relu, elu, sigmoid, tanh or gelu.")
+    ] = "relu",
+    epochs: Annotated[int | None, Option(min=1, help="Passes over the digits.")] = None,
+    seed: Annotated[int, Option(help="Of the first weights and the order of the digits.")] = 0,
+    collinearity: Annotated[
+        float,
+        Option(help="Weight of a penalty on nearly collinear hyperplanes of hidden units."),
+    ] = 0.0,
+) -> None:
+    """Trains a small network for digits, MNIST's or those that come with scikit-learn."""
+    from patchcollide.networks.loading import DIGIT_NETWORKS
+    from patchcollide.networks.models.training import TrainingOptions
+    from patchcollide.networks.models.training import train as train_network
+
+    if network not in DIGIT_NETWORKS:
+        known = " and ".join(DIGIT_NETWORKS)
+        raise BadParameter(f"{network} cannot be trained here; networks for digits are {known}.")
+    options = TrainingOptions(network, activation, epochs, seed, collinearity)
+    echo(train_network(options, _folder(data, download), out))
+
+
+def _folder(data: Path | None, download: Path | None) -> Path | None:
+    """Returns where MNIST is, fetched if that is wanted; None for scikit-learn's digits."""
+    if data is not None and download is not None:
+        raise BadParameter("give one of --data FOLDER and --download FOLDER.")
+    if download is None:
+        return data
+    from patchcollide.images.digits import download_mnist
+
+    return download_mnist(download)
+
+
+@command
+def audit(
+    images: Annotated[Path, Argument(help="A folder of images: class/file.")],
+    out: Annotated[Path, Option(help="The audit's folder.")],
+    network: NetworkName = None,
+    layer: LayerName = None,
+    weights: Weights = None,
+    device: Device = None,
+    per_class: Annotated[
+        int | None, Option(min=1, help="How many images of each class, drawn by seed.")
+    ] = None,
+    one_class: Annotated[
+        bool, Option("--one-class", help="Take images of one class, or without classes.")
+    ] = False,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Ranks images by the size of what collides with them; looks for wrong labels among them."""
+    from patchcollide import pipeline
+    from patchcollide.audit.files import open_audit
+    from patchcollide.audit.page import audit_lines
+
+    options = {
+        "network.name": network,
+        "network.layer": layer,
+        "network.weights": weights,
+        "network.device": device,
+        "audit.per_class": per_class,
+        "seed": seed,
+    }
+    settings = read_settings(config, overrides, options)
+    folder = pipeline.audit(settings, images, out, one_class=one_class)
+    for line in audit_lines(open_audit(folder)[1]):
+        echo(line)
+    echo(folder / "report.html")
+
+
+@command
+def adequacy(
+    audits: Annotated[list[Path], Argument(help="Finished audits of the same images.")],
+    out: Annotated[Path | None, Option(help="A Markdown file to write as well.")] = None,
+) -> None:
+    """Compares networks by how little that people see escapes them, on the same images."""
+    from patchcollide import pipeline
+    from patchcollide.audit.adequacy import adequacy_table
+    from patchcollide.io.files import output_path, write_text
+
+    table = adequacy_table(pipeline.compare_audits(audits))
+    if out is not None:
+        write_text(output_path(out), table)
+    echo(table)
+
+
+@command
+def dimensions(
+    images: Annotated[list[Path], Argument(help="The image, or several.")],
+    network: NetworkName = None,
+    weights: Weights = None,
+    layers: Annotated[
+        list[str] | None,
+        Option("--layer", help="An activation; may be repeated. By default all.", metavar="NAME"),
+    ] = None,
+    memory: Annotated[
+        str, Option(help="What a layer may take, such as 8GB; above, only bounds are given.")
+    ] = "2GB",
+    seconds: Annotated[float, Option(min=0, help="What a layer may take for an image.")] = 300.0,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, Option(help="A JSON file to write as well.")] = None,
+) -> None:
+    """Prints how large the polytopes of colliding inputs are at each layer (Proposition 1)."""
+    from patchcollide import pipeline
+    from patchcollide.evaluation.dimensions import Limits
+    from patchcollide.formats import parse_size
+    from patchcollide.report.tables import dimension_lines
+
+    options = {"network.name": network, "network.weights": weights, "seed": seed}
+    settings = read_settings(config, overrides, options)
+    limits = Limits(parse_size(memory), seconds)
+    found = pipeline.measure_dimensions(settings, images, layers or (), limits, out)
+    for line in dimension_lines(found):
+        echo(line)
+
+
+@command
+def transfer(
+    runs: Annotated[list[Path], Argument(help="Folders of finished runs.")],
+    networks: Annotated[
+        list[str] | None,
+        Option(
+            help="A network and layers; may be repeated. By default those of the runs.",
+            metavar="NAME[=WEIGHTS][:LAYER,...]",
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        Option(help="Of networks named without: all, or names with commas between."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        Option(min=1, help="Points between vertices; by default as many as the run's own."),
+    ] = None,
+    images: DataImages = None,
+    mixed: Annotated[bool, Option("--mixed", help="Allow runs of different layers.")] = False,
+    out: Annotated[
+        list[Path] | None,
+        Option(help="A file to write, .md, .json, .png or .pdf; may be repeated."),
+    ] = None,
+    device: Device = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+) -> None:
+    """Measures whether runs collide at other layers, and in other networks."""
+    from patchcollide.io.files import output_path
+    from patchcollide.networks.loading import parse_spec
+    from patchcollide.progress import print_table
+    from patchcollide.report.transfer import HEADER, require_format, transfer_lines, write_transfer
+    from patchcollide.runs.transfer import TransferOptions
+    from patchcollide.runs.transfer import transfer as measure
+
+    for path in out or []:
+        require_format(path)
+    paths = [output_path(path) for path in out or []]
+    settings = read_settings(config, overrides, {"network.device": device, "seed": seed})
+    wanted = tuple(layer.strip() for layer in layers.split(",")) if layers else ()
+    specs = [parse_spec(text) for text in networks or []]
+    matrix = measure(settings, runs, specs, TransferOptions(wanted, samples, images, mixed))
+    print_table(HEADER, transfer_lines(matrix))
+    for path in paths:
+        write_transfer(path, matrix)
+        echo(path)

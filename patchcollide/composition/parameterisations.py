@@ -1,0 +1,194 @@
+"""What is varied to find vertices: coefficients of patches, or free pixels."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from patchcollide.composition.contributions import Contributions, contributions_of
+from patchcollide.composition.mixing import mix_patches, tent_logits
+from patchcollide.composition.total_variation import coefficient_variation, total_variation
+from patchcollide.errors import GeometryError
+from patchcollide.geometry import Canvas, PatchGrid
+from patchcollide.images.tensors import resized
+from patchcollide.shapes import Float, Tensor, UInt8, ndarray
+
+CPU = torch.device("cpu")
+
+NUM_BLOCKS = 28
+
+MOST_CONTRIBUTORS = 6
+
+
+@runtime_checkable
+class Parameterisation(Protocol):
+    """Images as a function of one tensor of parameters.
+
+    Attributes:
+        parameter: What is optimised.
+        unit: A small step of a parameter: what a learning rate and a noise of 1 mean.
+        gradient_unit: What a rate of 1 means that multiplies a gradient, in the released code's
+            units: logits, and pixels of 0..255.
+    """
+
+    parameter: nn.Parameter
+    unit: float
+    gradient_unit: float
+
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
+        """Returns the images of all vertices, in ``[0, 1]``, differentiable."""
+        ...
+
+    def roughness(self) -> Float[Tensor, ""]:
+        """Returns the total variation that the objective may penalise, differentiable."""
+        ...
+
+    def project(self) -> None:
+        """Brings the parameters back to where images are in range, after a step."""
+        ...
+
+
+class PatchMixture:
+    """Compositions of neighbours: Section 4 of the paper.
+
+    The parameters are logits relative to a tent over each patch. They start near zero, so that all
+    neighbours of a location count alike and patches fade into each other.
+
+    A patch may reach over its window by a margin on each side. Where all sizes stay whole the
+    canvas is first scaled down to the images wanted, and mixed with fewer coefficients; else what
+    was mixed is scaled.
+
+    Args:
+        patches: Neighbours of each location, in row order: their windows and the margin around.
+        grid: The geometry of the locations.
+        margin: What a patch has beside its window, on each side, in pixels of the grid's image.
+        num_vertices: How many images to compose.
+        coefficient_size: Logits along each side of a patch, 1 to its pixels on the canvas.
+        output_size: Side of the images, in pixels.
+        noise: Standard deviation of the first logits, by which vertices differ at the start.
+        generator: Draws them.
+        device: Where to compute.
+
+    Raises:
+        GeometryError: If there are more coefficients than pixels along a patch.
+    """
+
+    unit = 1.0
+    gradient_unit = 1.0
+
+    def __init__(
+        self,
+        patches: UInt8[ndarray, "locations k support support channels"],
+        grid: PatchGrid,
+        *,
+        margin: int = 0,
+        num_vertices: int,
+        coefficient_size: int,
+        output_size: int,
+        noise: float,
+        generator: torch.Generator,
+        device: torch.device = CPU,
+    ) -> None:
+        self._canvas = _mixing_canvas(Canvas.of(grid, margin), coefficient_size, output_size)
+        side = self._canvas.positions_per_side
+        self._patches = _as_tiles(patches, side, self._canvas.support).to(device)
+        self._output_size = output_size
+        self._tent = tent_logits(self._canvas.support).to(device)
+        shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
+        start = noise * torch.randn(shape, generator=generator)
+        self.parameter = nn.Parameter(start.to(device))
+
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
+        """See :meth:`Parameterisation.images`."""
+        crop, stride = self._canvas.crop, self._canvas.stride
+        mixture = mix_patches(self.parameter, self._patches, stride, self._tent)[..., crop, crop]
+        return resized(mixture, self._output_size)
+
+    def roughness(self) -> Float[Tensor, ""]:
+        """See :meth:`Parameterisation.roughness`: of the coefficients, as in the released code."""
+        return coefficient_variation(
+            self.parameter, self._tent, self._canvas.stride, self._canvas.margin
+        )
+
+    def project(self) -> None:
+        """Nothing to do: mixtures are always in range."""
+
+    def contributions(self) -> Contributions:
+        """Returns where the pixels of the images come from, on blocks of a 28th of a side."""
+        return contributions_of(
+            self.parameter,
+            self._tent,
+            self._canvas,
+            num_blocks=NUM_BLOCKS,
+            most=MOST_CONTRIBUTORS,
+        )
+
+
+def _mixing_canvas(canvas: Canvas, coefficient_size: int, output_size: int) -> Canvas:
+    """Returns the canvas in the fewest pixels that hold the coefficients."""
+    if coefficient_size > canvas.support:
+        raise GeometryError(
+            f"composition.coefficient_size = {coefficient_size}, but a patch has only "
+            f"{canvas.support} pixels along a side. Set it to at most {canvas.support}."
+        )
+    small = canvas.shrunk(output_size)
+    return small if small and coefficient_size <= small.support else canvas
+
+
+def _as_tiles(
+    patches: UInt8[ndarray, "locations k side side channels"], per_side: int, support: int
+) -> Float[Tensor, "k channels rows cols support support"]:
+    """Brings patches into the order and the size in which they are mixed, in ``[0, 1]``."""
+    k = patches.shape[1]
+    tiles = torch.empty(k, patches.shape[-1], per_side, per_side, support, support)
+    for location, neighbours in enumerate(patches):
+        # Copied, because patches read from a file may be read-only.
+        pixels = torch.from_numpy(neighbours.copy()).permute(0, 3, 1, 2).float().div_(255)
+        tiles[:, :, location // per_side, location % per_side] = resized(pixels, support)
+    return tiles
+
+
+class FreePixels:
+    """Every pixel on its own: Section 3 of the paper.
+
+    Args:
+        source: The image all vertices start from.
+        num_vertices: How many images to vary.
+        output_size: Side of the images, in pixels.
+        noise: Standard deviation of what is added at the start, in units of a hundredth of the
+            value range.
+        generator: Draws it.
+        device: Where to compute.
+    """
+
+    unit = 0.01
+    # Pixels of 0..1 have gradients 255 times as large, and want steps 255 times as small.
+    gradient_unit = 1 / 255**2
+
+    def __init__(
+        self,
+        source: UInt8[ndarray, "height width channels"],
+        *,
+        num_vertices: int,
+        output_size: int,
+        noise: float,
+        generator: torch.Generator,
+        device: torch.device = CPU,
+    ) -> None:
+        start = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
+        start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
+        start += self.unit * noise * torch.randn(start.shape, generator=generator)
+        self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
+
+    def images(self) -> Float[Tensor, "vertices channels height width"]:
+        """See :meth:`Parameterisation.images`."""
+        return self.parameter
+
+    def roughness(self) -> Float[Tensor, ""]:
+        """See :meth:`Parameterisation.roughness`: of the pixels."""
+        return total_variation(self.parameter)
+
+    def project(self) -> None:
+        """Clips the pixels to ``[0, 1]``, as the released code does after each step."""
+        with torch.no_grad():
+            self.parameter.clamp_(0, 1)

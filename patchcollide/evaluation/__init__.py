@@ -1,0 +1,1 @@
+"""What lies between vertices: weights, samples, gaps, certificates, visibility, transfer."""

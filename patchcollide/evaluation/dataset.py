@@ -1,0 +1,130 @@
+"""Images of the data set that a polytope is compared with: of a store, or of a folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from patchcollide.config import Config
+from patchcollide.errors import ImageError
+from patchcollide.images.folders import find_images
+from patchcollide.images.pictures import read_image
+from patchcollide.images.tensors import as_batch, pairwise_distances, resized, to_channels
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.shapes import UInt8, ndarray
+from patchcollide.store.reader import PatchStore
+from patchcollide.torch_modes import proof_modes
+
+MOST_OF_FOLDER = 512
+
+"""How many images of a folder are read to measure their distances."""
+
+
+@dataclass(frozen=True)
+class DatasetImages:
+    """Images as a network sees them, drawn by seed.
+
+    Attributes:
+        place: A store, or a folder of images.
+        config: How images are read and how many are compared, and the seed.
+        network: Decides their size and channels.
+    """
+
+    place: PatchStore | Path
+    config: Config
+    network: CollisionNetwork
+
+    def draw(self, count: int | None = None) -> list[UInt8[ndarray, "side side channels"]]:
+        """Returns so many readable images, by default ``evaluation.null_images``; or all.
+
+        Raises:
+            ImageError: If the folder is none, or holds no images.
+        """
+        count = self.config.evaluation.null_images if count is None else count
+        network, seed = self.network, self.config.seed
+        if isinstance(self.place, PatchStore):
+            return images_of_store(self.place, count, seed, network.channels)
+        return images_of_folder(
+            self.place, self.config, count, network.input_size, network.channels
+        )
+
+    def mean_distance(self) -> float | None:
+        """Returns the mean L2 distance of random pairs, in 0..255; None if there are not two.
+
+        Raises:
+            ImageError: As :meth:`draw`.
+        """
+        num_pairs, seed = self.config.evaluation.dataset_pairs, self.config.seed
+        network = self.network
+        if isinstance(self.place, PatchStore):
+            size, channels = network.input_size, network.channels
+            return dataset_distance(self.place, num_pairs, seed, size=size, channels=channels)
+        return mean_pair_distance(self.draw(MOST_OF_FOLDER), num_pairs, seed)
+
+
+def mean_pair_distance(
+    images: Sequence[UInt8[ndarray, "side side channels"]], num_pairs: int, seed: int
+) -> float | None:
+    """Returns the mean L2 distance of random pairs of images, in 0..255; None without a pair."""
+    if len(images) < 2:
+        return None
+    rng = np.random.default_rng([seed, 4])
+    pairs = [rng.choice(len(images), size=2, replace=False) for _ in range(num_pairs)]
+    found = [pairwise_distances(as_batch(np.stack([images[a], images[b]]))) for a, b in pairs]
+    return float(np.mean([float(distance) for distance in found]))
+
+
+def images_of_store(
+    store: PatchStore, count: int, seed: int, channels: int = 3
+) -> list[UInt8[ndarray, "side side channels"]]:
+    """Draws readable images of a store, all of them if there are fewer."""
+    readable = np.flatnonzero(store.valid)
+    chosen = np.random.default_rng([seed, 5]).permutation(readable)[:count]
+    return [to_channels(store.image(int(number)), channels) for number in np.sort(chosen)]
+
+
+def images_of_folder(
+    folder: Path, config: Config, count: int, size: int, channels: int = 3
+) -> list[UInt8[ndarray, "size size channels"]]:
+    """Draws readable images of a folder, all of them if there are fewer.
+
+    Raises:
+        ImageError: If there is no such folder, or it holds no images.
+    """
+    files = find_images(folder).files
+    found: list[UInt8[ndarray, "size size channels"]] = []
+    fit, max_pixels = config.images.fit, config.images.max_pixels
+    for number in np.random.default_rng([config.seed, 5]).permutation(len(files)):
+        if len(found) == count:
+            break
+        try:
+            path = files[number].path
+            found.append(
+                read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
+            )
+        except ImageError:
+            continue  # Of a folder that nobody sorted, some may be damaged.
+    return found
+
+
+@proof_modes()
+def dataset_distance(
+    store: PatchStore, num_pairs: int, seed: int, *, size: int, channels: int = 3
+) -> float | None:
+    """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
+
+    Pairs are of two different readable images, scaled to ``size`` pixels, as vertices are; None if
+    there are not two.
+    """
+    readable = np.flatnonzero(store.valid)
+    if len(readable) < 2:
+        return None
+    rng = np.random.default_rng([seed, 4])
+    total = 0.0
+    for _ in range(num_pairs):
+        first, second = rng.choice(readable, size=2, replace=False)
+        images = np.stack([store.image(int(first)), store.image(int(second))])
+        pair = as_batch(to_channels(images, channels))
+        total += float(pairwise_distances(resized(pair, size)))
+    return total / num_pairs

@@ -1,0 +1,262 @@
+"""Whether what collides at one layer of one network collides at others: a row of a matrix.
+
+Pure measurements of images; :mod:`patchcollide.runs.transfer` makes the matrix of runs.
+
+A transfer matrix: how nearly runs collide at layers of networks, cell by cell.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.evaluation.gaps import Gaps, finite, gaps_of_pairs, measure_gaps
+from patchcollide.io.provenance import versions
+from patchcollide.networks.activations import BlindRegions
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import TargetFeatures
+from patchcollide.networks.trace import layers_run_once, run_capturing
+from patchcollide.shapes import Float, Int64, Tensor, ndarray
+from patchcollide.torch_modes import proof_modes
+
+_MOST_KEPT_VALUES = 2**27
+
+"""Pre-activations of random images that are kept at a time: 512 MB."""
+
+_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How nearly images collide with a target at a layer.
+
+    Attributes:
+        in_class: The share that the network puts in the class that it gives the target.
+        feature_distance: Mean of
+            :attr:`patchcollide.evaluation.gaps.Gaps.feature_distance_relative`, behind the
+            activation; 1 is as far as a layer that says nothing. Infinite where a target says
+            nothing itself.
+        inactive_response: Mean share of blind units that respond.
+    """
+
+    in_class: float
+    feature_distance: float
+    inactive_response: float
+
+
+@dataclass(frozen=True)
+class LayeredTarget:
+    """An image that others may collide with, at several layers of a network.
+
+    Attributes:
+        features: By layer.
+        class_index: The most probable class.
+        probability: Its probability.
+    """
+
+    features: Mapping[str, TargetFeatures]
+    class_index: int
+    probability: float
+
+
+@proof_modes()
+def target_at(
+    network: CollisionNetwork,
+    layers: Mapping[str, BlindRegions],
+    image: Float[Tensor, "1 channels height width"],
+) -> LayeredTarget:
+    """Returns what a network makes of a target, at all layers in one pass.
+
+    Args:
+        network: The network.
+        layers: Own names of layers, and where they are blind.
+        image: In ``[0, 1]``, of any size.
+    """
+    features: dict[str, TargetFeatures] = {}
+
+    def keep(layer: str, z: Tensor) -> None:
+        features[layer] = TargetFeatures.of(z[0].clone(), layers[layer])
+
+    logits = run_capturing(network, image, layers, keep)
+    probability, index = logits[0].softmax(dim=0).max(dim=0)
+    return LayeredTarget(features, int(index), float(probability))
+
+
+@proof_modes()
+def measure_transfer(
+    network: CollisionNetwork,
+    target: LayeredTarget,
+    batches: Iterable[Float[Tensor, "_ channels height width"]],
+) -> dict[str, Figures]:
+    """Measures how nearly images collide with a target, at its layers, in one pass of each image.
+
+    Args:
+        network: The network of the target.
+        target: As :func:`target_at` gives it.
+        batches: Images in ``[0, 1]``, at least one.
+    """
+    gaps: dict[str, list[Gaps]] = {layer: [] for layer in target.features}
+    hits, total = 0, 0
+
+    def measure(layer: str, z: Tensor) -> None:
+        gaps[layer].append(measure_gaps(z, target.features[layer]))
+
+    for images in batches:
+        logits = run_capturing(network, images, target.features, measure)
+        hits += int((logits.argmax(dim=1) == target.class_index).sum())
+        total += len(images)
+    return {layer: _figures(hits / total, Gaps.joined(parts)) for layer, parts in gaps.items()}
+
+
+@proof_modes()
+def measure_pairs(
+    network: CollisionNetwork,
+    layers: Mapping[str, BlindRegions],
+    images: Float[Tensor, "images channels height width"],
+    pairs: Int64[ndarray, "pairs 2"],
+) -> dict[str, Figures]:
+    """Measures each pair of images as if the first were to collide with the second.
+
+    Args:
+        network: The network.
+        layers: Own names of layers, and where they are blind.
+        images: In ``[0, 1]``, that nobody made collide.
+        pairs: Numbers of images; at least one pair.
+    """
+    found: dict[str, Figures] = {}
+    for group in _groups(network, layers, len(images)):
+        kept: dict[str, list[Tensor]] = {layer: [] for layer in group}
+        classes = []
+        for batch in torch.split(images, _BATCH_SIZE):
+            logits = run_capturing(network, batch, group, functools.partial(_keep, kept))
+            classes.append(logits.argmax(dim=1))
+        of_each = torch.cat(classes).cpu().numpy()[pairs]
+        same = float(np.mean(of_each[:, 0] == of_each[:, 1]))
+        for layer in group:
+            null = gaps_of_pairs(torch.cat(kept.pop(layer)), layers[layer], pairs)
+            found[layer] = _figures(same, null)
+    return found
+
+
+def _keep(kept: dict[str, list[Tensor]], layer: str, z: Tensor) -> None:
+    kept[layer].append(z.clone())
+
+
+def _groups(
+    network: CollisionNetwork, layers: Mapping[str, BlindRegions], num_images: int
+) -> Iterator[Sequence[str]]:
+    """Yields the layers in groups whose values, of all images, can be kept together."""
+    units = layers_run_once(network)
+    group: list[str] = []
+    for layer in layers:
+        values = num_images * sum(units.get(name, 0) for name in [*group, layer])
+        if group and values > _MOST_KEPT_VALUES:
+            yield group
+            group = []
+        group.append(layer)
+    if group:
+        yield group
+
+
+def _figures(in_class: float, gaps: Gaps) -> Figures:
+    return Figures(
+        in_class,
+        float(gaps.feature_distance_relative.double().mean()),
+        float(gaps.inactive_response_share.double().mean()),
+    )
+
+
+ENCODING, VERSION = "transfer", 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run at a layer of a network.
+
+    Attributes:
+        run: Its name.
+        network: Its label.
+        layer: The layer's own name.
+        own: Whether the run was made for this layer of this network.
+        target_class: What the network takes the run's target for.
+        target_probability: How sure of it the network is.
+        num_units: Of the layer.
+        num_active: Of them active at the target.
+        hull: Points between the run's vertices.
+        source: The run's source alone: what nobody made collide; None if it is the target.
+    """
+
+    run: str
+    network: str
+    layer: str
+    own: bool
+    target_class: str
+    target_probability: float
+    num_units: int
+    num_active: int
+    hull: Figures
+    source: Figures | None
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """All cells, run by run within a network, in the order of networks and layers.
+
+    Attributes:
+        cells: One for each run at each layer of each network.
+        null: Random pairs of the data set's images, by network and layer; empty without images.
+        num_samples: How many points between each run's vertices, by run.
+        about: Paths, digests, settings, seeds and versions.
+    """
+
+    cells: tuple[Cell, ...]
+    null: Mapping[tuple[str, str], Figures]
+    num_samples: Mapping[str, int]
+    about: Mapping[str, Any]
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of the runs."""
+        return list(dict.fromkeys(cell.run for cell in self.cells))
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Networks and layers."""
+        return list(dict.fromkeys((cell.network, cell.layer) for cell in self.cells))
+
+    def at(self, run: str, column: tuple[str, str]) -> Cell:
+        """Returns the cell of a run at a network's layer."""
+        found = (
+            cell for cell in self.cells if (cell.run, cell.network, cell.layer) == (run, *column)
+        )
+        return next(found)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what a JSON file holds."""
+        return {
+            "encoding-type": ENCODING,
+            "encoding-version": VERSION,
+            **self.about,
+            "num_samples": dict(self.num_samples),
+            "cells": [_plain(asdict(cell)) for cell in self.cells],
+            "null": [
+                {"network": network, "layer": layer, **_plain(asdict(figures))}
+                for (network, layer), figures in self.null.items()
+            ],
+            "versions": versions(),
+        }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested values with None for infinite numbers, which JSON cannot hold."""
+    return {
+        name: _plain(value)
+        if isinstance(value, dict)
+        else finite(value)
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+    }

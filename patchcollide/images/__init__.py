@@ -1,0 +1,1 @@
+"""Pictures in and out: folders, decoding to a square, PNG, tensors, thumbnails, digits."""

@@ -1,0 +1,1 @@
+"""Networks along a straight line: values, slopes, breakpoints, region by region."""

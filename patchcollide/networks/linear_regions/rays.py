@@ -1,0 +1,353 @@
+"""A straight line through a network, in place of a batch of images.
+
+A :class:`Ray` goes through any module that PyTorch can run. What the module does to it comes down
+to PyTorch's operators, whatever function, method or attribute it was asked for by. An operator is
+either one of :data:`patchcollide.networks.linear_regions.linear_steps`, one of
+:data:`patchcollide.networks.linear_regions.piecewise.BENDS`, or refused by name: nothing passes
+unnoticed. Values and slopes share memory wherever the network's own tensors would, so that a
+change in place reaches all views of what is changed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from patchcollide.errors import NetworkError
+from patchcollide.networks.linear_regions.linear_steps import VIEWS, linear_step, lines_in
+from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO, Bounds, Line
+from patchcollide.shapes import Float64, Tensor
+from patchcollide.torch_modes import proof_modes
+
+WALKABLE = (
+    "Networks of convolutions, linear layers, batch norm, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, "
+    "clamp, abs, maximum, max and average pooling, sums and views"
+)
+"""What a network may be made of, in words."""
+
+_DECISIONS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
+_ON_MEMORY = {"__set__", "data_ptr", "set_", "storage", "typed_storage", "untyped_storage"}
+
+
+class Ray(Tensor):
+    """Values at points of a line and their derivative along it, in place of a tensor.
+
+    Args:
+        line: What it stands for.
+    """
+
+    line: Line
+
+    @staticmethod
+    def __new__(cls, line: Line) -> "Ray":
+        """Makes a tensor without memory of its own, of the same shape and layout."""
+        value = line.value
+        ray: Ray = torch.Tensor._make_wrapper_subclass(
+            cls,
+            value.shape,
+            strides=value.stride(),
+            storage_offset=value.storage_offset(),
+            dtype=value.dtype,
+            device=value.device,
+        )
+        ray.line = line
+        return ray
+
+    def __init__(self, line: Line) -> None:
+        del line
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Refuses what would go past the operators; what they do is decided below."""
+        del types
+        if (name := getattr(function, "__name__", "")) in _ON_MEMORY:
+            raise NetworkError(f"{name} on a tensor's memory is not known")
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Applies an operator to values and slopes."""
+        del types
+        name = function._schema.name.removeprefix("aten::")
+        if function._schema.is_mutable:
+            return _changed_in_place(name, function, args, kwargs or {})
+        lines, named = _lines(args), _lines(kwargs or {})
+        if (bounds := _bounds_of_constants(name, lines, named)) is not None:
+            values = function(*_values(lines), **_values(named))
+            return torch.utils._pytree.tree_map(lambda value: _constant(value, bounds), values)
+        found = _applied(name, function, lines, named)
+        if isinstance(found, list):
+            return [Ray(line) for line in found]
+        more = len(function._schema.returns) - 1
+        return (Ray(found), *[_ByProduct(found.value)] * more) if more else Ray(found)
+
+
+class _ByProduct(Tensor):
+    """What comes along with a result, such as indices, which jump: nothing may be made of it."""
+
+    @staticmethod
+    def __new__(cls, value: Tensor) -> "_ByProduct":
+        made: _ByProduct = torch.Tensor._make_wrapper_subclass(cls, value.shape, dtype=torch.int64)
+        return made
+
+    def __init__(self, value: Tensor) -> None:
+        del value
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types, kwargs
+        name = function._schema.name.removeprefix("aten::")
+        if name in VIEWS:
+            return _ByProduct(args[0])
+        raise NetworkError(f"{name} of indices is not piecewise linear")
+
+
+def _bounds_of_constants(name: str, args: Any, kwargs: dict[str, Any]) -> Bounds | None:
+    """Returns the bounds of arguments that may go through any function; see :class:`Bounds`."""
+    lines = list(lines_in([*args, *kwargs.values()]))
+    # Views share memory with what may be changed in place later.
+    if not lines or lines[0].bounds.may_bend or name in VIEWS:
+        return None
+    return None if any(bool(line.slope.any()) for line in lines) else lines[0].bounds
+
+
+def _values(arguments: Any) -> Any:
+    """Returns arguments with each line replaced by its values."""
+    if isinstance(arguments, dict):
+        return {name: _values(argument) for name, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return type(arguments)(_values(argument) for argument in arguments)
+    return arguments.value if isinstance(arguments, Line) else arguments
+
+
+def _constant(value: Any, bounds: Bounds) -> Any:
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return Ray(Line(value, torch.zeros_like(value), bounds)) if floats else value
+
+
+def _applied(
+    name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+) -> Line | list[Line]:
+    lines = list(lines_in([*args, *kwargs.values()]))
+    if any(line.bounds is not lines[0].bounds for line in lines):
+        raise NetworkError(f"{name} uses a value that was kept from another pass")
+    if name in _DECISIONS:
+        raise NetworkError(f"{name} lets values decide what is done next, which is not known")
+    if name == "_to_copy":
+        _require_no_rounding(lines[0].value.dtype, kwargs.get("dtype"))
+    if name == "view" and isinstance(args[1], torch.dtype):
+        raise NetworkError("a view as another type of number is not linear")
+    found: Line | list[Line] | None = None
+    if name in BENDS and lines == [args[0]]:
+        found = BENDS[name](*args, **kwargs)
+    elif name in BENDS_OF_TWO:
+        found = BENDS_OF_TWO[name](*args, **kwargs)
+    else:
+        found = linear_step(name, function, args, kwargs)
+    if found is None:
+        known_as = name.lstrip("_").removeprefix("native_").removesuffix("_kernel")
+        raise NetworkError(f"{known_as} is not piecewise linear, or not known to be")
+    if name in VIEWS:
+        return found
+    return [*map(_laid_out, found)] if isinstance(found, list) else _laid_out(found)
+
+
+def _laid_out(line: Line) -> Line:
+    """Returns a line whose slopes lie in memory as its values do."""
+    value, slope = line.value, line.slope
+    if slope.stride() == value.stride() and slope.dtype == value.dtype:
+        return line
+    if not value.is_contiguous():
+        value = torch.empty_like(value).copy_(value)
+    slope = torch.empty_strided(
+        value.shape, value.stride(), dtype=value.dtype, device=value.device
+    ).copy_(slope)
+    return line.to(value, slope)
+
+
+def _require_no_rounding(before: torch.dtype, after: torch.dtype | None) -> None:
+    if after not in (None, before, torch.promote_types(before, after or before)):
+        raise NetworkError(f"a cast from {before} to {after} rounds, so it is not linear")
+
+
+def _restates(
+    tensor: Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> bool:
+    """Says whether a tensor is told to lie as it does, but for strides of axes of length one.
+
+    Global pooling does that where its input lies channels last.
+    """
+    steps = zip(size, stride, tensor.stride(), strict=False)
+    return (
+        tuple(size) == tuple(tensor.shape)
+        and offset in (None, tensor.storage_offset())
+        and all(length <= 1 or wanted == found for length, wanted, found in steps)
+    )
+
+
+def _changed_in_place(
+    name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Applies an operator that changes its first argument; any views of it change too."""
+    if name == "as_strided_" and _restates(*args):
+        return args[0]
+    if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
+        raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
+    changed: Any = args[0]
+    lines, named = _lines(args), _lines(kwargs)
+    if _bounds_of_constants(name, lines, named) is not None:
+        function(*_values(lines), **_values(named))
+        return changed
+    if changed.is_complex():
+        raise NetworkError(f"{name} of complex values is not known")
+    if not isinstance(changed, Ray):
+        raise NetworkError(
+            f"{name} writes what depends on the input into a tensor that does not; make that one "
+            "with new_zeros of the input"
+        )
+    plain = name.removesuffix("_")
+    operator = getattr(torch.ops.aten, plain)
+    found = _applied(plain, operator, lines, named)
+    if not isinstance(found, Line):
+        raise NetworkError(f"{name} is not known")
+    line = changed.line
+    _require_no_rounding(found.value.dtype, line.value.dtype)
+    # Of views, nobody else's order is known: one that is lost is lost to all.
+    line.bounds.are_mixed |= not (line.in_order and found.ordered_in(line.value.shape))
+    line.value.copy_(found.value)
+    line.slope.copy_(found.slope)
+    return changed
+
+
+def _lines(arguments: Any) -> Any:
+    """Returns arguments with each ray replaced by its line."""
+    if isinstance(arguments, dict):
+        return {name: _lines(argument) for name, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return type(arguments)(_lines(argument) for argument in arguments)
+    return arguments.line if isinstance(arguments, Ray) else arguments
+
+
+@proof_modes()
+def trace(
+    module: nn.Module, value: Float64[Tensor, "points ..."], slope: Float64[Tensor, "..."]
+) -> Line:
+    """Sends points of a line through a network.
+
+    Args:
+        module: A network in float64, in evaluation mode, of what :data:`WALKABLE` names.
+        value: The points.
+        slope: The line's direction, of the shape of one point.
+
+    Returns:
+        The output, with the distances to the breakpoints around each point. It is not in order if
+        the points had to go through the network one by one.
+
+    Raises:
+        NetworkError: If a part of the network is not piecewise linear, or not known to be.
+    """
+    slopes = slope.expand_as(value)
+    together = _traced(module, value, slopes)
+    if together.leads and not together.bounds.are_mixed:
+        return together
+    return _joined([_traced(module, value[[row]], slopes[[row]]) for row in range(len(value))])
+
+
+def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
+    bounds = Bounds(len(value), value.device)
+    try:
+        found = straight_line(module, module, Line(value, slope, bounds))
+    except NetworkError as error:
+        raise NetworkError(
+            f"An exact walk needs a piecewise linear network, but in {error}. {WALKABLE} can be "
+            "walked."
+        ) from error
+    if isinstance(found, Line) and found.value.shape[:1] == (len(value),):
+        return found
+    if isinstance(found, Tensor) and found.shape[:1] == (len(value),):
+        return Line(found, torch.zeros_like(found), bounds)
+    what = (
+        "logits of another batch"
+        if isinstance(found, Line | Tensor)
+        else f"a {type(found).__name__}"
+    )
+    raise NetworkError(
+        "An exact walk needs a network that returns logits, a row for each input, but "
+        f"{type(module).__name__} returned {what}."
+    )
+
+
+def _joined(lines: list[Line]) -> Line:
+    """Returns lines of a point each as one of several points."""
+    value, slope = (torch.cat([getattr(x, part) for x in lines]) for part in ("value", "slope"))
+    bounds = Bounds(len(lines), value.device)
+    bounds.forward = torch.cat([line.bounds.forward for line in lines])
+    bounds.backward = torch.cat([line.bounds.backward for line in lines])
+    return Line(value, slope, bounds, in_order=False)
+
+
+def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -> Any:
+    """Sends a line through what a module, or a part of it, is run by.
+
+    Args:
+        run: Runs the module.
+        module: Whose parts are named in errors. It must compute the same each time.
+        line: What goes in; it is copied.
+
+    Returns:
+        What comes out: a line if it is a tensor that depends on the input.
+
+    Raises:
+        NetworkError: If an operator is not piecewise linear, or not known to be, or the module
+            changes itself; says only where and which.
+    """
+    inside: list[str] = []
+    hooks = []
+    for name, part in module.named_modules():
+        hooks.append(part.register_forward_pre_hook(_entering(inside, name)))
+        hooks.append(part.register_forward_hook(_leaving(inside)))
+    before = _state(module)
+    try:
+        with torch.no_grad():
+            # A copy: what is done in place must not reach the caller.
+            value = line.value.clone()
+            output = run(Ray(_laid_out(line.to(value, line.slope.clone()))))
+    except (NetworkError, RuntimeError, TypeError, ValueError) as error:
+        where = inside[-1] if inside else ""
+        kind = type(module.get_submodule(where)).__name__
+        reason = str(error).strip().split("\n")[0].removesuffix(".")
+        raise NetworkError(f"'{where}' ({kind}): {reason}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if _state(module) != before:
+        raise NetworkError(
+            f"'' ({type(module).__name__}): it changes its own parameters or buffers in a forward "
+            "pass, so it is another function each time"
+        )
+    return output.line if isinstance(output, Ray) else output
+
+
+def _state(module: nn.Module) -> list[tuple[int, int]]:
+    """Returns what changes when a parameter or buffer does, or is replaced."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(id(x), 0 if x.is_inference() else x._version) for x in tensors]
+
+
+def _entering(inside: list[str], name: str) -> Callable[..., None]:
+    return lambda *_: inside.append(name)
+
+
+def _leaving(inside: list[str]) -> Callable[..., None]:
+    def leave(*_: Any) -> None:
+        inside.pop()
+
+    return leave

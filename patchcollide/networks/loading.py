@@ -1,0 +1,163 @@
+"""Networks to study, by name.
+
+Each network's module owns the library it comes from and is imported only when asked for.
+
+Networks and layers in a few letters, as the command line names several: ``mlp=FILE:fc2``.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchcollide.config import Network
+from patchcollide.errors import NetworkError
+from patchcollide.networks.network import CollisionNetwork
+
+DIGIT_NETWORKS = ("mlp", "lenet5")
+
+NETWORK_NAMES = ("efficientnet_lite0", "vgg16", *DIGIT_NETWORKS)
+
+
+def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
+    """Builds the network that the settings name, on the device they name.
+
+    Args:
+        settings: Name, weights, their SHA-256, layer, tolerance, device and precision; an empty
+            layer is the network's own default. Precision ``"auto"`` searches in bfloat16 where the
+            device has matrix units for it.
+        seed: Of random weights.
+
+    Raises:
+        NetworkError: If the network is unknown, its weights or the layer cannot be used, or there
+            is no such device.
+    """
+    device = find_device(settings.device)
+    network = _load(settings, seed).to(device)
+    network.low_precision = settings.precision == "bfloat16" or (
+        settings.precision == "auto" and has_bfloat16_units(device)
+    )
+    return network
+
+
+def _load(settings: Network, seed: int) -> CollisionNetwork:
+    common: dict[str, Any] = {
+        "weights": settings.weights,
+        "sha256": settings.sha256,
+        "layer": settings.layer,
+        "seed": seed,
+        "tolerance": settings.tolerance,
+    }
+    if settings.name == "efficientnet_lite0":
+        from patchcollide.networks.models.efficientnet_lite0 import load_efficientnet_lite0
+
+        return load_efficientnet_lite0(**common)
+    if settings.name == "vgg16":
+        from patchcollide.networks.models.vgg16 import load_vgg16
+
+        return load_vgg16(**common)
+    if settings.name in DIGIT_NETWORKS:
+        return _load_digit_network(settings.name, **common)
+    close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
+    raise NetworkError(
+        f"network.name = '{settings.name}' is not a known network"
+        f"{f'; did you mean {close[0]}?' if close else '.'} Known are {', '.join(NETWORK_NAMES)}."
+    )
+
+
+def _load_digit_network(name: str, *, weights: str, **common: Any) -> CollisionNetwork:
+    from patchcollide.networks.models.digit_networks import load_digit_network
+    from patchcollide.networks.models.training import default_weights
+
+    if weights == "pretrained":
+        weights = str(default_weights(name))
+    return load_digit_network(name, weights=weights, **common)
+
+
+def find_device(name: str) -> torch.device:
+    """Returns the device of a setting; ``"auto"`` is CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        NetworkError: If CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise NetworkError(
+            "network.device = 'cuda', but PyTorch finds no CUDA device here. Choose --device cpu, "
+            "or install a driver and a CUDA build of PyTorch."
+        )
+    return torch.device(name)
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware: AMX, or a GPU from Ampere on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    # Private, but the only place where PyTorch says it; without it, no.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network and the layers of it that are asked for.
+
+    Attributes:
+        name: As in ``network.name``.
+        weights: As in ``network.weights``.
+        layers: By their own names or their aliases, or ``all``; empty for what is usual.
+    """
+
+    name: str
+    weights: str = "pretrained"
+    layers: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How it is called in tables."""
+        plain = self.weights in ("pretrained", "random")
+        weights = "" if self.weights == "pretrained" else f"={self.weights}"
+        return self.name + (weights if plain else f"={Path(self.weights).name}")
+
+    def settings(self, base: Network) -> Network:
+        """Returns the network's settings; device, precision and tolerance are those of ``base``."""
+        changed = {"name": self.name, "weights": self.weights, "layer": "", "sha256": ""}
+        return base.model_copy(update=changed)
+
+
+def parse_spec(text: str) -> NetworkSpec:
+    """Reads ``NAME[=WEIGHTS][:LAYER[,LAYER ...]]``.
+
+    A file's name may have a colon: what follows the last one is a layer unless there is a file of
+    the whole name.
+
+    Raises:
+        NetworkError: If a part is empty.
+    """
+    whole, colon, layers = text.rpartition(":")
+    if not colon or Path(text.partition("=")[2]).is_file():
+        whole, colon, layers = text, "", ""
+    name, has_weights, weights = whole.partition("=")
+    names = tuple(layer.strip() for layer in layers.split(",")) if colon else ()
+    if not name or (has_weights and not weights) or not all(names):
+        raise NetworkError(
+            f"'{text}' names no network. Expected is NAME, NAME=WEIGHTS or either with :LAYER "
+            "behind, such as mlp=mlp.safetensors:fc2."
+        )
+    return NetworkSpec(name, weights or "pretrained", names)
+
+
+def merge_specs(specs: Sequence[NetworkSpec]) -> list[NetworkSpec]:
+    """Joins the layers of specs of one network, in their order; none twice."""
+    merged: dict[tuple[str, str], NetworkSpec] = {}
+    for spec in specs:
+        key = spec.name, spec.weights
+        before = merged.get(key, NetworkSpec(*key))
+        merged[key] = NetworkSpec(*key, tuple(dict.fromkeys([*before.layers, *spec.layers])))
+    return list(merged.values())

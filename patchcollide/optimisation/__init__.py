@@ -1,0 +1,1 @@
+"""How vertices are found: objective, descent, stopping rule, linear programs."""

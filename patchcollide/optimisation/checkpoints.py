@@ -1,0 +1,105 @@
+"""The state of a search in a file, so that it can go on exactly where it stopped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.errors import RunError
+from patchcollide.io.hdf5 import open_hdf5, write_hdf5
+from patchcollide.io.seals import is_damaged
+from patchcollide.shapes import Tensor
+
+ENCODING = "patchcollide-checkpoint"
+VERSION = "2"
+
+# What the optimisers keep for each parameter, beside Adam's count of steps.
+_KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: ("momentum_buffer",),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file for the parameters, the optimiser's averages, the random generator and the history.
+
+    Attributes:
+        path: The file.
+        fingerprint: Of the run it belongs to; a file with another one is refused.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def save(
+        self,
+        parameter: Tensor,
+        optimiser: torch.optim.Optimizer,
+        generator: torch.Generator,
+        state: dict[str, Any],
+    ) -> None:
+        """Writes the state after a step, whole or not at all."""
+        averages = optimiser.state[parameter]
+        write_hdf5(
+            self.path,
+            encoding=ENCODING,
+            version=VERSION,
+            datasets={
+                "parameter": parameter.detach().cpu().numpy(),
+                **{name: averages[name].cpu().numpy() for name in _KEPT[type(optimiser)]},
+                "generator": generator.get_state().numpy(),
+                "state": [json.dumps(state, allow_nan=False)],
+            },
+            attributes={
+                "fingerprint": self.fingerprint,
+                "optimiser_step": float(averages.get("step", 0)),
+            },
+        )
+
+    def load(
+        self, parameter: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    ) -> dict[str, Any] | None:
+        """Restores the state into the arguments; returns the rest, or None if there is no file.
+
+        Raises:
+            RunError: If the file is damaged or belongs to another run.
+        """
+        if not self.path.exists():
+            return None
+        shape = tuple(parameter.shape)
+        kept = _KEPT[type(optimiser)]
+        if is_damaged(self.path):
+            raise RunError(
+                f"{self.path} is damaged: it does not hold the bytes that were written. Remove it "
+                "to start again."
+            )
+        with open_hdf5(
+            self.path, encoding=ENCODING, version=VERSION, error=RunError, checked=False
+        ) as file:
+            if file.attribute("fingerprint") != self.fingerprint:
+                raise RunError(
+                    f"{self.path} is the state of another run. Remove {self.path.parent} to start "
+                    "again, or choose another --out."
+                )
+            values = {
+                name: torch.from_numpy(file.array(name, np.float32, shape)).to(parameter.device)
+                for name in ("parameter", *kept)
+            }
+            try:
+                generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
+                optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
+                state: dict[str, Any] = json.loads(file.strings("state")[0])
+            except (IndexError, OSError, RuntimeError, TypeError, ValueError) as damaged:
+                raise RunError(
+                    f"{self.path} is damaged ({damaged}). Remove it to start again."
+                ) from damaged
+        with torch.no_grad():
+            parameter.copy_(values["parameter"])
+        optimiser.state[parameter] = {name: values[name] for name in kept}
+        if isinstance(optimiser, torch.optim.Adam):
+            optimiser.state[parameter]["step"] = optimiser_step
+        return state

@@ -1,0 +1,265 @@
+"""Vertices and extents of a target's exact polytope, at a layer that is affine in the image."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.config import Config, Exact
+from patchcollide.errors import TargetError
+from patchcollide.evaluation.measures import attempt
+from patchcollide.images.tensors import flat
+from patchcollide.networks.activations import BlindRegions
+from patchcollide.networks.affine import AffineLayer, affine_layer
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.optimisation.units import choose_units
+from patchcollide.optimisation.vertices import mixing_space
+from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
+from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
+from patchcollide.polyhedra.proposition1 import examine
+from patchcollide.polyhedra.spaces import PixelBox, Space, WholeSpace
+from patchcollide.progress import track
+from patchcollide.randomness import seeded
+from patchcollide.retrieval.neighbours import Neighbours
+from patchcollide.shapes import Float32, Float64, ndarray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactTarget:
+    """A target and the exact polytope of what collides with it.
+
+    Attributes:
+        image: The target, flat in channel, height, width order, in ``[0, 1]``.
+        features: Its features in float64, and each unit's interval.
+        polytope: All images of the space that collide with it.
+        layer: What the polytope was made of.
+    """
+
+    image: Float64[ndarray, "values"]
+    features: TargetFeatures
+    polytope: ExactPolytope
+    layer: AffineLayer
+
+
+def exact_target(
+    config: Config, network: CollisionNetwork, target: Target, neighbours: Neighbours | None
+) -> ExactTarget:
+    """Sets up the polytope of a target.
+
+    Args:
+        config: Sections ``composition`` and ``exact``.
+        network: The network, and a layer that is affine in the image.
+        target: An image.
+        neighbours: What images are composed of; None for free pixels.
+
+    Raises:
+        NetworkError: If the layer is not affine in the image, or too large.
+        TargetError: If the target is given as features.
+        GeometryError: If compositions of these settings are not affine in their coefficients.
+    """
+    if target.picture is None:
+        raise TargetError(
+            "An exact polytope is measured from the image that it collides with, but the target is "
+            "given as features. Give the image."
+        )
+    image = flat(target.picture)
+    space: Space
+    if neighbours is not None:
+        space = mixing_space(config, network, neighbours)
+    elif config.exact.space == "anything":
+        space = WholeSpace(len(image))
+    else:
+        space = PixelBox(len(image))
+    return exact_target_in(affine_layer(network), network.blind, image, space)
+
+
+def exact_target_in(
+    layer: AffineLayer, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
+) -> ExactTarget:
+    """Sets up the polytope of an image at a layer that was read before.
+
+    Args:
+        layer: Affine in the image.
+        blind: Where its activation is constant.
+        image: As :func:`flat` gives it.
+        space: Where what collides with it is looked for.
+
+    Raises:
+        NetworkError: If the network gives something else at the image than the layer.
+    """
+    layer.require_right(image[None], "the target")
+    pre_activation = torch.from_numpy(layer.matrix @ image + layer.offset)
+    features = TargetFeatures.of(pre_activation, blind)
+    lower, upper = features.lower.numpy(), features.upper.numpy()
+    polytope = ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
+    return ExactTarget(image, features, polytope, layer)
+
+
+def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
+    """Finds the vertices that section ``exact`` asks for.
+
+    Raises:
+        TargetError: If there are fewer inactive units than vertices, where each needs one.
+        InfeasibleError: If nothing in the space collides; says which constraints clash.
+        UnboundedError: If the polytope has no end where one was looked for.
+        NetworkError: If the network gives something else at a vertex than the layer.
+    """
+    vertices = _vertices(config, exact)
+    exact.layer.require_right(np.stack([vertex.image for vertex in vertices]), "vertices")
+    return vertices
+
+
+def _vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
+    count, polytope = config.optimiser.num_vertices, exact.polytope
+    rng = np.random.default_rng([config.seed, 7])
+    if config.exact.vertices == "far":
+        return _far_vertices(polytope, count, rng)
+    if config.exact.vertices == "random":
+        directions = rng.standard_normal((count, len(exact.image)))
+    else:
+        chosen = choose_units(
+            exact.features, config.objective.units, count, seeded(config.seed, 5)
+        ).numpy()
+        if not len(chosen):
+            raise TargetError(
+                "exact.vertices = 'unit' drives a unit for each vertex, but objective.units = "
+                "'none' names none. Set exact.vertices = 'random' or 'far', or other units."
+            )
+        directions = polytope.inwards(chosen)
+    solved = track(directions, "Solving linear programs", len(directions))
+    return [polytope.minimise(direction) for direction in solved]
+
+
+def _far_vertices(polytope: ExactPolytope, count: int, rng: np.random.Generator) -> list[Vertex]:
+    """Finds two ends far apart, then always what is far from the middle of those found."""
+    pair = find_far_pair(polytope, rng)
+    vertices = [pair.first, pair.second]
+    while len(vertices) < count:
+        middle = np.mean([vertex.image for vertex in vertices], axis=0)
+        vertices.append(find_most_changed(polytope, middle, rng).vertex)
+    return vertices[:count]
+
+
+def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[str, Any]:
+    """Says how exactly vertices collide, and that they are vertices.
+
+    Returns:
+        ``violation_max`` of any equation or inequality, in units of the pre-activation or of the
+        space's own; for each of ``vertices`` the same, its independent tight constraints, whether
+        these are as many as variables, and what was minimised there; and the numbers of variables,
+        of ``active`` units, which give equations, and of ``inactive`` ones, which give
+        inequalities.
+    """
+    return {
+        "num_variables": exact.polytope.space.num_variables,
+        "active": int(exact.features.active.sum()),
+        "inactive": int((~exact.features.active).sum()),
+        "violation_max": max(vertex.violation for vertex in vertices),
+        "vertices": [
+            {
+                "value": vertex.value,
+                "violation": vertex.violation,
+                "tight_constraints": vertex.tight_rank,
+                "is_vertex": vertex.is_vertex,
+            }
+            for vertex in vertices
+        ],
+    }
+
+
+def vertex_images(
+    network: CollisionNetwork, vertices: Sequence[Vertex]
+) -> Float32[ndarray, "vertices height width channels"]:
+    """Returns vertices as images of 0..255.
+
+    Raises:
+        TargetError: If they leave this range.
+    """
+    shape = (network.channels, network.input_size, network.input_size)
+    stacked = np.stack([vertex.image.reshape(shape) for vertex in vertices])
+    if stacked.min() < -1e-9 or stacked.max() > 1 + 1e-9:
+        raise TargetError(
+            f"Vertices reach from {stacked.min():.3g} to {stacked.max():.3g}, so they are no "
+            "images of 0 to 1. Set exact.space = 'range'."
+        )
+    images = 255 * np.clip(stacked, 0, 1).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images, np.float32)
+
+
+def vertex_history(vertices: Sequence[Vertex]) -> list[dict[str, float]]:
+    """Returns a row for each vertex, in place of the steps of a search."""
+    return [
+        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
+        for number, vertex in enumerate(vertices)
+    ]
+
+
+def vertex_state(vertices: Sequence[Vertex]) -> dict[str, Any]:
+    """Returns how a search for exact vertices ended."""
+    return {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
+
+
+def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str, Any]:
+    """Measures how far a polytope reaches; distances are in the 0..255 scale.
+
+    Returns:
+        ``dimension`` and the other figures of Proposition 1 for free pixels; ``far_pair``, the
+        largest distance of two vertices found; ``most_changed``, the largest from the target;
+        ``ball_radius`` of the largest ball inside, in the polytope's own dimensions, for free
+        pixels; ``pixel_widths``: how far single pixels can change; and ``seconds``. The largest
+        distances are not proven to be. What fails is None, as what has no end does, and
+        ``not_measured`` says why by its name, a sentence each.
+    """
+    polytope, begun = exact.polytope, time.perf_counter()
+    rng = np.random.default_rng([seed, 8])
+    measures: dict[str, Callable[[], Any]] = {}
+    if isinstance(polytope.space, PixelBox):
+        span = polytope.space.low, polytope.space.high
+        measures = {
+            "theory": lambda: _measure_theory(exact, span),
+            "ball_radius": lambda: 255 * find_chebyshev_centre(polytope).radius,
+        }
+    measures |= {
+        "pixel_widths": lambda: _measure_widths(settings, exact),
+        "far_pair": lambda: 255 * find_far_pair(polytope, rng).distance,
+        "most_changed": lambda: 255 * find_most_changed(polytope, exact.image, rng).distance,
+    }
+    missing: dict[str, str] = {}
+    found = {name: attempt(name, measure, missing) for name, measure in measures.items()}
+    theory = found.pop("theory", None) or {}
+    return {
+        **theory,
+        **found,
+        **({"not_measured": missing} if missing else {}),
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, Any]:
+    polytope = exact.polytope
+    bounds = polytope.lower, polytope.upper
+    found = examine(polytope.matrix, polytope.offset, *bounds, exact.image, input_range=span)
+    return {
+        "dimension": found.dimension,
+        "dimension_bound": found.bound,
+        "kernel_within": found.kernel_within,
+    }
+
+
+def _measure_widths(settings: Exact, exact: ExactTarget) -> dict[str, Any]:
+    count = min(settings.width_pixels, len(exact.image))
+    pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
+    widths = 255 * exact.polytope.pixel_widths(pixels)
+    return {
+        "num_pixels": count,
+        "mean": float(widths.mean()),
+        "min": float(widths.min()),
+        "max": float(widths.max()),
+    }

@@ -1,0 +1,83 @@
+"""Ways to find images that a network takes for the target: ours, and others to compare with.
+
+Each method is a function from a :class:`Problem` to images and how their search went. What a method
+needs is imported only when it is asked for.
+
+The default method: vertices of a polytope whose whole hull collides.
+"""
+
+from patchcollide.config import Config
+from patchcollide.errors import ConfigError
+from patchcollide.optimisation.descent import SearchState, find_vertices
+from patchcollide.optimisation.methods.problem import Method, Problem
+from patchcollide.shapes import Float, Tensor
+
+PIXELS_ONLY = {
+    "null_space": "moves the image itself along directions that a layer does not see",
+    "adversarial": "changes each pixel by at most a few grey levels",
+}
+
+
+def method_of(config: Config) -> Method:
+    """Returns the method that the settings name.
+
+    Raises:
+        MissingLibraryError: If it needs a library that is not installed.
+    """
+    if config.method == "polytope":
+        return find_polytope
+    if config.method == "features":
+        from patchcollide.optimisation.methods.matching import match_features
+
+        return match_features
+    if config.method == "metamer":
+        from patchcollide.optimisation.methods.matching import find_metamers
+
+        return find_metamers
+    if config.method == "null_space":
+        from patchcollide.optimisation.methods.null_space import search_null_space
+
+        return search_null_space
+    from patchcollide.optimisation.methods.adversarial import attack, import_foolbox
+
+    import_foolbox()
+    return attack
+
+
+def require_applicable(config: Config, *, pixels: bool) -> None:
+    """Refuses what a method cannot do, before anything long begins.
+
+    Args:
+        config: ``method`` and section ``baselines``.
+        pixels: Whether pixels vary freely; else patches are composed.
+
+    Raises:
+        ConfigError: If the method, or the start asked for, is for free pixels only.
+        MissingLibraryError: If it needs a library that is not installed.
+    """
+    method_of(config)
+    if pixels or config.method == "polytope":
+        return
+    if config.method in PIXELS_ONLY:
+        raise ConfigError(
+            f"method = '{config.method}' {PIXELS_ONLY[config.method]}, so it does not apply to "
+            "compositions of patches. Give --pixels in place of a store or neighbours."
+        )
+    if config.baselines.start != "auto":
+        raise ConfigError(
+            f"baselines.start = '{config.baselines.start}' is for free pixels: compositions of "
+            "patches start from all neighbours alike. Give --pixels, or baselines.start = 'auto'."
+        )
+
+
+def find_polytope(
+    problem: Problem,
+) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+    """Moves vertices until their hull collides.
+
+    See :func:`patchcollide.optimisation.descent.find_vertices`.
+
+    Source:
+        Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019.
+    """
+    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint)

@@ -1,0 +1,166 @@
+"""The composition stage: vertices of a run, from neighbours or from free pixels."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from patchcollide.composition.contributions import Contributions
+from patchcollide.composition.parameterisations import FreePixels, Parameterisation, PatchMixture
+from patchcollide.config import Config
+from patchcollide.errors import GeometryError
+from patchcollide.images.tensors import to_channels
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.optimisation.checkpoints import Checkpoint
+from patchcollide.optimisation.methods.problem import Problem, begin
+from patchcollide.optimisation.methods.registry import method_of
+from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.units import choose_units
+from patchcollide.polyhedra.spaces import PatchSimplex
+from patchcollide.randomness import seeded
+from patchcollide.retrieval.neighbours import Neighbours
+from patchcollide.shapes import Float32, ndarray
+from patchcollide.torch_modes import proof_modes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundVertices:
+    """What a search ended with.
+
+    Attributes:
+        unrounded: The vertices, 0 to 255.
+        state: ``steps`` and ``stopped_because``.
+        history: One row a step.
+        contributions: Which neighbours pixels come from; None of free pixels.
+    """
+
+    unrounded: Float32[ndarray, "vertices height width channels"]
+    state: dict[str, Any]
+    history: list[dict[str, float]]
+    contributions: Contributions | None
+
+
+@proof_modes(grad=True)
+def search_vertices(
+    config: Config,
+    network: CollisionNetwork,
+    source: np.ndarray,
+    target: Target,
+    neighbours: Neighbours | None,
+    checkpoint: Checkpoint | None = None,
+) -> FoundVertices:
+    """Finds vertices by the method that the settings name; arguments and errors as above."""
+    search = make_search(config, network, target)
+    begun, start = begin(config, source, target)
+    parameterisation = make_parameterisation(begun, network, start, neighbours)
+    problem = Problem(config, network, target, search, parameterisation, checkpoint)
+    vertices, progress = method_of(config)(problem)
+    images = 255 * vertices.permute(0, 2, 3, 1).cpu()
+    contributions = None
+    if isinstance(parameterisation, PatchMixture):
+        contributions = parameterisation.contributions()
+    return FoundVertices(
+        unrounded=images.contiguous().numpy(),
+        state={"steps": progress.step, "stopped_because": progress.stopped_because},
+        history=progress.history,
+        contributions=contributions,
+    )
+
+
+def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
+    """Returns the search that the settings describe.
+
+    Methods other than the default drive no unit anywhere and do all their steps: where they end is
+    what is asked of them.
+
+    Raises:
+        TargetError: If there are fewer inactive units than vertices, or a unit that is named in
+            the settings is not inactive.
+    """
+    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    ours = config.method == "polytope"
+    return VertexSearch(
+        network=network,
+        target=features,
+        target_class=target.class_index,
+        target_probability=target.probability,
+        target_margin=target.margin,
+        units=choose_units(
+            features,
+            config.objective.units if ours else "none",
+            config.optimiser.num_vertices,
+            seeded(config.seed, 5),
+        ),
+        objective=config.objective,
+        optimiser=config.optimiser,
+        seed=config.seed,
+        stops_early=ours,
+    )
+
+
+def make_parameterisation(
+    config: Config,
+    network: CollisionNetwork,
+    source: np.ndarray,
+    neighbours: Neighbours | None,
+) -> Parameterisation:
+    """Returns the parameters that the settings describe, at the start.
+
+    Args:
+        config: Sections ``composition`` and ``optimiser``, and the seed.
+        network: The network under study.
+        source: The source as the network sees it, uint8 (H, W, channels).
+        neighbours: What to compose from; None for free pixels.
+    """
+    common: dict[str, Any] = {
+        "num_vertices": config.optimiser.num_vertices,
+        "output_size": network.input_size,
+        "noise": config.optimiser.start_noise,
+        "generator": seeded(config.seed, 0),
+        "device": network.device,
+    }
+    if neighbours is None:
+        return FreePixels(source, **common)
+    composed = config.composition.neighbours or None
+    return PatchMixture(
+        to_channels(neighbours.patches[:, :composed], network.channels),
+        neighbours.grid,
+        margin=neighbours.margin,
+        coefficient_size=config.composition.coefficient_size,
+        **common,
+    )
+
+
+def mixing_space(config: Config, network: CollisionNetwork, neighbours: Neighbours) -> PatchSimplex:
+    """Returns all compositions of neighbours, for exact polytopes.
+
+    Args:
+        config: Section ``composition``.
+        network: Decides the size and the channels of images.
+        neighbours: What to compose from.
+
+    Raises:
+        GeometryError: If images are not affine in the coefficients, or are not of the network's
+            size.
+    """
+    grid, side = neighbours.grid, neighbours.grid.positions_per_side
+    covered = grid.stride * (side - 1) + grid.window_size
+    whole = neighbours.patches.shape[2] == grid.window_size
+    if neighbours.margin or not whole or covered != network.input_size:
+        raise GeometryError(
+            f"Exact compositions should cover {network.input_size} pixels, the input of "
+            f"{network.name}, without margins, but the neighbours' {side} windows of "
+            f"{grid.window_size} at stride {grid.stride} cover {covered}, with margins of "
+            f"{neighbours.margin}, from patches of {neighbours.patches.shape[2]}. Set "
+            "images.size_px, patches and composition.margin_px so."
+        )
+    composed = config.composition.neighbours or None
+    patches = to_channels(neighbours.patches[:, :composed], network.channels)
+    count, window = patches.shape[1:3]
+    # In float64: a target of these very patches must be met exactly.
+    tiles = patches.reshape(side, side, count, window, window, -1).transpose(2, 5, 0, 1, 3, 4) / 255
+    return PatchSimplex.of(tiles, grid.stride, config.composition.coefficient_size).reduced()

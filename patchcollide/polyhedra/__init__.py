@@ -1,0 +1,1 @@
+"""Exact polyhedra by linear programs: constraints, vertices, extents, Proposition 1."""

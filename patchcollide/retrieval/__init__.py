@@ -1,0 +1,1 @@
+"""The nearest patches for every location: engines, policy, the neighbours file."""

@@ -1,0 +1,175 @@
+"""Approximate search: FAISS shortlists on descriptors, re-ranked by exact integer distances."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from patchcollide.config import Index
+from patchcollide.errors import IndexMismatchError
+from patchcollide.retrieval.candidates import allowed_once, exact_distances
+from patchcollide.retrieval.searcher import Question, Searcher, SearchResult, nearest_first
+from patchcollide.shapes import Float32, Int64, UInt8, ndarray
+from patchcollide.store.descriptors import Basis, sample_ids
+from patchcollide.store.faiss_library import (
+    MOST_GPU_RESULTS,
+    import_faiss,
+    num_gpus,
+    on_gpu,
+    read_index,
+)
+from patchcollide.store.index_files import (
+    ABOUT_FILE,
+    BASIS_FILE,
+    INDEX_FILE,
+    read_about,
+    require_own_files,
+)
+from patchcollide.store.reader import PatchStore
+from patchcollide.torch_modes import proof_modes
+
+_SAMPLED_PATCHES = 64
+_SHARE_FOUND = 0.9
+_DECISIVE_COMPONENTS = 16
+
+
+@dataclass(frozen=True)
+class AnnSearcher(Searcher):
+    """Finds candidates by descriptor, then sorts them by exact distance, ties by identifier.
+
+    Attributes:
+        store: The store the index belongs to.
+        basis: Turns patches into descriptors.
+        index: The FAISS index; the identifiers in it are patch identifiers.
+        gpu_index: Its copy on a GPU; None without one.
+        rerank: Candidates a query that are compared exactly.
+        probes: Lists that are visited when the index has lists.
+    """
+
+    store: PatchStore
+    basis: Basis
+    index: Any
+    gpu_index: Any
+    rerank: int
+    probes: int
+
+    @proof_modes()
+    def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
+        """See :meth:`patchcollide.retrieval.searcher.Searcher.search_all`."""
+        return [self._answer(question.queries, k, question.exclude) for question in questions]
+
+    def _answer(
+        self,
+        queries: UInt8[ndarray, "queries size size 3"],
+        k: int,
+        exclude: Int64[ndarray, "excluded"],
+    ) -> SearchResult:
+        num_candidates = min(max(self.rerank, 2 * k), self.store.num_patches)
+        descriptors = self.basis.describe_patches(queries)
+        candidates = self._shortlist(descriptors, num_candidates, exclude)
+        # A damaged index can name anything.
+        candidates = allowed_once(self.store, candidates, exclude)
+        distances = exact_distances(self.store, queries, candidates)
+        none = np.zeros(len(queries), np.bool_)
+        return nearest_first(distances, candidates, k, certified=none)
+
+    def _shortlist(
+        self,
+        descriptors: Float32[ndarray, "queries components"],
+        num_candidates: int,
+        exclude: Int64[ndarray, "excluded"],
+    ) -> Int64[ndarray, "queries candidates"]:
+        # GPUs know no selections: there it takes luck that enough are left without the excluded.
+        if self.gpu_index is not None and num_candidates <= MOST_GPU_RESULTS // 2:
+            found = self._shortlist_on_gpu(descriptors, num_candidates, exclude)
+            if (found[:, -1] >= 0).all():
+                return found
+        faiss = import_faiss()
+        selector, bits = None, self._allowed_bits(exclude)
+        if bits is not None:
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        if isinstance(self.index, faiss.IndexIVF):
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self.probes)
+            if isinstance(faiss.downcast_index(self.index.quantizer), faiss.IndexHNSW):
+                # The graph keeps so many candidates while it looks for the lists to visit.
+                of_graph = faiss.SearchParametersHNSW(efSearch=2 * self.probes)
+                parameters.quantizer_params = of_graph
+        else:
+            parameters = faiss.SearchParameters(sel=selector)
+        _, ids = self.index.search(descriptors, num_candidates, params=parameters)
+        del bits  # FAISS reads it during the search only
+        return np.asarray(ids)
+
+    def _shortlist_on_gpu(
+        self, descriptors: np.ndarray, num_candidates: int, exclude: np.ndarray
+    ) -> np.ndarray:
+        self.gpu_index.nprobe = self.probes
+        _, ids = self.gpu_index.search(descriptors, 2 * num_candidates)
+        ids[np.isin(ids // self.store.grid.num_positions, exclude)] = -1
+        order = np.argsort(ids < 0, axis=1, kind="stable")[:, :num_candidates]
+        return np.take_along_axis(ids, order, axis=1)
+
+    def _allowed_bits(self, exclude: np.ndarray) -> UInt8[ndarray, "bytes"] | None:
+        """Returns a bit for each patch, unset for those of excluded images; None if all are set."""
+        if not len(exclude):
+            return None
+        positions = self.store.grid.num_positions
+        bits = np.full(-(-self.store.num_patches // 8), 255, np.uint8)
+        patches = (exclude[:, None] * positions + np.arange(positions)).ravel()
+        np.bitwise_and.at(bits, patches // 8, ~np.left_shift(1, patches % 8).astype(np.uint8))
+        return bits
+
+
+def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
+    """Opens the FAISS index in a store's folder, mapped into memory.
+
+    Raises:
+        MissingLibraryError: If FAISS is not installed.
+        IndexMismatchError: If there is no index, it belongs to another store, or it does not find
+            patches of this one.
+    """
+    import_faiss()
+    about = read_about(store, settings)
+    require_own_files(store, about)
+    basis = Basis.load(store.path / BASIS_FILE, store=store)
+    remedy = f"Remove {store.path / ABOUT_FILE} and run `patchcollide index` again."
+    index = read_index(store.path / INDEX_FILE, remedy, mapped=True)
+    expected = int(store.valid.sum()) * store.grid.num_positions
+    if (index.d, index.ntotal) != (basis.num_components, expected):
+        raise IndexMismatchError(
+            f"{store.path / INDEX_FILE} holds {index.ntotal} descriptors of {index.d} values, but "
+            f"the store has {expected} readable patches and its basis {basis.num_components} "
+            f"components. {remedy}"
+        )
+    gpu_index = on_gpu(index, about["factory"]) if num_gpus() else None
+    searcher = AnnSearcher(
+        store, basis, index, gpu_index, rerank=settings.rerank, probes=settings.probes
+    )
+    if "sampled_digest" not in about:
+        _require_own_patches(searcher, compressed="PQ" in about["factory"])
+    return searcher
+
+
+def _require_own_patches(searcher: AnnSearcher, *, compressed: bool) -> None:
+    """Raises :class:`IndexMismatchError` if an index does not find patches of the store itself.
+
+    For indexes built before their bytes were sampled: nothing else tells another store's index of
+    the same kind and size. By few components patches cannot be told from others: then it cannot
+    tell either.
+    """
+    store = searcher.store
+    if searcher.basis.num_components < _DECISIVE_COMPONENTS:
+        return
+    patches = store.patches(sample_ids(store, _SAMPLED_PATCHES, seed=0))
+    # A patch is nearest to itself; of few patches many candidates hold it by chance.
+    num_candidates = max(searcher.rerank, 100) if compressed else 4
+    checking = replace(searcher, rerank=num_candidates, probes=max(searcher.probes, 16))
+    found = checking.search(patches, 1, np.empty(0, np.int64))
+    num_found = int((found.squared_distances[:, 0] == 0).sum())
+    if num_found < _SHARE_FOUND * len(patches):
+        raise IndexMismatchError(
+            f"{store.path / INDEX_FILE} should find the patches of {store.path}, but finds "
+            f"{num_found} of {len(patches)}: it is damaged, or of another store. Run `patchcollide "
+            f"verify {store.path}`, then `patchcollide repair {store.path}`."
+        )

@@ -1,0 +1,149 @@
+"""Exact search, plain and certified: every answer proven."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
+from patchcollide.progress import track
+from patchcollide.retrieval.candidates import allowed_once, exact_distances
+from patchcollide.retrieval.scan import Scan
+from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
+from patchcollide.shapes import Bool, Int64, ndarray
+from patchcollide.store.descriptors import Basis
+from patchcollide.store.reader import PatchStore, Shard
+from patchcollide.torch_modes import proof_modes
+
+_IMAGES_AT_ONCE = 64
+_BLOCKS_BETWEEN_MERGES = 8
+_SAMPLED_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class ExactSearcher(Searcher):
+    """Passes over the whole store; the answer is that of a loop in integers, bit for bit.
+
+    Attributes:
+        store: The store.
+        basis: Proves most patches too far without comparing them; None compares all.
+        guide: Another engine, whose answers bound the distances from the start; None takes a
+            sample of the images.
+        device: Where to compute, such as ``cpu`` or ``cuda``.
+        backend: Where the map over shards runs.
+    """
+
+    store: PatchStore
+    basis: Basis | None = None
+    guide: Searcher | None = None
+    device: str = "cpu"
+    backend: Backend = LOCAL
+
+    @proof_modes()
+    def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
+        """See :meth:`patchcollide.retrieval.searcher.Searcher.search_all`."""
+        queries = np.concatenate([question.queries for question in questions])
+        allowed, barred = self._exclusions(questions)
+        scan = Scan(queries, self.store.grid, k, self.basis, barred, self.device)
+        bounds = self._first_bounds(scan, questions, allowed)
+        work = partial(_scan_shard, scan=scan, bounds=bounds)
+        parts = [(shard, allowed[shard.first_image :][: len(shard.valid)])
+                 for shard in self.store.shards]  # fmt: skip
+        best = Pairs.none()
+        shards = track(map_shards(work, parts, self.backend), "Searching all patches", len(parts))
+        for found in shards:
+            best = Pairs.joined([best, found]).nearest(k)
+            # On this machine the next shard sees these; a cluster keeps to the first ones.
+            _tighten(bounds, best, k)
+        distances, ids = best.table(len(queries), k)
+        ends = np.cumsum([len(question.queries) for question in questions])[:-1]
+        certified = np.ones(len(queries), np.bool_)
+        tables = (np.split(whole, ends) for whole in (distances, ids, certified))
+        return [SearchResult(*parts) for parts in zip(*tables, strict=True)]
+
+    def _exclusions(
+        self, questions: Sequence[Question]
+    ) -> tuple[Bool[ndarray, "images"], dict[int, Int64[ndarray, "queries"]]]:
+        """Returns which images some query may find, and of those the queries that may not."""
+        of_image = defaultdict(list)
+        first = 0
+        for question in questions:
+            numbers = np.arange(first, first + len(question.queries))
+            for image in np.unique(question.exclude).tolist():
+                of_image[image].append(numbers)
+            first += len(question.queries)
+        allowed = self.store.valid.copy()
+        allowed[[n for n, parts in of_image.items() if len(parts) == len(questions)]] = False
+        return allowed, {n: np.concatenate(p) for n, p in of_image.items() if allowed[n]}
+
+    def _first_bounds(
+        self, scan: Scan, questions: Sequence[Question], allowed: Bool[ndarray, "images"]
+    ) -> Int64[ndarray, "queries"]:
+        """Returns squared distances within which ``k`` patches of each query are known to lie."""
+        if self.guide:
+            answers = self.guide.search_all(questions, scan.k)
+            parts = zip(questions, answers, strict=True)
+            return np.concatenate([self._farthest(*part, scan.k) for part in parts])
+        bounds = np.full(scan.num_queries, NO_DISTANCE)
+        numbers = np.flatnonzero(allowed)
+        if len(numbers) > 2 * _SAMPLED_IMAGES:
+            numbers = numbers[:: len(numbers) // _SAMPLED_IMAGES]
+            images = np.stack([self.store.image(int(number)) for number in numbers])
+            _tighten(bounds, scan.block(images, numbers, bounds).nearest(scan.k), scan.k)
+        return bounds
+
+    def _farthest(
+        self, question: Question, answer: SearchResult, k: int
+    ) -> Int64[ndarray, "queries"]:
+        """Returns the largest distance of the ``k`` patches named for each query.
+
+        Nothing else of the answer is believed: only ``k`` different patches that may be answers
+        prove a bound, at the distances that they really have.
+        """
+        ids = allowed_once(self.store, answer.ids, question.exclude)
+        distances = np.sort(exact_distances(self.store, question.queries, ids), axis=1)
+        if distances.shape[1] < k:
+            return np.full(len(distances), NO_DISTANCE)
+        return distances[:, k - 1]
+
+
+@proof_modes()
+def _scan_shard(
+    part: tuple[Shard, Bool[ndarray, "n"]], scan: Scan, bounds: Int64[ndarray, "queries"]
+) -> Pairs:
+    """Returns the nearest pairs within a shard."""
+    shard, allowed = part
+    bounds = bounds.copy()
+
+    def block(start: int) -> Pairs:
+        part = slice(start, start + _IMAGES_AT_ONCE)
+        numbers = shard.first_image + start + np.flatnonzero(allowed[part])
+        images = shard.read(part.start, part.stop)
+        images = images if allowed[part].all() else images[allowed[part]]
+        return scan.block(images, numbers, bounds)
+
+    best = Pairs.none()
+    with one_thread_each():
+        found = map_in_threads(block, range(0, len(allowed), _IMAGES_AT_ONCE))
+        for several in _batched(found):
+            best = Pairs.joined([best, *several]).nearest(scan.k)
+            _tighten(bounds, best, scan.k)
+    return best
+
+
+def _batched(found: Iterator[Pairs]) -> Iterator[list[Pairs]]:
+    batch = []
+    for pairs in found:
+        batch.append(pairs)
+        if len(batch) == _BLOCKS_BETWEEN_MERGES:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _tighten(bounds: Int64[ndarray, "queries"], best: Pairs, k: int) -> None:
+    """Lowers bounds, in place, to the ``k``-th distances found so far."""
+    distances, _ = best.table(len(bounds), k)
+    np.minimum(bounds, distances[:, -1], out=bounds)

@@ -1,0 +1,1 @@
+"""What a search will cost on this machine, before it runs."""

@@ -1,0 +1,219 @@
+"""What a store, its index and the searches in them cost in bytes: formulas, nothing is measured.
+
+Peaks are resident memory. Pages of a store or an index that are only mapped are not counted: the
+operating system takes them back when others need the room.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from patchcollide.config import Config
+from patchcollide.store.index_builder import index_factory
+
+STAGES = ("extraction", "basis", "training", "filling", "merging")
+ENGINES = ("exact", "certified", "ann")
+
+# A process with PyTorch and FAISS loaded, and what it keeps of the memory of earlier stages.
+_PROCESS = 750_000_000
+# An image's file, name, size and time while a store is written; its name and digests when opened.
+_LISTED_IMAGE = 1600
+_OPENED_IMAGE = 500
+_KEPT_IMAGE = 400
+# A decoded picture of eight million pixels in each thread.
+_DECODED_IMAGE = 32_000_000
+# Lists grow by doubling, most of what is reserved and never written takes no memory; a single
+# block is copied as it grows.
+_GROWTH = {"flat": 2.0, "ivf": 1.5}
+
+# Links of a list's centre to others: 64 of four bytes, and some to find a way in.
+_GRAPH_NODE = 280
+_CODEWORDS = 256
+_LARGEST_TABLE = 1 << 31
+_TRAINING_BLOCK = 65_536
+_FILLING_IMAGES = 256
+_DESCRIBED_IMAGES = 16
+_SCANNED_IMAGES = 8
+_SAMPLED_IMAGES = 256
+_QUERIES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A store of so many images and the index it gets.
+
+    Attributes:
+        config: The settings.
+        num_images: How many images the store takes.
+        cores: How many threads work at once.
+    """
+
+    config: Config
+    num_images: int
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    @cached_property
+    def num_patches(self) -> int:
+        """Patches of all images."""
+        return self.num_images * self.config.grid.num_positions
+
+    @cached_property
+    def factory(self) -> str:
+        """FAISS's name of the index."""
+        return index_factory(self.config.index, self.num_patches)
+
+    @property
+    def lists(self) -> int:
+        """Inverted lists of the index; 0 if it has none."""
+        found = re.match(r"IVF(\d+)", self.factory)
+        return int(found[1]) if found else 0
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether a graph finds the nearest list."""
+        return "_HNSW" in self.factory
+
+    @property
+    def quantisers(self) -> int:
+        """Bytes of a compressed descriptor; 0 if they are not compressed."""
+        found = re.search(r"PQ(\d+)", self.factory)
+        return int(found[1]) if found else 0
+
+    @property
+    def trained_on(self) -> int:
+        """Patches the index is trained on; FAISS's k-means takes 256 a list at most."""
+        return min(self.config.index.training_patches, self.num_patches)
+
+    @property
+    def num_shards(self) -> int:
+        """Files of the store, and parts of the index."""
+        return -(-self.num_images // self.config.store.images_per_shard)
+
+    @property
+    def shard_images(self) -> int:
+        """Images of the largest shard."""
+        return min(self.num_images, self.config.store.images_per_shard)
+
+    @property
+    def image_bytes(self) -> int:
+        """Pixels of an image as it is stored."""
+        return 3 * self.config.images.size_px**2
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of the store on disk."""
+        return self.num_images * (self.image_bytes + _KEPT_IMAGE)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index on disk."""
+        return self.num_patches * self._entry_bytes + self.begun_bytes
+
+    @property
+    def begun_bytes(self) -> int:
+        """Bytes of the trained, empty index: centres of lists, and codewords if it compresses."""
+        components = self.config.index.components
+        codewords = 4 * _CODEWORDS * components if self.quantisers else 0
+        graph = _GRAPH_NODE if self.has_graph else 0
+        return self.lists * (4 * components + 8 + graph) + codewords
+
+    @property
+    def part_bytes(self) -> int:
+        """Bytes of the index of one shard."""
+        positions = self.config.grid.num_positions
+        return self.shard_images * positions * self._entry_bytes + self.begun_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on disk while the index is merged: parts and whole lie beside each other."""
+        return self.store_bytes + 2 * self.index_bytes + self.num_shards * self.begun_bytes
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the products of centres and codewords, which FAISS keeps for each open index."""
+        size = 4 * self.lists * self.quantisers * _CODEWORDS
+        return size if size <= _LARGEST_TABLE else 0
+
+    @property
+    def _entry_bytes(self) -> int:
+        """Bytes of a patch in the index: its code, and a 64-bit identifier."""
+        return (self.quantisers or 4 * self.config.index.components) + 8
+
+
+def stage_bytes(work: Workload) -> dict[str, int]:
+    """Returns the peak of memory of each stage of making a store and its index."""
+    base = _PROCESS + _LISTED_IMAGE * work.num_images
+    peaks = {
+        "extraction": work.cores * _DECODED_IMAGE + work.shard_images * work.image_bytes,
+        "basis": _basis_bytes(work),
+        "training": _training_bytes(work),
+        "filling": _filling_bytes(work),
+        "merging": _merging_bytes(work),
+    }
+    return {name: base + peaks[name] for name in STAGES}
+
+
+def engine_bytes(work: Workload, num_queries: int) -> dict[str, int]:
+    """Returns the peak of memory of each search engine."""
+    index, grid = work.config.index, work.config.grid
+    base = _PROCESS + _OPENED_IMAGE * work.num_images
+    # Rows of patches, their products with queries and what they are compared with.
+    scanned = work.cores * _SCANNED_IMAGES * grid.num_positions
+    exact = scanned * (2 * grid.dimension + 16 * num_queries)
+    candidates = _QUERIES_AT_ONCE * max(index.rerank, 2 * work.config.retrieval.k)
+    ann = work.table_bytes + work.begun_bytes + work.num_patches // 8
+    ann += work.cores * candidates * (3 * grid.dimension + 8 * _QUERIES_AT_ONCE)
+    certified = max(ann, work.table_bytes + exact + scanned * (12 * index.components))
+    sample = min(work.num_images, _SAMPLED_IMAGES) * work.image_bytes
+    return {"exact": base + exact + sample, "certified": base + certified, "ann": base + ann}
+
+
+def _basis_bytes(work: Workload) -> int:
+    dimension = work.config.grid.dimension
+    count = min(work.config.index.basis_patches, work.num_patches)
+    # First patches, as bytes and as floats, with their covariance; then its eigenvectors: LAPACK
+    # wants twice their room to work in.
+    covariance = 5 * count * dimension + 20 * dimension**2
+    eigenvectors = 6 * 8 * dimension**2
+    return _sampling_bytes(count, work.num_patches) + max(covariance, eigenvectors)
+
+
+def _training_bytes(work: Workload) -> int:
+    sampling = _sampling_bytes(work.trained_on, work.num_patches)
+    if not work.lists:
+        return sampling
+    length = 4 * work.config.index.components
+    descriptors = work.trained_on * length
+    block = min(_TRAINING_BLOCK, work.trained_on)
+    gathering = descriptors + block * work.config.grid.dimension
+    subset = min(work.trained_on, _CODEWORDS * work.lists) * length
+    clustering = 2 * descriptors + subset
+    encoding = 2 * descriptors + 2 * _CODEWORDS**2 * length + work.table_bytes
+    compressed = encoding if work.quantisers else 0
+    return sampling + work.begun_bytes + max(gathering, clustering, compressed)
+
+
+def _sampling_bytes(count: int, num_patches: int) -> int:
+    # NumPy shuffles a list of all where more than a fiftieth is drawn.
+    shuffled = 8 * num_patches if num_patches > 10_000 and count > num_patches // 50 else 0
+    return shuffled + 48 * count
+
+
+def _filling_bytes(work: Workload) -> int:
+    grid, length = work.config.grid, 4 * work.config.index.components
+    described = min(_FILLING_IMAGES, work.shard_images) * grid.num_positions * 2 * length
+    rows = min(_DESCRIBED_IMAGES, work.shard_images) * grid.num_positions
+    rows *= grid.dimension + 2 * length
+    encoded = _TRAINING_BLOCK * (2 * length + 64) if work.lists else 0
+    part = int(_growth(work) * work.part_bytes)
+    return part + work.table_bytes + described + rows + encoded
+
+
+def _merging_bytes(work: Workload) -> int:
+    # Each of the two open indexes keeps a table.
+    return int(_growth(work) * work.index_bytes) + work.part_bytes + 2 * work.table_bytes
+
+
+def _growth(work: Workload) -> float:
+    return _GROWTH["ivf" if work.lists else "flat"]

@@ -1,0 +1,284 @@
+"""One pass over the store that finds the nearest patches, with proof.
+
+The exact engine compares every patch with every query, in whole numbers. The certified engine
+first bounds the inner product from above: with ``P`` the projection onto the principal components,
+
+    <x, q> = <Px, Pq> + <x - Px, q - Pq>  <=  <Px, Pq> + |x - Px| |q - Pq|,
+
+so that ``|x|^2 + |q|^2`` less twice the bound is at most the squared distance. A patch for which
+even that exceeds the k-th distance known is proven too far and never compared; the others are
+compared in whole numbers, however many they are: a query that the bound cannot help falls back to
+the full pass by itself. Rounding of the bound is bounded too (:meth:`_Filter.describe`), so the
+answers of both engines are those of a loop in integers, bit for bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from patchcollide.errors import GeometryError
+from patchcollide.geometry import PatchGrid
+from patchcollide.retrieval.searcher import Pairs
+from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.store.descriptors import Basis
+from patchcollide.store.integer_products import (
+    centred,
+    inner_products,
+    row_norms,
+    squared_norms,
+    window_rows,
+)
+from patchcollide.torch_modes import proof_modes
+
+_IMAGES_AT_ONCE = 8
+_COLUMNS_AT_ONCE = 16
+_UNIT = 2.0**-24
+_FAR = 2**31 - 1
+_SPARE = 8
+# Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
+_MOST_DIMENSIONS = 2**15 - 1
+
+
+class Scan:
+    """Queries made ready to be compared with blocks of images.
+
+    Args:
+        queries: Patches to look for.
+        grid: The geometry of the images.
+        k: How many neighbours are wanted.
+        basis: Of the certified engine; None compares everything.
+        barred: By number of an image, the queries that may not find its patches.
+        device: Where to compute, such as ``cpu`` or ``cuda``.
+
+    Raises:
+        GeometryError: If patches are larger than 104 x 104.
+    """
+
+    @proof_modes()
+    def __init__(
+        self,
+        queries: UInt8[ndarray, "queries size size 3"],
+        grid: PatchGrid,
+        k: int,
+        basis: Basis | None = None,
+        barred: Mapping[int, Int64[ndarray, "some"]] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if grid.dimension > _MOST_DIMENSIONS:
+            raise GeometryError(
+                f"Patches of {grid.patch_size} x {grid.patch_size} pixels are too large to compare "
+                "in 32-bit whole numbers, which hold up to 104 x 104. Set patches.patch_px lower."
+            )
+        self.grid = grid
+        self.k = k
+        self.num_queries = len(queries)
+        self._barred = barred or {}
+        self._device = device
+        self._queries = torch.from_numpy(centred(queries).reshape(len(queries), -1)).to(device)
+        self._norms = row_norms(self._queries)
+        # Where filters are far from orthonormal the bound says nothing.
+        usable = basis is not None and basis.skewness < 0.1
+        self._filter = _Filter(basis) if basis is not None and usable else None
+        if self._filter:
+            self._described = self._filter.describe(self._queries, self._norms)
+
+    @proof_modes()
+    def block(
+        self,
+        images: UInt8[ndarray, "n side side 3"],
+        numbers: Int64[ndarray, "n"],
+        bounds: Int64[ndarray, "queries"],
+    ) -> Pairs:
+        """Returns every pair in these images that could belong to the nearest ``k``.
+
+        Args:
+            images: As they are stored.
+            numbers: Their numbers in the store, rising.
+            bounds: No neighbour of a query is farther than this squared distance.
+        """
+        parts = (slice(n, n + _IMAGES_AT_ONCE) for n in range(0, len(images), _IMAGES_AT_ONCE))
+        few = [self._few(images[part], numbers[part], bounds) for part in parts]
+        pairs = Pairs.joined(few)
+        # Few can be among the nearest of all; of many, most are kept for nothing.
+        return pairs if len(pairs.ids) <= self.num_queries * self.k else pairs.nearest(self.k)
+
+    def _few(self, images: np.ndarray, numbers: np.ndarray, bounds: np.ndarray) -> Pairs:
+        pixels = torch.from_numpy(centred(self.grid.reduce(images))).to(self._device)
+        rows = window_rows(pixels, self.grid)
+        norms = squared_norms(pixels, self.grid)
+        known = torch.from_numpy(bounds).to(self._device)
+        near, queries = _everything(rows), _everything(self._queries)
+        if self._filter:
+            near, queries = self._filter.possible(
+                self._filter.describe(rows, norms),
+                norms,
+                self._described,
+                (self._norms.double() - known.double()) / 2,
+            )
+        if len(near) < len(rows):
+            rows, norms = rows[near], norms[near]
+        images_of, places = np.divmod(near.cpu().numpy(), self.grid.num_positions)
+        ids = numbers[images_of] * self.grid.num_positions + places
+        forbidden = self._forbidden(numbers[images_of], queries)
+        pairs = self._compare(rows, norms, queries, known[queries], forbidden)
+        row, query, distances = (tensor.cpu().numpy() for tensor in pairs)
+        return Pairs(queries.cpu().numpy()[query], ids[row], distances)
+
+    def _forbidden(
+        self, images: Int64[ndarray, "patches"], queries: Int64[Tensor, "some"]
+    ) -> Bool[Tensor, "patches some"] | None:
+        """Returns which pairs of patch and query may not be found; None if all may."""
+        if not self._barred:
+            return None
+        barred = [number for number in np.unique(images).tolist() if number in self._barred]
+        if not barred:
+            return None
+        of_queries = queries.cpu().numpy()
+        forbidden = np.zeros((len(images), len(of_queries)), np.bool_)
+        for number in barred:
+            forbidden |= (images == number)[:, None] & np.isin(of_queries, self._barred[number])
+        return torch.from_numpy(forbidden).to(queries.device)
+
+    def _compare(
+        self,
+        rows: Int8[Tensor, "patches dimension"],
+        norms: Int32[Tensor, "patches"],
+        queries: Int64[Tensor, "some"],
+        bounds: Int64[Tensor, "some"],
+        forbidden: Bool[Tensor, "patches some"] | None,
+    ) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], Int64[Tensor, "n"]]:
+        """Returns row, query and squared distance of the pairs within the bounds.
+
+        Of each query the nearest ``k`` are among them, ties by row: identifiers rise with rows.
+        """
+        whole = len(queries) == self.num_queries
+        products = inner_products(rows, self._queries if whole else self._queries[queries])
+        # Distance less the query's norm.
+        partial = products.mul_(-2).add_(norms[:, None])
+        if forbidden is not None:
+            partial[forbidden] = _FAR
+        limits = (bounds - self._norms[queries]).clamp(max=_FAR - 1)
+        row, query = _lowest_places(partial, limits.int(), self.k)
+        distances = partial[row, query].long() + self._norms[queries[query]]
+        return row, query, distances
+
+
+def _everything(rows: torch.Tensor) -> torch.Tensor:
+    return torch.arange(len(rows), device=rows.device)
+
+
+def _lowest_places(
+    values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"], k: int
+) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "some"]]:
+    """Returns rows and columns of values within their column's limit, at least the ``k`` lowest.
+
+    There are never more than eight times ``k`` a column, whatever the images: where there would be,
+    just the ``k`` lowest are taken, of equal ones the first. To sort fewer costs more than to keep.
+    """
+    within = values <= limits
+    if _count(within) > _SPARE * k * len(limits):
+        # So many that even their places would take much memory.
+        return _lowest_of_columns(values, limits, k, _everything(limits))
+    row, column = _true_places(within)
+    crowded = torch.bincount(column, minlength=len(limits)) > _SPARE * k
+    if not bool(crowded.any()):
+        return row, column
+    others = ~crowded[column]
+    lowest = _lowest_of_columns(values, limits, k, crowded.nonzero().flatten())
+    return torch.cat([row[others], lowest[0]]), torch.cat([column[others], lowest[1]])
+
+
+def _lowest_of_columns(
+    values: Int32[Tensor, "n m"],
+    limits: Int32[Tensor, "m"],
+    k: int,
+    columns: Int64[Tensor, "some"],
+) -> tuple[Int64[Tensor, "places"], Int64[Tensor, "places"]]:
+    places = []
+    for few in torch.split(columns, _COLUMNS_AT_ONCE):
+        # No two of these are equal, and they are ordered as values are, ties by row.
+        keys = values[:, few].T.long() * len(values) + _everything(values)
+        row = _lowest(keys, min(k, len(values))) % len(values)
+        column = few[:, None].expand_as(row)
+        within = values[row, column] <= limits[column]
+        places.append((row[within], column[within]))
+    rows, of_columns = zip(*places, strict=True)
+    return torch.cat(rows), torch.cat(of_columns)
+
+
+def _lowest(keys: Int64[Tensor, "m n"], k: int) -> Int64[Tensor, "m k"]:
+    if keys.is_cuda:
+        return keys.topk(k, dim=1, largest=False).values
+    # NumPy takes a third of the time.
+    return torch.from_numpy(np.partition(keys.numpy(), k - 1, axis=1)[:, :k])
+
+
+def _count(mask: Bool[Tensor, "n m"]) -> int:
+    return int(mask.sum() if mask.is_cuda else np.count_nonzero(mask.numpy()))
+
+
+def _true_places(mask: Bool[Tensor, "n m"]) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
+    if mask.is_cuda:
+        row, column = mask.nonzero().T
+        return row, column
+    # Where few are true NumPy finds them ten times faster.
+    places = torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return places // mask.shape[1], places % mask.shape[1]
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """Bounds inner products of patches and queries from above, by one product of short rows."""
+
+    basis: Basis
+
+    def describe(
+        self, rows: Int8[Tensor, "n dimension"], norms: Int32[Tensor, "n"]
+    ) -> Float32[Tensor, "n width"]:
+        """Returns rows whose products are at least the inner products of patches.
+
+        A row holds the descriptor, an upper bound of the norm of the rest, and a term that covers
+        rounding. With ``e`` the error of a descriptor and ``s`` the skewness of the basis, both
+        relative, ``<Px, Pq>`` is off by at most ``(2 e + s) |x| |q|`` to first order, the product
+        of rows, with the columns that :meth:`possible` adds, by ``(D + 8) u`` of the sum of
+        absolute terms, and ``|x - Px|^2 = |x|^2 - |Px|^2`` by ``(2 e + s + (D + 4) u) |x|^2``. The
+        factor 1.3 covers higher orders, for ``s`` below 0.1.
+        """
+        squares = norms.float()
+        described = self.basis.describe_rows(rows)
+        held = described.square().sum(dim=1)
+        slack = 1.3 * (self.basis.skewness + 2 * self.basis.rounding + self._rounding)
+        rest = ((squares - held).clamp(min=0) + slack * squares).sqrt()
+        # The root of the slack in a patch's and a query's row gives the slack of their product.
+        cover = (slack * squares).sqrt()
+        columns = torch.stack([rest, cover], dim=1) * (1 + 8 * _UNIT)
+        return torch.cat([described, columns], dim=1)
+
+    def possible(
+        self,
+        patches: Float32[Tensor, "patches width"],
+        norms: Int32[Tensor, "patches"],
+        queries: Float32[Tensor, "queries width"],
+        least: Float64[Tensor, "queries"],
+    ) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "few"]]:
+        """Returns which patches, and which queries, have a product of at least ``|x|^2/2 + least``.
+
+        Both terms go into the product of rows, rounded downwards: a patch is proven too far for
+        every query by the largest of its products alone.
+        """
+        margin = 2 * self._rounding
+        half = norms.double() / 2 * (1 - margin)
+        limit = (least - margin * least.abs()).clamp(min=-1e30)
+        of_patches = torch.stack([-half.float(), torch.ones_like(half).float()], dim=1)
+        of_queries = torch.stack([torch.ones_like(limit).float(), -limit.float()], dim=1)
+        wide = torch.cat([patches, of_patches], dim=1)
+        scores = wide @ torch.cat([queries, of_queries], dim=1).T
+        near = torch.from_numpy(np.flatnonzero(scores.amax(dim=1).cpu().numpy() >= 0))
+        near = near.to(scores.device)
+        return near, (scores[near].amax(dim=0) >= 0).nonzero().flatten() if len(near) else near
+
+    @property
+    def _rounding(self) -> float:
+        return (self.basis.num_components + 8) * _UNIT

@@ -1,0 +1,138 @@
+"""What every search engine takes and gives.
+
+Pairs of query and patch that may be near, and the nearest of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchcollide.shapes import Bool, Int64, UInt8, ndarray
+
+NO_DISTANCE = np.iinfo(np.int64).max
+
+"""The squared distance that goes with identifier -1, "there is none"."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The nearest patches of each query, nearest first, ties by identifier.
+
+    Attributes:
+        squared_distances: Squared L2 between 8-bit patches; :data:`NO_DISTANCE` where none.
+        ids: Patch identifiers; -1 where there are fewer than ``k`` patches.
+        certified: Of which queries the answer is proven: no patch of the store is nearer.
+    """
+
+    squared_distances: Int64[ndarray, "queries k"]
+    ids: Int64[ndarray, "queries k"]
+    certified: Bool[ndarray, "queries"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Queries, and what their answers may not be.
+
+    Attributes:
+        queries: Patches to look for.
+        exclude: Numbers of images whose patches are never returned; unreadable ones never are.
+    """
+
+    queries: UInt8[ndarray, "queries size size 3"]
+    exclude: Int64[ndarray, "excluded"]
+
+
+class Searcher(ABC):
+    """A search engine over one store."""
+
+    def search(
+        self,
+        queries: UInt8[ndarray, "queries size size 3"],
+        k: int,
+        exclude: Int64[ndarray, "excluded"],
+    ) -> SearchResult:
+        """Finds the ``k`` patches nearest to each query.
+
+        Args:
+            queries: Patches to look for.
+            k: How many neighbours to return.
+            exclude: Numbers of images whose patches are never returned; unreadable ones never are.
+        """
+        return self.search_all([Question(queries, exclude)], k)[0]
+
+    @abstractmethod
+    def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
+        """Answers several questions; one pass over the store, where there is one, serves all."""
+
+
+def nearest_first(
+    distances: Int64[ndarray, "queries n"],
+    ids: Int64[ndarray, "queries n"],
+    k: int,
+    certified: Bool[ndarray, "queries"],
+) -> SearchResult:
+    """Sorts each row by distance, ties by identifier, and keeps ``k``, filled up with none."""
+    order = np.lexsort((ids, distances), axis=1)[:, :k]
+    kept_distances = np.take_along_axis(distances, order, axis=1)
+    kept_ids = np.take_along_axis(ids, order, axis=1)
+    missing = k - kept_ids.shape[1]
+    if missing > 0:
+        width = ((0, 0), (0, missing))
+        kept_distances = np.pad(kept_distances, width, constant_values=NO_DISTANCE)
+        kept_ids = np.pad(kept_ids, width, constant_values=-1)
+    return SearchResult(kept_distances, kept_ids, certified)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Compared pairs.
+
+    Attributes:
+        queries: Number of the query of each pair.
+        ids: Identifier of its patch.
+        squared_distances: Squared L2 between them, exact.
+    """
+
+    queries: Int64[ndarray, "n"]
+    ids: Int64[ndarray, "n"]
+    squared_distances: Int64[ndarray, "n"]
+
+    @classmethod
+    def none(cls) -> "Pairs":
+        """Returns no pairs."""
+        return cls(*(np.empty(0, np.int64) for _ in range(3)))
+
+    @classmethod
+    def joined(cls, several: Iterable["Pairs"]) -> "Pairs":
+        """Returns the pairs of all of ``several``."""
+        parts = [cls.none(), *several]
+        return cls(
+            np.concatenate([part.queries for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.squared_distances for part in parts]),
+        )
+
+    def nearest(self, k: int) -> "Pairs":
+        """Keeps the ``k`` nearest of each query, ties by identifier; each pair once."""
+        order = np.lexsort((self.ids, self.squared_distances, self.queries))
+        queries, ids = self.queries[order], self.ids[order]
+        again = np.zeros(len(order), np.bool_)
+        again[1:] = (queries[1:] == queries[:-1]) & (ids[1:] == ids[:-1])
+        order = order[~again]
+        first = np.searchsorted(self.queries[order], self.queries[order])
+        kept = order[np.arange(len(order)) - first < k]
+        return Pairs(self.queries[kept], self.ids[kept], self.squared_distances[kept])
+
+    def table(self, num_queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns squared distances and identifiers as ``(num_queries, k)``, filled up with none.
+
+        The pairs must be those of :meth:`nearest`.
+        """
+        distances = np.full((num_queries, k), NO_DISTANCE, np.int64)
+        ids = np.full((num_queries, k), -1, np.int64)
+        ranks = np.arange(len(self.queries)) - np.searchsorted(self.queries, self.queries)
+        distances[self.queries, ranks] = self.squared_distances
+        ids[self.queries, ranks] = self.ids
+        return distances, ids

@@ -1,0 +1,1 @@
+"""A run: its folder, inputs and summary, and the stages on it."""

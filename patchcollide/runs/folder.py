@@ -1,0 +1,368 @@
+"""A run's folder: what is in it, which run it belongs to, and how it comes to be whole.
+
+Work goes on in ``RUN.partial``, which is renamed to ``RUN`` when everything is there. The same
+command finds what was finished and goes on; another one is refused.
+"""
+
+import contextlib
+import csv
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.config import Config, parse_config
+from patchcollide.errors import RunError
+from patchcollide.images.folders import source_digest
+from patchcollide.images.pictures import read_png, write_png
+from patchcollide.io.files import (
+    PARTIAL_SUFFIX,
+    is_occupied,
+    partial_path,
+    read_json,
+    write_json,
+    written_beside,
+)
+from patchcollide.io.hdf5 import open_hdf5, write_hdf5
+from patchcollide.io.provenance import differences, fingerprint, machine, versions
+from patchcollide.shapes import Float32, UInt8, ndarray
+
+logger = logging.getLogger(__name__)
+
+ENCODING = "patchcollide-run"
+AUDIT_ENCODING = "patchcollide-audit"
+VERTICES_ENCODING = "patchcollide-vertices"
+VERSION = "1"
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+VERTICES_FILE = "vertices.h5"
+EXACT_FILE = "exact.json"
+CONTRIBUTIONS_FILE = "contributions.h5"
+SAMPLES_FILE = "samples.h5"
+HISTORY_FILE = "history.csv"
+_SECONDS_FILE = "seconds.json"
+_COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, finished or not.
+
+    Attributes:
+        folder: Where its files are now.
+        final: Where they will be when it is finished.
+        about: What ``config.json`` holds.
+    """
+
+    folder: Path
+    final: Path
+    about: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its files are there."""
+        return self.folder == self.final
+
+    @property
+    def fingerprint(self) -> str:
+        """Decided by the settings and the inputs' contents; the same for the same run."""
+        return str(self.about["fingerprint"])
+
+    @property
+    def config(self) -> Config:
+        """The settings the run was made with."""
+        return parse_config(self.about["config"], str(self.folder / CONFIG_FILE))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Source, target, network, store: paths and digests."""
+        return dict(self.about["inputs"])
+
+    @property
+    def target_file(self) -> str:
+        """The name of the file with the target: a picture, or features where those were given."""
+        return "target.h5" if self.inputs.get("target_given_as") == "features" else "target.png"
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time the block takes to that of a stage, also when it is cut off."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds()
+            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - started
+            write_json(self / _SECONDS_FILE, spent)
+
+    def seconds(self) -> dict[str, float]:
+        """Returns the time each stage took, over all attempts."""
+        path = self / _SECONDS_FILE
+        return read_json(path, error=RunError) if path.exists() else {}
+
+    def finish(self) -> "Run":
+        """Renames the folder to its final name; everything must be in it."""
+        self.folder.replace(self.final)
+        finished = Run(self.final, self.final, self.about)
+        for name in (_SECONDS_FILE, "checkpoint.h5"):
+            (finished / name).unlink(missing_ok=True)
+        return finished
+
+    def discard(self) -> None:
+        """Removes an unfinished run's folder."""
+        if not self.finished:
+            shutil.rmtree(self.folder)
+
+    def discard_unless_found(self) -> None:
+        """Removes an unfinished run's folder, but not vertices that were found already.
+
+        What failed after them, a measure or the page, is no reason to lose them.
+        """
+        if not (self / VERTICES_FILE).exists():
+            self.discard()
+            return
+        logger.error(
+            "The vertices are found and kept in %s. Run the same command again to go on.",
+            self.folder,
+        )
+
+
+def start_run(
+    out: Path,
+    config: Config,
+    inputs: dict[str, Any],
+    identity: dict[str, Any],
+    encoding: str = ENCODING,
+) -> Run:
+    """Opens the folder of a run, new, begun or finished.
+
+    Args:
+        out: The run's folder.
+        config: All settings; they are part of its fingerprint.
+        inputs: What it is made from, for people: written into ``config.json``.
+        identity: Digests of the inputs' contents: part of its fingerprint.
+        encoding: What kind of run it is.
+
+    Raises:
+        RunError: If the folder, or what was begun beside it, holds something else.
+    """
+    about = describe(config, inputs, identity, encoding)
+    partial = partial_path(out)
+    if is_occupied(out):
+        return _same_run(out, out, about, f"Choose another --out than {out}, or remove it.")
+    if (partial / CONFIG_FILE).exists():
+        how = f"Remove {partial} to start again, or choose another --out."
+        run = _same_run(partial, out, about, how)
+        logger.info("Going on with what was begun in %s.", partial)
+        return run
+    if is_occupied(partial):
+        raise RunError(
+            f"{partial} is where the run is made, but it holds something else. Move that away, or "
+            "choose another --out."
+        )
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / CONFIG_FILE, about)
+    return Run(partial, out, about)
+
+
+def describe(
+    config: Config,
+    inputs: dict[str, Any],
+    identity: dict[str, Any],
+    encoding: str = ENCODING,
+) -> dict[str, Any]:
+    """Returns what ``config.json`` of a run holds; arguments as of :func:`start_run`."""
+    made_from = {"config": config.model_dump(mode="json"), "identity": identity}
+    return {
+        "encoding-type": encoding,
+        "encoding-version": VERSION,
+        "fingerprint": fingerprint({"config": config.identity(), "identity": identity}),
+        **made_from,
+        "inputs": inputs,
+        "seed": config.seed,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def open_run(folder: Path, encoding: str = ENCODING) -> Run:
+    """Opens a finished run.
+
+    Args:
+        folder: Where it is.
+        encoding: What kind of run it should be.
+
+    Raises:
+        RunError: If there is none, or it is of another version.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        begun = folder.with_name(folder.name + PARTIAL_SUFFIX) if folder.name else folder
+        command = f"`patchcollide {_COMMANDS[encoding]}`"
+        hint = (
+            f"It was begun in {begun} but not finished: run the same {command} again."
+            if begun.exists()
+            else f"Check the path, or make a run with {command}."
+        )
+        raise RunError(f"{folder} is not a run: it holds no {CONFIG_FILE}. {hint}")
+    about = read_json(folder / CONFIG_FILE, error=RunError)
+    found = (about.get("encoding-type"), about.get("encoding-version"))
+    if found != (encoding, VERSION):
+        raise RunError(
+            f"{folder / CONFIG_FILE} should be '{encoding}' version {VERSION}, but is "
+            f"'{found[0]}' version {found[1]}. Make the run again with this version."
+        )
+    missing = {"fingerprint", "config", "identity", "inputs", "seed"} - about.keys()
+    if missing:
+        raise RunError(
+            f"{folder / CONFIG_FILE} is damaged: it lacks {', '.join(sorted(missing))}. Make the "
+            "run again."
+        )
+    return Run(folder, folder, about)
+
+
+def require_files(run: Run, num_vertices: int) -> None:
+    """Raises :class:`RunError` if a file that every run has is missing."""
+    names = [SUMMARY_FILE, "source.png", run.target_file, VERTICES_FILE, "history.csv"]
+    names += ["report.html"]
+    names += [f"vertex-{number}.png" for number in range(num_vertices)]
+    missing = [name for name in names if not (run / name).exists()]
+    if missing:
+        raise RunError(
+            f"{run.folder} is no longer whole: it lacks {', '.join(missing)}. Remove it and run "
+            "the same command again."
+        )
+
+
+def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run:
+    try:
+        found = open_run(folder, about["encoding-type"]).about
+    except RunError as error:
+        raise RunError(f"{folder} is there already and is not this run: {error} {how}") from None
+    if found["fingerprint"] != about["fingerprint"]:
+        # Settings that came later than the run have their defaults.
+        before = parse_config(found["config"], str(folder / CONFIG_FILE)).model_dump(mode="json")
+        changed = [
+            *differences(about["config"], before),
+            *differences(about["identity"], found["identity"]),
+        ]
+        if changed:
+            raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
+    return Run(folder, final, found)
+
+
+def save_vertices(
+    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: dict[str, Any]
+) -> None:
+    """Writes ``vertices.h5`` and ``vertex-0.png`` ...
+
+    Args:
+        run: Where to.
+        vertices: Images in 0..255, unrounded.
+        state: ``steps`` and ``stopped_because``, kept with them.
+    """
+    for number, vertex in enumerate(vertices):
+        write_png(run / f"vertex-{number}.png", np.rint(vertex).astype(np.uint8))
+    write_hdf5(
+        run / VERTICES_FILE,
+        encoding=VERTICES_ENCODING,
+        version=VERSION,
+        datasets={"vertices": vertices},
+        attributes={
+            **state,
+            "history_digest": source_digest(run / HISTORY_FILE),
+            "fingerprint": run.fingerprint,
+            "settings": run.about["config"],
+            "inputs": run.inputs,
+            "seed": run.about["seed"],
+            "versions": versions(),
+        },
+    )
+
+
+def load_vertices(
+    run: Run,
+) -> tuple[Float32[ndarray, "vertices height width channels"], dict[str, Any]]:
+    """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
+
+    Raises:
+        RunError: If it is missing, damaged, or of another run.
+    """
+    path = run / VERTICES_FILE
+    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
+        if file.attribute("fingerprint") != run.fingerprint:
+            raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
+        state = {name: file.attribute(name) for name in ("steps", "stopped_because")}
+        return file.array("vertices", np.float32, (None, None, None, None)), state
+
+
+def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width channels"]:
+    """Reads ``vertex-0.png`` ..., which is all that is needed to check a collision.
+
+    Raises:
+        RunError: If one is missing, or they are not of one size.
+    """
+    images = []
+    for number in range(run.config.optimiser.num_vertices):
+        path = run / f"vertex-{number}.png"
+        if not path.exists():
+            raise RunError(f"{path} is missing. Put it back, or make the run again.")
+        images.append(read_png(path))
+    if len({image.shape for image in images}) > 1:
+        raise RunError(f"{run.folder}: the vertices' PNG files are not of one size.")
+    return np.stack(images)
+
+
+def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
+    """Writes ``history.csv``: one row a step, empty where a column was not measured."""
+    with (
+        written_beside(run / HISTORY_FILE) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=columns, restval="")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _require_own_history(run: Run) -> None:
+    """Raises :class:`RunError` if ``vertices.h5`` was written beside another history."""
+    path = run / "vertices.h5"
+    if not path.exists():
+        return
+    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
+        known = file.has_attribute("history_digest")
+        digest = file.attribute("history_digest") if known else None
+    if digest and digest != source_digest(run / HISTORY_FILE):
+        raise RunError(
+            f"{run / HISTORY_FILE} is damaged: it does not hold the bytes that were written. Make "
+            "the run again."
+        )
+
+
+def load_history(run: Run) -> list[dict[str, float]]:
+    """Reads ``history.csv``; what was not measured is left out of a row.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    path = run / HISTORY_FILE
+    if not path.exists():
+        raise RunError(f"{path} is missing. Make the run again.")
+    _require_own_history(run)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Make the run again.") from error
+    if not all("step" in row for row in rows):
+        raise RunError(f"{path} is damaged: it has rows without a step. Make the run again.")
+    return rows

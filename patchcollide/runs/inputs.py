@@ -1,0 +1,230 @@
+"""What a collision is made of, and how it stands in the files of a run.
+
+Source and target of a collision: what is refused, written and said of them.
+"""
+
+import logging
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.config import Config
+from patchcollide.config_files import overrides_of
+from patchcollide.errors import ImageError, RunError, TargetError
+from patchcollide.evaluation.feature_distances import target_features
+from patchcollide.images.pictures import write_png
+from patchcollide.io.provenance import array_digest, file_digest, printable
+from patchcollide.networks.feature_files import write_features
+from patchcollide.networks.loading import load_network
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target, TargetFeatures, require_finite
+from patchcollide.runs.folder import Run
+from patchcollide.shapes import UInt8, ndarray
+from patchcollide.store.reader import PatchStore
+
+IN_MEMORY = Path("an image in memory")
+
+"""Stands where the path of a file would."""
+
+
+@dataclass(frozen=True)
+class CollisionInputs:
+    """What a collision is made of.
+
+    Attributes:
+        source_path: The source's file, or :data:`IN_MEMORY`.
+        target_path: The target's file, or the same.
+        source: The source as the network sees it.
+        target: What vertices are to collide with.
+        origin: Where patches come from: a store, or a file of neighbours found before; None if
+            pixels vary freely.
+        images: A folder of the data set's images, to compare with; None for the store's.
+        exact: Whether vertices are found by linear programming.
+        own_network: Whether the network is the caller's, which no settings can name.
+    """
+
+    source_path: Path
+    target_path: Path
+    source: UInt8[ndarray, "height width channels"]
+    target: Target
+    origin: PatchStore | Path | None
+    images: Path | None = None
+    exact: bool = False
+    own_network: bool = False
+
+    @property
+    def store(self) -> PatchStore | None:
+        """The store, if patches come from one."""
+        return self.origin if isinstance(self.origin, PatchStore) else None
+
+    @property
+    def _kind(self) -> str:
+        kind = "pixels" if self.origin is None else "patches"
+        return f"{kind}, exact" if self.exact else kind
+
+    def described(self, config: Config, network: CollisionNetwork, out: Path) -> dict[str, Any]:
+        """Returns names and paths, and the command line that makes the run again, if one can."""
+        return {
+            "source": printable(self.source_path),
+            "target": printable(self.target_path),
+            "target_given_as": self.target.given_as,
+            "target_image": self.target.image,
+            "network": network.full_name,
+            "network_given_as": "object" if self.own_network else "name",
+            "layer": network.layer,
+            "store": printable(self.store.path) if self.store else None,
+            "neighbours": printable(self.origin) if isinstance(self.origin, Path) else None,
+            "images": printable(self.images) if self.images else None,
+            "parameterisation": self._kind,
+            "command": self._command(config, out),
+        }
+
+    def identity(self, network: CollisionNetwork) -> dict[str, Any]:
+        """Returns digests of all that decides the result beside the settings."""
+        found = self.origin if isinstance(self.origin, Path) else None
+        return {
+            "source": array_digest(self.source),
+            "target": self.target.digest,
+            "network": network.digest,
+            "layer": network.layer,
+            "store": self.store.fingerprint if self.store else None,
+            "neighbours": file_digest(found) if found else None,
+            "parameterisation": self._kind,
+        }
+
+    def _command(self, config: Config, out: Path) -> str:
+        if self.own_network or IN_MEMORY in (self.source_path, self.target_path):
+            return "patchcollide.find_polytope(...) in Python, on what was in memory"
+        words = ["patchcollide", "exact" if self.exact else "collide"]
+        words += ["--source", printable(self.source_path), "--target", printable(self.target_path)]
+        if isinstance(self.origin, PatchStore):
+            words += ["--store", printable(self.origin.path)]
+        else:
+            free = [] if self.exact else ["--pixels"]
+            words += ["--neighbours", printable(self.origin)] if self.origin else free
+        words += ["--images", printable(self.images)] if self.images else []
+        words += ["--out", printable(out)]
+        for override in overrides_of(config):
+            words += ["--set", override]
+        return shlex.join(words)
+
+
+logger = logging.getLogger(__name__)
+
+
+def write_pair(
+    run: Run,
+    network: CollisionNetwork,
+    source: UInt8[ndarray, "height width channels"],
+    target: Target,
+) -> None:
+    """Writes ``source.png``, and ``target.png`` or, of given features, ``target.h5``."""
+    write_png(run / "source.png", source)
+    path = run / run.target_file
+    if target.picture is not None:
+        write_png(path, target.picture)
+    else:
+        about = {"fingerprint": run.fingerprint, "origin": run.inputs["target"]}
+        write_features(path, target.pre_activation, network, image=target.image, about=about)
+
+
+def require_two_pictures(config: Config, inputs: CollisionInputs) -> None:
+    """Raises :class:`ImageError` if source and target are one picture, unless that is wanted."""
+    if config.allow_same_image or inputs.target.picture is None:
+        return
+    if np.array_equal(inputs.source, inputs.target.picture):
+        raise ImageError(
+            f"Source {inputs.source_path} and target {inputs.target_path} are the same picture, so "
+            "they collide already. Choose two pictures, or repeat the paper's 'image with itself' "
+            "with --set allow_same_image=true."
+        )
+
+
+def require_features(network: CollisionNetwork, target: Target) -> None:
+    """Refuses a target without features; warns of one that leaves no unit blind.
+
+    Raises:
+        TargetError: If its features are all as low as the activation goes.
+    """
+    features = TargetFeatures.of(target.pre_activation, network.blind)
+    above = (target_features(features) - network.blind.floor).abs().max()
+    if above <= network.blind.tolerance:
+        raise TargetError(
+            f"No unit of layer '{network.layer}' responds to the target, so its features are those "
+            "of any image that the layer says nothing about: a collision with it would mean "
+            "nothing. Choose another target or another layer."
+        )
+    if features.active.all() and not network.blind.tolerance:
+        logger.warning(
+            "all %d units of layer '%s' are active at the target, so each must be met: only images "
+            "that the layer's own input does not tell apart can collide with it.",
+            network.units,
+            network.layer,
+        )
+
+
+def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs) -> None:
+    """Says what the network makes of source and target; warns of a target it takes for another.
+
+    Raises:
+        NetworkError: If it gives one of them no finite probability.
+        TargetError: If the layer does not respond to the target.
+    """
+    require_features(network, inputs.target)
+    _, class_name, probability = network.top(inputs.source)
+    require_finite(network, "source", probability)
+    logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
+    target = inputs.target
+    logger.info("target: %s, %.3f by %s", target.class_name, target.probability, network.full_name)
+    if target.probability < config.network.min_confidence:
+        logger.warning(
+            "the target is not classified confidently: %s with probability %.3f, below "
+            "network.min_confidence = %g. A collision with it says little.",
+            target.class_name,
+            target.probability,
+            config.network.min_confidence,
+        )
+    label = inputs.target_path.parent.name
+    if label in network.class_names and label != target.class_name:
+        logger.warning(
+            "the target lies in the folder of class %s, but %s takes it for %s: what collides with "
+            "it collides with a mistake.",
+            label,
+            network.full_name,
+            target.class_name,
+        )
+
+
+def network_of(run: Run) -> CollisionNetwork:
+    """Builds the network a run was made with; RunError if its weights are others now.
+
+    Of a network that was given in memory only the caller has the code.
+    """
+    config = run.config
+    if run.inputs.get("network_given_as") == "object":
+        raise RunError(
+            f"{run.folder} was made in Python with a network of one's own ({config.network.name}), "
+            "which no setting can name. Open it with that: patchcollide.Polytope.load(folder, "
+            "network=...)."
+        )
+    network = load_network(config.network, config.seed)
+    require_same_network(run, network)
+    return network
+
+
+def require_same_network(run: Run, network: CollisionNetwork) -> None:
+    """Raises :class:`RunError` if a run was made with other weights, or at another layer."""
+    if network.layer != run.about["identity"]["layer"]:
+        raise RunError(
+            f"{run.folder} was made at layer '{run.about['identity']['layer']}', but the network "
+            f"given shows '{network.layer}'. Give it at that layer."
+        )
+    if network.digest != run.about["identity"]["network"]:
+        raise RunError(
+            f"{run.folder} was made with other weights of {network.name} than the ones here "
+            f"(digest {run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use "
+            "those."
+        )

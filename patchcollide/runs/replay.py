@@ -1,0 +1,242 @@
+"""Replay: a finished run made again from what it recorded, and compared file by file."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from patchcollide.errors import InputError, RunError
+from patchcollide.images.pictures import read_png, read_square
+from patchcollide.io.provenance import array_digest, differences, file_digest, machine, versions
+from patchcollide.networks.feature_files import read_target
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.runs.collide import collide, find_exact
+from patchcollide.runs.folder import Run, load_vertex_pngs, load_vertices, open_run
+from patchcollide.runs.inputs import network_of
+from patchcollide.store.reader import PatchStore
+from patchcollide.torch_modes import proof_modes
+
+__all__ = ["Replay", "replay"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of making a run again.
+
+    Attributes:
+        compared: Names of the files that were compared.
+        differing: A line for each that is not the same; empty if all are.
+        notes: What was not as when the run was made: copies used for inputs that are gone,
+            libraries, the machine.
+    """
+
+    compared: tuple[str, ...]
+    differing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every file is the same."""
+        return not self.differing
+
+    def lines(self) -> list[str]:
+        """Returns what to tell a person."""
+        found = [f"not as before: {note}" for note in self.notes]
+        if self.identical:
+            return [*found, f"identical: {', '.join(self.compared)}"]
+        found += [f"differs: {line}" for line in self.differing]
+        if not self.notes:
+            found.append(
+                "Nothing else is known to be different. What can still be: the model of the "
+                "processor, libraries that PyTorch links, and changes to this program within a "
+                "version."
+            )
+        return found
+
+
+@dataclass
+class _Inputs:
+    """Where the inputs of a run are now."""
+
+    places: dict[str, Path | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@proof_modes(grad=True)
+def replay(folder: Path, out: Path | None = None) -> Replay:
+    """Makes a finished run again, with as many threads, and compares the two.
+
+    PNG files are compared byte for byte, ``vertices.h5`` value for value. Inputs that are gone are
+    replaced by the copies that the run keeps: of the source and the target as the network saw them,
+    and of the neighbours, which are then not searched for again.
+
+    Args:
+        folder: A finished run's folder.
+        out: Where to keep what is made; None to keep nothing.
+
+    Raises:
+        RunError: If it cannot be made again: an input, or the network, is another now, or gone
+            without a copy.
+        InputError: If the run's settings are refused here.
+    """
+    run = open_run(folder)
+    load_vertices(run), load_vertex_pngs(run)
+    network = network_of(run)
+    found = _find_inputs(run, network)
+    if found.problems:
+        raise RunError(f"{folder} cannot be made again: {'; '.join(found.problems)}.")
+    notes = [*found.notes, *_environment(run.about)]
+    for note in notes:
+        logger.warning("not as before: %s", note)
+    with contextlib.ExitStack() as stack:
+        if out is None:
+            parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="patchcollide-"))
+            out = Path(parent) / "replay"
+        stack.enter_context(_threads(run.about.get("machine", {}).get("num_threads")))
+        made = open_run(_make(run, found.places, out))
+        names = sorted(path.name for path in run.folder.glob("*.png"))
+        lines = [_compare_png(run / name, made / name) for name in names]
+        lines.append(_compare_vertices(run, made))
+    return Replay(
+        compared=(*names, "vertices.h5"),
+        differing=tuple(line for line in lines if line),
+        notes=tuple(notes),
+    )
+
+
+def _make(run: Run, places: dict[str, Path | None], out: Path) -> Path:
+    source, target = places["source"], places["target"]
+    if source is None or target is None:
+        raise RunError(f"{run.folder} records no source or no target.")
+    if str(run.inputs["parameterisation"]).endswith("exact"):
+        return find_exact(
+            run.config,
+            target,
+            out,
+            source=source,
+            neighbours_path=places["neighbours"],
+            images=places["images"],
+        )
+    return collide(
+        run.config,
+        source,
+        target,
+        out,
+        places["store"],
+        neighbours_path=places["neighbours"],
+        images=places["images"],
+    )
+
+
+def _find_inputs(run: Run, network: CollisionNetwork) -> _Inputs:
+    """Finds the inputs, and says which are not those the run was made from."""
+    config, recorded, identity = run.config, run.inputs, run.about["identity"]
+    found = _Inputs()
+
+    def picture_digest(path: Path) -> str:
+        return array_digest(read_square(config, path, network.input_size, network.channels))
+
+    copies = {"source": run / "source.png", "target": run / run.target_file}
+    digests = {
+        "source": picture_digest,
+        "target": lambda path: read_target(config, network, path).digest,
+    }
+    for name, digest in digests.items():
+        path = Path(recorded[name])
+        if not path.is_file():
+            path = copies[name]
+            found.notes.append(f"{name}: {recorded[name]} is gone, so the run's own copy is used")
+        _compare_digest(found, name, path, identity[name], digest)
+    store, lists = recorded["store"], recorded["neighbours"]
+    found.places |= {"store": None, "neighbours": None, "images": _folder(recorded.get("images"))}
+    if store and Path(store).exists():
+        _compare_digest(found, "store", Path(store), identity["store"], _store_digest)
+    elif lists and Path(lists).is_file():
+        _compare_digest(found, "neighbours", Path(lists), identity["neighbours"], file_digest)
+    elif store or lists:
+        found.notes.append(
+            f"{'store' if store else 'neighbours'}: {store or lists} is gone, so the run's own "
+            "copy of the neighbours is composed"
+        )
+        found.places["neighbours"] = run / "neighbours.h5"
+    return found
+
+
+def _compare_digest(found: _Inputs, name: str, path: Path, expected: str, digest: Any) -> None:
+    found.places[name] = path
+    try:
+        now = digest(path)
+    except InputError as error:
+        found.problems.append(f"{name}: {str(error).rstrip('.')}")
+        return
+    if now != expected:
+        found.problems.append(
+            f"{name}: {path} is not what the run was made from (digest {now[:12]}, expected "
+            f"{expected[:12]})"
+        )
+
+
+def _store_digest(path: Path) -> str:
+    return PatchStore.open(path).fingerprint
+
+
+def _folder(recorded: str | None) -> Path | None:
+    # Images of the data set change no file that is compared.
+    return Path(recorded) if recorded and Path(recorded).is_dir() else None
+
+
+def _environment(about: dict[str, Any]) -> list[str]:
+    """Says which libraries, and what of the machine, are not as they were."""
+    recorded = about.get("machine")
+    # The number of threads is set as it was.
+    now = {**machine(), "num_threads": (recorded or {}).get("num_threads")}
+    lines = differences(about.get("versions", {}), versions(), "versions")
+    if recorded is None:
+        return [*lines, "machine: the run does not say how many threads it was made with"]
+    return [*lines, *differences(recorded, now, "machine")]
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Has PyTorch use so many threads: among how many a sum is split decides its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compare_png(before: Path, after: Path) -> str:
+    if not after.is_file():
+        return f"{before.name}: it was not made again"
+    if before.read_bytes() == after.read_bytes():
+        return ""
+    if before.name in ("figure.png", "neighbours.png"):
+        return f"{before.name}: another drawing"
+    return f"{before.name}: {_values(read_png(before), read_png(after)) or 'the same pixels'}"
+
+
+def _compare_vertices(before: Run, after: Run) -> str:
+    (old, _), (new, _) = load_vertices(before), load_vertices(after)
+    found = _values(old, new)
+    return f"vertices.h5: {found}" if found else ""
+
+
+def _values(before: np.ndarray, after: np.ndarray) -> str:
+    """Says how two arrays differ; nothing if they do not."""
+    if before.shape != after.shape:
+        return f"shape {after.shape}, expected {before.shape}"
+    gaps = np.abs(after.astype(np.float64) - before.astype(np.float64))
+    if not gaps.any():
+        return ""
+    return f"{np.count_nonzero(gaps)} of {gaps.size} values, by up to {gaps.max():.3g} of 255"

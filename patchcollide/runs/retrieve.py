@@ -1,0 +1,132 @@
+"""The retrieval stage: neighbours of an image in a store, in a file and on a contact sheet."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from patchcollide.config import Config
+from patchcollide.images.pictures import read_square
+from patchcollide.io.files import written_beside
+from patchcollide.parallel import LOCAL, Backend
+from patchcollide.retrieval.engines import open_searcher
+from patchcollide.retrieval.neighbours import Neighbours
+from patchcollide.retrieval.policy import find_neighbours_of_each
+from patchcollide.retrieval.released_lists import ListOptions, neighbours_from_lists
+from patchcollide.runs.report import write_neighbour_sheet
+from patchcollide.store.reader import PatchStore
+
+logger = logging.getLogger(__name__)
+
+
+def retrieve_neighbours(
+    config: Config,
+    source: Path,
+    others: Sequence[Path],
+    store: PatchStore,
+    out: Path,
+    backend: Backend = LOCAL,
+) -> Neighbours:
+    """Finds the neighbours of an image, or reads those found before.
+
+    Args:
+        config: Sections ``images``, ``index`` and ``retrieval``.
+        source: The image.
+        others: Images that must not lend their patches either.
+        store: Where patches come from.
+        out: The HDF5 file; if it is there it is read instead. The contact sheet goes beside.
+        backend: Where the exact and the certified engine pass over the store.
+
+    Raises:
+        InputError: If an image or the index cannot be used.
+    """
+    return retrieve_neighbours_of_each(config, {out: source}, others, store, backend)[0]
+
+
+def retrieve_neighbours_of_each(
+    config: Config,
+    sources: Mapping[Path, Path],
+    others: Sequence[Path],
+    store: PatchStore,
+    backend: Backend = LOCAL,
+) -> list[Neighbours]:
+    """Does what :func:`retrieve_neighbours` does, for several images in one pass over the store.
+
+    Args:
+        config: See there.
+        sources: By HDF5 file to write, the image.
+        others: Images that must not lend their patches to any.
+        store: See there.
+        backend: See there.
+    """
+    missing = [out for out in sources if not out.exists()]
+    if missing:
+        size = config.images.size_px
+        found = find_neighbours_of_each(
+            config,
+            [read_square(config, sources[out], size) for out in missing],
+            [read_square(config, path, size) for path in others],
+            store,
+            open_searcher(config, store, backend),
+        )
+        settings = config.model_dump(mode="json")
+        for out, neighbours in zip(missing, found, strict=True):
+            _log(neighbours)
+            neighbours.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
+    return [_load(out) for out in sources]
+
+
+def import_neighbours(
+    config: Config,
+    lists: Path,
+    source: Path,
+    store: PatchStore,
+    out: Path,
+    options: ListOptions,
+) -> Neighbours:
+    """Writes neighbours that another program found into a file of this one's, with a contact sheet.
+
+    Args:
+        config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
+        lists: What it found; see :mod:`patchcollide.retrieval.released_lists`.
+        source: The image that it searched for.
+        store: Holds the images it searched in.
+        out: The HDF5 file to write. The contact sheet goes beside.
+        options: How the lists are taken over.
+
+    Raises:
+        InputError: If the image or the lists cannot be used, or do not agree with the store.
+    """
+    picture = read_square(config, source, config.images.size_px)
+    found = neighbours_from_lists(config, lists, picture, store, options)
+    settings = config.model_dump(mode="json")
+    found.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
+    return _load(out)
+
+
+def adopt_neighbours(path: Path, out: Path) -> Neighbours:
+    """Copies a file of neighbours to ``out`` unless that is there, and draws the contact sheet."""
+    if not out.exists():
+        with written_beside(out) as partial:
+            shutil.copyfile(path, partial)
+    return _load(out)
+
+
+def _load(path: Path) -> Neighbours:
+    """Reads a file of neighbours and draws its contact sheet beside."""
+    neighbours = Neighbours.load(path)
+    write_neighbour_sheet(path.with_suffix(".png"), neighbours)
+    return neighbours
+
+
+def _log(found: Neighbours) -> None:
+    logger.info(
+        "Found %d neighbours for each of %d locations, %s; left out: %d images that are the source "
+        "or the target, %d excluded by name, %d overlapping patches.",
+        found.ids.shape[1],
+        found.ids.shape[0],
+        "all proven nearest" if found.certified.all() else "by approximate search",
+        found.omissions.leaked_images,
+        found.omissions.excluded_images,
+        found.omissions.overlapping_patches,
+    )

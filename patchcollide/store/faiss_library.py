@@ -1,0 +1,91 @@
+"""FAISS, if it is installed, and what of it may run on a GPU."""
+
+import importlib
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from patchcollide.errors import IndexMismatchError, MissingLibraryError
+from patchcollide.io.files import require_open_files, written_beside
+
+MOST_GPU_RESULTS = 2048
+"""Neighbours that a search on a GPU can return."""
+
+_MOST_GPU_CODE_BYTES = 96
+
+
+def import_faiss() -> Any:
+    """Returns the module ``faiss``.
+
+    Raises:
+        MissingLibraryError: If it is not installed, or what is installed does not run here.
+    """
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "faiss"
+        found = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
+        raise MissingLibraryError(
+            f"FAISS {found}, which the ann engine needs. Install {_what_to_install()}, or use "
+            "--engine exact."
+        ) from error
+
+
+def _what_to_install() -> str:
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return "`patchcollide[cpu]` (there is none for GPUs on this platform)"
+    return (
+        "`patchcollide[cpu]` (faiss-cpu) or, for an NVIDIA GPU, `patchcollide[gpu]` (faiss-gpu "
+        "1.14.3 or newer), never both"
+    )
+
+
+def num_gpus() -> int:
+    """Returns how many GPUs the installed FAISS can use; wheels for the processor have none."""
+    count = getattr(import_faiss(), "get_num_gpus", None)
+    return int(count()) if count else 0
+
+
+def fits_gpu(factory: str) -> bool:
+    """Says whether FAISS has an index of this name for GPUs: no graph, 96 bytes at most."""
+    code_bytes = re.search(r"PQ(\d+)", factory)
+    fits = int(code_bytes[1] if code_bytes else 0) <= _MOST_GPU_CODE_BYTES
+    return factory.startswith("IVF") and "_HNSW" not in factory and fits
+
+
+def on_gpu(index: Any, factory: str) -> Any:
+    """Returns a copy of an index on the first GPU, or the index itself where that cannot be."""
+    if not num_gpus() or not fits_gpu(factory):
+        return index
+    faiss = import_faiss()
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+def on_cpu(index: Any) -> Any:
+    """Returns an index as files hold it."""
+    faiss = import_faiss()
+    return faiss.index_gpu_to_cpu(index) if "Gpu" in type(index).__name__ else index
+
+
+def write_index(index: Any, path: Path) -> None:
+    """Writes an index, whole or not at all; DiskFullError if there is no room."""
+    with written_beside(path) as partial:
+        import_faiss().write_index(on_cpu(index), str(partial))
+
+
+def read_index(path: Path, remedy: str, *, mapped: bool = False) -> Any:
+    """Reads an index, or maps its lists into memory.
+
+    Raises:
+        IndexMismatchError: If it is missing or damaged; ``remedy`` says what to do.
+    """
+    faiss = import_faiss()
+    try:
+        # Newer versions of FAISS map every kind of index, older ones some.
+        kind = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP) if mapped else 0
+        return faiss.read_index(str(path), kind)
+    except RuntimeError as error:
+        require_open_files(error, path)
+        raise IndexMismatchError(f"{path} is missing or damaged ({error}). {remedy}") from error

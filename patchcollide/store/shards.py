@@ -1,0 +1,216 @@
+"""Writes one shard of a store, or finds it finished.
+
+A shard is written whole or not at all, and sealed. What it holds depends on its images and on the
+settings that decide a store alone, so a shard that is made again has the same bytes.
+
+Whether a disk has room for a store, asked before hours are spent on it.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchcollide.config import Config
+from patchcollide.errors import ImageError, StoreError
+from patchcollide.images.folders import ImageFile, source_digest, source_state
+from patchcollide.images.pictures import read_image
+from patchcollide.images.thumbnails import thumbnail
+from patchcollide.io.hdf5 import open_hdf5, write_hdf5
+from patchcollide.io.provenance import array_digest, fingerprint, versions
+from patchcollide.io.seals import digest_without, sealed_digest
+from patchcollide.parallel import map_in_threads
+from patchcollide.store.manifest import VERSION
+from patchcollide.store.reader import SHARD_ENCODING, map_images
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to be written.
+
+    Attributes:
+        path: Where it goes.
+        first_image: Number of its first image.
+        files: Its images.
+        states: Size and modification time, in nanoseconds, of each of them.
+    """
+
+    path: Path
+    first_image: int
+    files: tuple[ImageFile, ...]
+    states: tuple[tuple[int, int], ...]
+
+
+def plan_shards(
+    files: Sequence[ImageFile], folder: Path, size: int, first_shard: int = 0, first_image: int = 0
+) -> list[ShardJob]:
+    """Cuts a list of images into shards of ``size`` images, numbered from ``first_shard`` on."""
+    jobs = []
+    for number, start in enumerate(range(0, len(files), size), first_shard):
+        chunk = tuple(files[start : start + size])
+        states = tuple(source_state(file.path) for file in chunk)
+        jobs.append(ShardJob(folder / f"shard-{number:05d}.h5", first_image + start, chunk, states))
+    return jobs
+
+
+def store_settings(config: Config) -> dict[str, Any]:
+    """Returns the settings that decide what a store holds."""
+    return config.model_dump(mode="json", include={"seed", "images", "patches", "store"})
+
+
+def write_shard(config: Config, job: ShardJob) -> dict[str, Any]:
+    """Decodes the images of a shard and writes it; returns what the manifest says of it.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    return _describe(job, _write(config, job))
+
+
+def finished_shard(config: Config, job: ShardJob) -> dict[str, Any] | None:
+    """Returns what :func:`write_shard` returned for a shard; None if it is to be written.
+
+    It is if it is missing, if any of its bytes changed, and if it was made of something else.
+    """
+    try:
+        digest = sealed_digest(job.path)
+        if digest is None or _stored_inputs(job.path) != _inputs(config, job):
+            return None
+        return _describe(job, digest)
+    except (StoreError, OSError):  # A bad spot on a disk is damage like any other.
+        return None
+
+
+def _stored_inputs(path: Path) -> Any:
+    with open_hdf5(
+        path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
+    ) as file:
+        return file.attribute("inputs")
+
+
+def _describe(job: ShardJob, digest: str) -> dict[str, Any]:
+    """Returns what the manifest says of a shard whose bytes are as they were written."""
+    with open_hdf5(
+        job.path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
+    ) as file:
+        images = map_images(job.path, file, (len(job.files), None, None, 3))
+        entry = file.attribute("entry")
+    start, stop = images.offset, images.offset + images.nbytes
+    return {
+        **entry,
+        "first_image": job.first_image,
+        "num_bytes": job.path.stat().st_size,
+        "sha256": digest,
+        # With these, damage is told apart without HDF5, which may never end at damaged bytes.
+        "pixel_bytes": [start, stop],
+        "sha256_without_pixels": digest_without(job.path, start, stop),
+        "names": [file.name for file in job.files],
+    }
+
+
+def _inputs(config: Config, job: ShardJob) -> str:
+    """What a shard is made from, cheap enough to compare before any work is done."""
+    files = [[file.name, *state] for file, state in zip(job.files, job.states, strict=True)]
+    return fingerprint({"settings": store_settings(config), "files": files})
+
+
+@dataclass(frozen=True)
+class _Extract:
+    """What a shard keeps of an image beside its pixels; the reason if it could not be read."""
+
+    reason: str | None
+    digest: str
+    thumbnail: np.ndarray
+    source_digest: str
+
+
+def _write(config: Config, job: ShardJob) -> str:
+    side = config.images.size_px
+    images = np.zeros((len(job.files), side, side, 3), np.uint8)
+    extracts = []
+    extracted = map_in_threads(lambda file: _extract(config, file), job.files)
+    for number, (pixels, extract) in enumerate(extracted):
+        images[number] = pixels
+        extracts.append(extract)
+    names = [file.name for file in job.files]
+    valid = np.array([extract.reason is None for extract in extracts])
+    digests = [extract.digest for extract in extracts]
+    return write_hdf5(
+        job.path,
+        encoding=SHARD_ENCODING,
+        version=VERSION,
+        datasets={
+            "images": images,
+            "valid": valid,
+            "names": names,
+            "labels": [file.label for file in job.files],
+            "thumbnails": np.stack([extract.thumbnail for extract in extracts]),
+            "digests": digests,
+            "source_sizes": np.array([size for size, _ in job.states], np.int64),
+            "source_times": np.array([time for _, time in job.states], np.int64),
+            "source_digests": [extract.source_digest for extract in extracts],
+        },
+        attributes={
+            "inputs": _inputs(config, job),
+            "entry": {
+                "file": job.path.name,
+                "num_images": len(names),
+                # Names count: retrieval.exclude goes by them.
+                "digest": fingerprint([digests, valid.tolist(), names]),
+                "invalid": [
+                    {"image": number, "name": names[number], "reason": extract.reason}
+                    for number, extract in enumerate(extracts)
+                    if extract.reason is not None
+                ],
+            },
+            "grid": config.grid.to_dict(),
+            "settings": store_settings(config),
+            "versions": versions(),
+        },
+    )
+
+
+def _extract(config: Config, file: ImageFile) -> tuple[np.ndarray, _Extract]:
+    settings, reason = config.images, None
+    try:
+        pixels = read_image(
+            file.path, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
+        )
+    except ImageError as error:
+        reason = str(error)
+        pixels = np.zeros((settings.size_px, settings.size_px, 3), np.uint8)
+    digests = array_digest(pixels), source_digest(file.path)
+    return pixels, _Extract(reason, digests[0], thumbnail(pixels), digests[1])
+
+
+# Names, digests and thumbnails of an image, and one unfinished shard's structure.
+_BYTES_BESIDE_PIXELS = 2048
+
+_MARGIN_BYTES = 4 << 20
+
+
+def require_room(out: Path, num_images: int, side: int) -> None:
+    """Refuses to begin what the disk is too small for.
+
+    Args:
+        out: The store's folder, which need not be there yet.
+        num_images: Images that are still to be stored.
+        side: Their width in pixels.
+
+    Raises:
+        StoreError: If there is less room than they take.
+    """
+    if not num_images:
+        return
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    needed = num_images * (side * side * 3 + _BYTES_BESIDE_PIXELS) + _MARGIN_BYTES
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise StoreError(
+            f"{out} needs {needed / 1e9:.2f} GB for the {num_images} images still to be stored, "
+            f"but the disk of {place} has {free / 1e9:.2f} GB free. Free some, choose another "
+            "--out, or take fewer images with --fraction."
+        )

@@ -1,0 +1,82 @@
+"""What is refused and said of a source and a target before a search."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from patchcollide.api import find_polytope
+from patchcollide.errors import TargetError
+
+SIZE = 8
+SMALL = {
+    "optimiser.steps": 4,
+    "optimiser.num_vertices": 2,
+    "optimiser.validation_samples": 2,
+    "optimiser.check_every": 2,
+    "optimiser.warmup_steps": 1,
+    "objective.units": "none",
+    "network.device": "cpu",
+    "evaluation.num_samples": 20,
+}
+
+
+def module(activation, bias, outputs=3):
+    """Its layer sees a black image as ``bias`` in all units."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = nn.Sequential(
+            nn.Flatten(), nn.Linear(3 * SIZE**2, 6), activation, nn.Linear(6, outputs)
+        )
+    nn.init.constant_(made[1].bias, bias)
+    return made
+
+
+def search(made, layer="2", **settings):
+    source = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    return find_polytope(made, layer, source, black, input_size=SIZE, settings=SMALL | settings)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh()])
+def test_a_target_that_activates_no_unit_is_refused(activation):
+    with pytest.raises(TargetError, match=r"No unit of layer '2' responds to the target.*another"):
+        search(module(activation, -1.0))
+
+
+def test_a_target_within_the_tolerance_of_no_response_is_refused():
+    with pytest.raises(TargetError, match="No unit of layer '2' responds"):
+        search(module(nn.Sigmoid(), -9.0), **{"network.tolerance": 0.01})
+
+
+def test_a_target_whose_units_are_all_saturated_is_none_without_features():
+    assert len(search(module(nn.ReLU6(), 7.0)).vertices) == 2
+
+
+@pytest.mark.parametrize("bias", [1.0, -1.0])
+def test_a_target_that_leaves_no_unit_blind_is_said(bias, caplog):
+    made = module(nn.ReLU(), 1.0)
+    made[1].bias.data[0] = bias
+    with caplog.at_level(logging.WARNING):
+        search(made)
+    assert ("all 6 units of layer '2' are active at the target" in caplog.text) == (bias > 0)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("ending", ["one logit", "softmax"])
+def test_polytopes_of_other_outputs_are_the_same_in_every_grad_mode(ending, mode):
+    """Both classes of one logit have samples' probabilities that are not all 1."""
+    made = module(nn.ReLU(), 0.3, 1 if ending == "one logit" else 3)
+    made = nn.Sequential(*made, nn.Softmax(dim=1)) if ending == "softmax" else made
+    expected = search(made)
+    with mode():
+        found = search(made)
+        measured = found.evaluate()
+    assert np.array_equal(found.vertices, expected.vertices)
+    certain = expected.evaluate()
+    for name in ("success_rate", "sample_probability_mean", "certificate", "unrounded"):
+        assert measured[name] == certain[name]
+    assert 0.3 < measured["sample_probability_mean"] < 0.9
+    assert 0.3 < measured["target_probability"] < 0.9
