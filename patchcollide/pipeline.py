@@ -25,7 +25,8 @@ from patchcollide.retrieval.planning.planner import Plan, make_plan, require_res
 from patchcollide.retrieval.released_lists import ListOptions
 from patchcollide.runs import retrieve as retrieval
 from patchcollide.runs.certify import certify
-from patchcollide.runs.collide import collide, evaluate, find_exact, report
+from patchcollide.runs.collide import collide, evaluate, report
+from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.retrieve import retrieve_neighbours_of_each
 from patchcollide.runs.summary import read_summary

@@ -33,16 +33,18 @@ from patchcollide.runs.folder import (
     SAMPLES_FILE,
     SUMMARY_FILE,
     Run,
-    load_history,
-    load_vertex_pngs,
-    load_vertices,
     open_run,
-    save_history,
-    save_vertices,
 )
 from patchcollide.runs.inputs import network_of, require_same_network, write_pair
 from patchcollide.runs.report import write_neighbour_sheet, write_report
 from patchcollide.runs.summary import read_exact, read_run_target, read_summary, summarise
+from patchcollide.runs.vertices import (
+    load_history,
+    load_vertex_pngs,
+    load_vertices,
+    save_history,
+    save_vertices,
+)
 from patchcollide.shapes import Float32, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes

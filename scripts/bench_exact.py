@@ -33,8 +33,9 @@ from patchcollide.optimisation.exact import exact_target
 from patchcollide.optimisation.units import choose_units
 from patchcollide.polyhedra.inner_hulls import Reference, measure_against_exact, measure_reference
 from patchcollide.randomness import seeded
-from patchcollide.runs.folder import load_history, load_vertices, open_run
+from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
+from patchcollide.runs.vertices import load_history, load_vertices
 
 # The paper's loss for pixels, with the released code's weights; total variation is of coefficients.
 AUTHORS = (

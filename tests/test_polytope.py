@@ -24,8 +24,9 @@ from patchcollide.io.files import read_json
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.polytope import Polytope
-from patchcollide.runs.folder import load_history, open_run
+from patchcollide.runs.folder import open_run
 from patchcollide.runs.report import write_picture
+from patchcollide.runs.vertices import load_history
 from tests.conftest import SMALL
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1"

@@ -14,8 +14,9 @@ from patchcollide.evaluation.simplex import combine, round_to_8_bits
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
-from patchcollide.runs.folder import Run, load_vertex_pngs
+from patchcollide.runs.folder import Run
 from patchcollide.runs.summary import read_run_target, read_summary
+from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
 
 NUM_CLASSES = 5

@@ -12,8 +12,9 @@ from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_png
 from patchcollide.networks.models.weights import read_metadata
-from patchcollide.runs.folder import Run, load_history
+from patchcollide.runs.folder import Run
 from patchcollide.runs.summary import read_summary
+from patchcollide.runs.vertices import load_history
 from patchcollide.store.reader import PatchStore
 
 

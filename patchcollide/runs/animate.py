@@ -12,8 +12,9 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import output_path
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.progress import track
-from patchcollide.runs.folder import Run, load_vertex_pngs
+from patchcollide.runs.folder import Run
 from patchcollide.runs.inputs import network_of
+from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.shapes import UInt8, ndarray
 
 __all__ = ["tour_frames", "write_tour"]

@@ -5,46 +5,37 @@ command finds what was finished and goes on; another one is refused.
 """
 
 import contextlib
-import csv
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from patchcollide.config import Config, parse_config
 from patchcollide.errors import RunError
-from patchcollide.images.folders import source_digest
-from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import (
     PARTIAL_SUFFIX,
     is_occupied,
     partial_path,
     read_json,
     write_json,
-    written_beside,
 )
-from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import differences, fingerprint, machine, versions
-from patchcollide.shapes import Float32, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
 
 ENCODING = "patchcollide-run"
 AUDIT_ENCODING = "patchcollide-audit"
-VERTICES_ENCODING = "patchcollide-vertices"
 VERSION = "1"
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 VERTICES_FILE = "vertices.h5"
+HISTORY_FILE = "history.csv"
 EXACT_FILE = "exact.json"
 CONTRIBUTIONS_FILE = "contributions.h5"
 SAMPLES_FILE = "samples.h5"
-HISTORY_FILE = "history.csv"
 _SECONDS_FILE = "seconds.json"
 _COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
 
@@ -229,7 +220,7 @@ def open_run(folder: Path, encoding: str = ENCODING) -> Run:
 
 def require_files(run: Run, num_vertices: int) -> None:
     """Raises :class:`RunError` if a file that every run has is missing."""
-    names = [SUMMARY_FILE, "source.png", run.target_file, VERTICES_FILE, "history.csv"]
+    names = [SUMMARY_FILE, "source.png", run.target_file, VERTICES_FILE, HISTORY_FILE]
     names += ["report.html"]
     names += [f"vertex-{number}.png" for number in range(num_vertices)]
     missing = [name for name in names if not (run / name).exists()]
@@ -255,114 +246,3 @@ def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run
         if changed:
             raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
     return Run(folder, final, found)
-
-
-def save_vertices(
-    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: dict[str, Any]
-) -> None:
-    """Writes ``vertices.h5`` and ``vertex-0.png`` ...
-
-    Args:
-        run: Where to.
-        vertices: Images in 0..255, unrounded.
-        state: ``steps`` and ``stopped_because``, kept with them.
-    """
-    for number, vertex in enumerate(vertices):
-        write_png(run / f"vertex-{number}.png", np.rint(vertex).astype(np.uint8))
-    write_hdf5(
-        run / VERTICES_FILE,
-        encoding=VERTICES_ENCODING,
-        version=VERSION,
-        datasets={"vertices": vertices},
-        attributes={
-            **state,
-            "history_digest": source_digest(run / HISTORY_FILE),
-            "fingerprint": run.fingerprint,
-            "settings": run.about["config"],
-            "inputs": run.inputs,
-            "seed": run.about["seed"],
-            "versions": versions(),
-        },
-    )
-
-
-def load_vertices(
-    run: Run,
-) -> tuple[Float32[ndarray, "vertices height width channels"], dict[str, Any]]:
-    """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
-
-    Raises:
-        RunError: If it is missing, damaged, or of another run.
-    """
-    path = run / VERTICES_FILE
-    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
-        if file.attribute("fingerprint") != run.fingerprint:
-            raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
-        state = {name: file.attribute(name) for name in ("steps", "stopped_because")}
-        return file.array("vertices", np.float32, (None, None, None, None)), state
-
-
-def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width channels"]:
-    """Reads ``vertex-0.png`` ..., which is all that is needed to check a collision.
-
-    Raises:
-        RunError: If one is missing, or they are not of one size.
-    """
-    images = []
-    for number in range(run.config.optimiser.num_vertices):
-        path = run / f"vertex-{number}.png"
-        if not path.exists():
-            raise RunError(f"{path} is missing. Put it back, or make the run again.")
-        images.append(read_png(path))
-    if len({image.shape for image in images}) > 1:
-        raise RunError(f"{run.folder}: the vertices' PNG files are not of one size.")
-    return np.stack(images)
-
-
-def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
-    """Writes ``history.csv``: one row a step, empty where a column was not measured."""
-    with (
-        written_beside(run / HISTORY_FILE) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=columns, restval="")
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def _require_own_history(run: Run) -> None:
-    """Raises :class:`RunError` if ``vertices.h5`` was written beside another history."""
-    path = run / "vertices.h5"
-    if not path.exists():
-        return
-    with open_hdf5(path, encoding=VERTICES_ENCODING, version=VERSION, error=RunError) as file:
-        known = file.has_attribute("history_digest")
-        digest = file.attribute("history_digest") if known else None
-    if digest and digest != source_digest(run / HISTORY_FILE):
-        raise RunError(
-            f"{run / HISTORY_FILE} is damaged: it does not hold the bytes that were written. Make "
-            "the run again."
-        )
-
-
-def load_history(run: Run) -> list[dict[str, float]]:
-    """Reads ``history.csv``; what was not measured is left out of a row.
-
-    Raises:
-        RunError: If it is missing or damaged.
-    """
-    path = run / HISTORY_FILE
-    if not path.exists():
-        raise RunError(f"{path} is missing. Make the run again.")
-    _require_own_history(run)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                {name: float(value) for name, value in row.items() if value}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Make the run again.") from error
-    if not all("step" in row for row in rows):
-        raise RunError(f"{path} is damaged: it has rows without a step. Make the run again.")
-    return rows

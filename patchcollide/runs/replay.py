@@ -16,9 +16,11 @@ from patchcollide.images.pictures import read_png, read_square
 from patchcollide.io.provenance import array_digest, differences, file_digest, machine, versions
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.runs.collide import collide, find_exact
-from patchcollide.runs.folder import Run, load_vertex_pngs, load_vertices, open_run
+from patchcollide.runs.collide import collide
+from patchcollide.runs.exact import find_exact
+from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.inputs import network_of
+from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 

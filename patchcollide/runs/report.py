@@ -27,15 +27,9 @@ from patchcollide.report.live import make_live
 from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
 from patchcollide.retrieval.neighbours import Neighbours
-from patchcollide.runs.folder import (
-    CONTRIBUTIONS_FILE,
-    SAMPLES_FILE,
-    SUMMARY_FILE,
-    Run,
-    load_history,
-    load_vertex_pngs,
-)
+from patchcollide.runs.folder import CONTRIBUTIONS_FILE, SAMPLES_FILE, SUMMARY_FILE, Run
 from patchcollide.runs.summary import read_summary
+from patchcollide.runs.vertices import load_history, load_vertex_pngs
 from patchcollide.shapes import UInt8, ndarray
 
 # The paper's Tables 1, 3 and 5 are laid out alike: a run is one of them by what it is of.

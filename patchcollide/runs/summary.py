@@ -34,14 +34,8 @@ from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.retrieval.neighbours import Neighbours
-from patchcollide.runs.folder import (
-    EXACT_FILE,
-    SAMPLES_FILE,
-    SUMMARY_FILE,
-    Run,
-    load_vertex_pngs,
-    load_vertices,
-)
+from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run
+from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.shapes import Float, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 

@@ -29,7 +29,8 @@ from patchcollide.networks.loading import ALL, NetworkSpec, load_network, merge_
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import layers_run_once
 from patchcollide.randomness import seeded
-from patchcollide.runs.folder import Run, load_vertex_pngs, open_run
+from patchcollide.runs.folder import Run, open_run
+from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.shapes import Float, Tensor
 from patchcollide.torch_modes import proof_modes
 

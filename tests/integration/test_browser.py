@@ -13,7 +13,8 @@ from patchcollide.evaluation.samples import interpolate, joined, load_samples
 from patchcollide.evaluation.simplex import combine, round_to_8_bits
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.provenance import array_digest
-from patchcollide.runs.folder import load_vertex_pngs, open_run
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.vertices import load_vertex_pngs
 from tests.helpers.browsing import KINDS, serious_faults, slow_the_tour, wait_until
 
 WIDTHS = (390, 1440)

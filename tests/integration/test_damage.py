@@ -34,8 +34,9 @@ from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.reproduction.results import read_results, write_results
 from patchcollide.retrieval.exhaustive import ExactSearcher
 from patchcollide.retrieval.neighbours import Neighbours
-from patchcollide.runs.folder import Run, load_history, load_vertex_pngs, load_vertices, open_run
+from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.summary import read_exact, read_summary
+from patchcollide.runs.vertices import load_history, load_vertex_pngs, load_vertices
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.index_files import read_about
 from patchcollide.store.reader import PatchStore

@@ -25,8 +25,9 @@ from patchcollide.optimisation.exact import (
 )
 from patchcollide.polyhedra.inner_hulls import measure_reference
 from patchcollide.runs import collide as collisions
-from patchcollide.runs import collide as exact_collisions
-from patchcollide.runs.folder import load_vertices, open_run
+from patchcollide.runs import exact as exact_collisions
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.vertices import load_vertices
 
 SIZE = 6
 
