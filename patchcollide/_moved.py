@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
-    "against_exact": "polyhedra.inner_hulls",
+    "against_exact": "polyhedra.against_exact",
     "extents": "polyhedra.extents",
     "linear": "polyhedra.exact_polytope",
     "photographs": "images.photographs",

@@ -31,7 +31,8 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import exact_target
 from patchcollide.optimisation.units import choose_units
-from patchcollide.polyhedra.inner_hulls import Reference, measure_against_exact, measure_reference
+from patchcollide.polyhedra.against_exact import measure_against_exact
+from patchcollide.polyhedra.references import Reference, measure_reference
 from patchcollide.randomness import seeded
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary

@@ -23,7 +23,7 @@ from patchcollide.optimisation.exact import (
     find_exact_vertices,
     measure_extents,
 )
-from patchcollide.polyhedra.inner_hulls import measure_reference
+from patchcollide.polyhedra.references import measure_reference
 from patchcollide.runs import collide as collisions
 from patchcollide.runs import exact as exact_collisions
 from patchcollide.runs.folder import open_run
