@@ -2,7 +2,7 @@
 
 A :class:`Ray` goes through any module that PyTorch can run. What the module does to it comes down
 to PyTorch's operators, whatever function, method or attribute it was asked for by. An operator is
-either one of :data:`patchcollide.networks.linear_regions.linear_steps`, one of
+either one of :mod:`patchcollide.networks.linear_regions.linear_steps`, one of
 :data:`patchcollide.networks.linear_regions.piecewise.BENDS`, or refused by name: nothing passes
 unnoticed. Values and slopes share memory wherever the network's own tensors would, so that a
 change in place reaches all views of what is changed.
@@ -15,16 +15,10 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.linear_steps import VIEWS, linear_step, lines_in
+from patchcollide.networks.linear_regions.linear_steps import linear_step, lines_in
+from patchcollide.networks.linear_regions.orders import VIEWS
 from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO, Bounds, Line
-from patchcollide.shapes import Float64, Tensor
-from patchcollide.torch_modes import proof_modes
-
-WALKABLE = (
-    "Networks of convolutions, linear layers, batch norm, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, "
-    "clamp, abs, maximum, max and average pooling, sums and views"
-)
-"""What a network may be made of, in words."""
+from patchcollide.shapes import Tensor
 
 _DECISIONS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
 _ON_MEMORY = {"__set__", "data_ptr", "set_", "storage", "typed_storage", "untyped_storage"}
@@ -234,64 +228,6 @@ def _lines(arguments: Any) -> Any:
     if isinstance(arguments, tuple | list):
         return type(arguments)(_lines(argument) for argument in arguments)
     return arguments.line if isinstance(arguments, Ray) else arguments
-
-
-@proof_modes()
-def trace(
-    module: nn.Module, value: Float64[Tensor, "points ..."], slope: Float64[Tensor, "..."]
-) -> Line:
-    """Sends points of a line through a network.
-
-    Args:
-        module: A network in float64, in evaluation mode, of what :data:`WALKABLE` names.
-        value: The points.
-        slope: The line's direction, of the shape of one point.
-
-    Returns:
-        The output, with the distances to the breakpoints around each point. It is not in order if
-        the points had to go through the network one by one.
-
-    Raises:
-        NetworkError: If a part of the network is not piecewise linear, or not known to be.
-    """
-    slopes = slope.expand_as(value)
-    together = _traced(module, value, slopes)
-    if together.leads and not together.bounds.are_mixed:
-        return together
-    return _joined([_traced(module, value[[row]], slopes[[row]]) for row in range(len(value))])
-
-
-def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
-    bounds = Bounds(len(value), value.device)
-    try:
-        found = straight_line(module, module, Line(value, slope, bounds))
-    except NetworkError as error:
-        raise NetworkError(
-            f"An exact walk needs a piecewise linear network, but in {error}. {WALKABLE} can be "
-            "walked."
-        ) from error
-    if isinstance(found, Line) and found.value.shape[:1] == (len(value),):
-        return found
-    if isinstance(found, Tensor) and found.shape[:1] == (len(value),):
-        return Line(found, torch.zeros_like(found), bounds)
-    what = (
-        "logits of another batch"
-        if isinstance(found, Line | Tensor)
-        else f"a {type(found).__name__}"
-    )
-    raise NetworkError(
-        "An exact walk needs a network that returns logits, a row for each input, but "
-        f"{type(module).__name__} returned {what}."
-    )
-
-
-def _joined(lines: list[Line]) -> Line:
-    """Returns lines of a point each as one of several points."""
-    value, slope = (torch.cat([getattr(x, part) for x in lines]) for part in ("value", "slope"))
-    bounds = Bounds(len(lines), value.device)
-    bounds.forward = torch.cat([line.bounds.forward for line in lines])
-    bounds.backward = torch.cat([line.bounds.backward for line in lines])
-    return Line(value, slope, bounds, in_order=False)
 
 
 def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -> Any:

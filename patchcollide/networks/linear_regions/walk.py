@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.rays import trace
+from patchcollide.networks.linear_regions.points import trace
 from patchcollide.shapes import Float, Float64, Tensor
 from patchcollide.torch_modes import proof_modes
 

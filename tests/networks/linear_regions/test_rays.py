@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.rays import trace
+from patchcollide.networks.linear_regions.points import trace
 
 DOUBLE = torch.float64
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.linear_regions import walk
-from patchcollide.networks.linear_regions.rays import trace
+from patchcollide.networks.linear_regions.points import trace
 from patchcollide.networks.linear_regions.walk import RESOLUTION, margins, walk_segment
 
 DOUBLE = torch.float64
