@@ -13,7 +13,8 @@ from torch import nn
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, NetworkError, RunError
-from patchcollide.images.pictures import Picture, picture_size, square_image
+from patchcollide.images.pictures import picture_size, square_image
+from patchcollide.images.pillow import Picture
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.loading import find_device, load_network
 from patchcollide.networks.network import CollisionNetwork

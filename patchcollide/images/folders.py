@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 
 from patchcollide.errors import ConfigError, ImageError, StoreError
-from patchcollide.images.pictures import readable_suffixes
+from patchcollide.images.pillow import readable_suffixes
 from patchcollide.io.seals import open_regular
 
 _MOST_KINDS = 5

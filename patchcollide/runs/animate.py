@@ -7,7 +7,7 @@ import torch
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation.simplex import hull_images, leg_labels, tour
-from patchcollide.images.pictures import ANIMATIONS, captioned, write_animation
+from patchcollide.images.animations import ANIMATIONS, captioned, write_animation
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import output_path
 from patchcollide.networks.network import CollisionNetwork

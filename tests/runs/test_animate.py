@@ -12,7 +12,7 @@ from patchcollide.api import find_polytope
 from patchcollide.cli.framework import app
 from patchcollide.errors import ImageError, RunError
 from patchcollide.evaluation.simplex import tour
-from patchcollide.images.pictures import captioned, write_animation
+from patchcollide.images.animations import captioned, write_animation
 from patchcollide.runs.animate import tour_frames, write_tour
 from patchcollide.runs.folder import open_run
 
