@@ -1,16 +1,14 @@
-"""Typed settings, read from TOML files and ``section.key=value`` overrides.
+"""Typed settings, section by section.
 
 The settings are plain values: the defaults below are the project's choice, ``configs/*.toml`` hold
 the ones of a demo and of the paper, and every output carries the ones it was made with.
 """
 
-import difflib
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from patchcollide.errors import ConfigError, GeometryError, InputError
+from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
 
 Count = Annotated[int, Field(ge=1)]
@@ -41,9 +39,6 @@ class Recorded(Section):
     """What a file of our own says; what later versions may say beside it is let through."""
 
     model_config = ConfigDict(extra="ignore")
-
-
-Kind = TypeVar("Kind", bound=Section)
 
 
 class Images(Section):
@@ -309,79 +304,22 @@ class Config(Section):
         return self
 
 
-def parse_config(values: dict[str, Any], where: str) -> Config:
-    """Checks a nested dictionary of settings; ``where`` is named in errors."""
-    return parse_section(Config, values, where)
-
-
-def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
-    """Checks a nested dictionary of any kind of settings.
-
-    Args:
-        kind: The section at the top.
-        values: What a file holds.
-        where: Named in errors.
-
-    Raises:
-        ConfigError: If a key is unknown, or a value missing, mistyped or out of range.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = (_explain(problem, kind) for problem in error.errors())
-        raise ConfigError(f"{where}: " + "; ".join(problems)) from None
-
-
-def require_recorded(
-    kind: type[Recorded], values: Any, path: Path, error: type[InputError], remedy: str
-) -> None:
-    """Checks what a file of our own holds before anything believes it.
-
-    Args:
-        kind: What it should hold.
-        values: What it holds.
-        path: The file, for the message.
-        error: What to raise if a value is missing, of another type or out of range.
-        remedy: What to do then.
-    """
+def problems_of(kind: type[Section], values: Any) -> list[Any]:
+    """Returns what is wrong with a section's values, each as pydantic says it; empty if nothing."""
     try:
         kind.model_validate(values)
-    except ValidationError as problems:
-        told = [
-            _explain(problem, kind).replace("the setting ", "") for problem in problems.errors()
-        ]
-        more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
-        raise error(f"{path} is damaged ({told[0]}{more}). {remedy}") from None
+    except ValidationError as error:
+        return list(error.errors())
+    return []
 
 
-def _explain(problem: Any, kind: type[Section]) -> str:
-    place = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {place}{_suggestion(problem['loc'], kind)}"
-    if problem["type"] == "missing":
-        return f"the setting {place} is missing"
-    if not place:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    message = str(problem["msg"])
-    return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _suggestion(location: tuple[str | int, ...], kind: type[Section]) -> str:
-    known = _known_settings(kind)
-    name = ".".join(map(str, location))
-    last = str(location[-1])
-    # A key that exists in another section is the likelier mistake than a misspelt one.
-    moved = [setting for setting in known if setting.split(".")[-1] == last]
-    close = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _known_settings(kind: type[Section]) -> list[str]:
+def known_settings(kind: type[Section]) -> list[str]:
+    """Returns the dotted names of a section's settings, and of those of sections in it."""
     names = []
     for name, field in kind.model_fields.items():
         names.append(name)
         # A section may be optional, or one of a list.
         for section in (field.annotation, *get_args(field.annotation)):
             if isinstance(section, type) and issubclass(section, Section):
-                names += [f"{name}.{key}" for key in _known_settings(section)]
+                names += [f"{name}.{key}" for key in known_settings(section)]
     return names

@@ -1,13 +1,16 @@
-"""Settings files: TOML and overrides to a validated Config."""
+"""Settings from files: TOML and ``section.key=value`` overrides, checked; what is wrong, told."""
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from patchcollide.config import Config, parse_config
-from patchcollide.errors import ConfigError
+from patchcollide.config import Config, Recorded, Section, known_settings, problems_of
+from patchcollide.errors import ConfigError, InputError
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -79,3 +82,66 @@ def _toml_value(text: str) -> Any:
     except (ValueError, RecursionError):  # Beside its own errors, numbers of 5,000 digits.
         return text
     return found["value"] if len(found) == 1 else text
+
+
+def parse_config(values: dict[str, Any], where: str) -> Config:
+    """Checks a nested dictionary of settings; ``where`` is named in errors."""
+    return parse_section(Config, values, where)
+
+
+def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
+    """Checks a nested dictionary of any kind of settings.
+
+    Args:
+        kind: The section at the top.
+        values: What a file holds.
+        where: Named in errors.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value missing, mistyped or out of range.
+    """
+    problems = [_explain(problem, kind) for problem in problems_of(kind, values)]
+    if problems:
+        raise ConfigError(f"{where}: " + "; ".join(problems))
+    return kind.model_validate(values)
+
+
+def require_recorded(
+    kind: type[Recorded], values: Any, path: Path, error: type[InputError], remedy: str
+) -> None:
+    """Checks what a file of our own holds before anything believes it.
+
+    Args:
+        kind: What it should hold.
+        values: What it holds.
+        path: The file, for the message.
+        error: What to raise if a value is missing, of another type or out of range.
+        remedy: What to do then.
+    """
+    problems = problems_of(kind, values)
+    if problems:
+        told = [_explain(problem, kind).replace("the setting ", "") for problem in problems]
+        more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
+        raise error(f"{path} is damaged ({told[0]}{more}). {remedy}")
+
+
+def _explain(problem: Any, kind: type[Section]) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {place}{_suggestion(problem['loc'], kind)}"
+    if problem["type"] == "missing":
+        return f"the setting {place} is missing"
+    if not place:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"])
+    return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _suggestion(location: tuple[str | int, ...], kind: type[Section]) -> str:
+    known = known_settings(kind)
+    name = ".".join(map(str, location))
+    last = str(location[-1])
+    # A key that exists in another section is the likelier mistake than a misspelt one.
+    moved = [setting for setting in known if setting.split(".")[-1] == last]
+    close = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from patchcollide.composition.contributions import Contributions
-from patchcollide.config import Config, parse_config
+from patchcollide.config import Config
+from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import walk_edges
 from patchcollide.evaluation.feature_distances import feature_differences

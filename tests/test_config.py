@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchcollide.config import Config, Section, parse_config
-from patchcollide.config_files import builtin_config, load_config, overrides_of
+from patchcollide.config import Config, Section
+from patchcollide.config_files import builtin_config, load_config, overrides_of, parse_config
 from patchcollide.errors import ConfigError
 from patchcollide.geometry import Canvas, PatchGrid
 

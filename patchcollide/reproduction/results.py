@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from patchcollide.config import Section, Texts, parse_section
+from patchcollide.config import Section, Texts
+from patchcollide.config_files import parse_section
 from patchcollide.errors import ConfigError, RunError
 from patchcollide.io.files import is_occupied, read_json, write_json
 from patchcollide.reproduction.measures import Measured, Missing

@@ -11,8 +11,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from patchcollide.config import Number, Section, Texts, TextsByName, Weight, parse_section
-from patchcollide.config_files import builtin_config, read_toml
+from patchcollide.config import Number, Section, Texts, TextsByName, Weight
+from patchcollide.config_files import builtin_config, parse_section, read_toml
 from patchcollide.errors import ConfigError
 
 #: Tables 1, 3 and 5 of the paper are the pictures of what Tables 2, 4 and 6 measure.

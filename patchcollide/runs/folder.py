@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcollide.config import Config, parse_config
+from patchcollide.config import Config
+from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.io.files import (
     PARTIAL_SUFFIX,

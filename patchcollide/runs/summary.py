@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from patchcollide.config import parse_config
+from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import compare_with_others, walk_edges
 from patchcollide.evaluation.dataset import DatasetImages

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from patchcollide.config import Count, Digest, Position, Recorded, require_recorded
+from patchcollide.config import Count, Digest, Position, Recorded
+from patchcollide.config_files import require_recorded
 from patchcollide.errors import GeometryError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.io.files import read_json, sealed_json, write_json

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcollide.config import Config, Index, parse_config
+from patchcollide.config import Config, Index
+from patchcollide.config_files import parse_config
 from patchcollide.errors import ImageError, StoreError
 from patchcollide.images.folders import ImageFile, find_images, former_name, source_state
 from patchcollide.io.files import half_written

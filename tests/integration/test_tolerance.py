@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from patchcollide.config import parse_config
-from patchcollide.config_files import load_config
+from patchcollide.config_files import load_config, parse_config
 from patchcollide.errors import ConfigError, RunError, TargetError
 from patchcollide.evaluation.residuals import collides
 from patchcollide.evaluation.simplex import combine, uniform_weights
