@@ -3,9 +3,8 @@
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -14,8 +13,16 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.activations import BlindRegions
-from patchcollide.networks.layers import find_layer, listed, usable_layers, weights_digest
-from patchcollide.networks.outputs import Classifier, Outputs, find_outputs
+from patchcollide.networks.captures import captured_input, flattened
+from patchcollide.networks.layers import find_layer, usable_layers, weights_digest
+from patchcollide.networks.outputs import (
+    Classifier,
+    NetworkOutput,
+    Outputs,
+    find_outputs,
+    named_classes,
+    require_logits,
+)
 from patchcollide.networks.probes import (
     differ,
     grey_image,
@@ -26,23 +33,6 @@ from patchcollide.networks.probes import (
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
-
-
-class NetworkOutput(NamedTuple):
-    """What a network makes of a batch of images."""
-
-    pre_activation: Float[Tensor, "batch units"]
-    logits: Float[Tensor, "batch classes"]
-
-    @property
-    def probabilities(self) -> Float[Tensor, "batch classes"]:
-        """The softmax of the logits, at least in float32."""
-        dtype = torch.promote_types(self.logits.dtype, torch.float32)
-        return self.logits.softmax(dim=1, dtype=dtype)
-
-
-class _LayerReachedError(Exception):
-    """Ends a forward pass that needs to go no further."""
 
 
 class CollisionNetwork:
@@ -123,7 +113,7 @@ class CollisionNetwork:
         self.units, num_outputs = self._measure()
         self.outputs = self._find_outputs()
         self.num_classes = 2 if self.outputs.is_single else num_outputs
-        self.class_names = self._named_classes(class_names)
+        self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
 
     def __call__(self, images: Float[Tensor, "batch channels height width"]) -> NetworkOutput:
         """Runs the network; gradients flow to the images, whether units are blind or not.
@@ -138,7 +128,7 @@ class CollisionNetwork:
             NetworkError: If the layer does not run exactly once.
         """
         captured: list[Tensor] = []
-        with self._captured(self.module, captured.append):
+        with captured_input(self._activation(self.module), captured.append):
             logits = self.logits_of_prepared(self.prepared(images))
         return NetworkOutput(self._flattened(captured, len(images)), logits)
 
@@ -152,31 +142,12 @@ class CollisionNetwork:
         Differentiable; images and errors as in a call.
         """
         captured: list[Tensor] = []
-
-        def stop(value: Tensor) -> None:
-            captured.append(value)
-            raise _LayerReachedError
-
         module = self._low_precision_module if self.low_precision else self.module
         prepared = self.prepared(images)
-        with self._captured(module, stop), contextlib.suppress(_LayerReachedError):
+        with captured_input(self._activation(module), captured.append, and_stop=True):
             module(prepared.bfloat16() if self.low_precision else prepared)
         z = self._flattened(captured, len(images))
         return z.float() if self.low_precision else z
-
-    @contextlib.contextmanager
-    def _captured(self, module: nn.Module, receive: Callable[[Tensor], None]) -> Iterator[None]:
-        """Hands a copy of what goes into the layer's activation to ``receive``."""
-
-        def capture(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            (value,) = (*args, *kwargs.values())
-            # The activation may overwrite its input: keep a copy.
-            receive(value.clone(memory_format=torch.contiguous_format))
-
-        # A hook for this call only: nothing outlives it, and others may use the module too.
-        activation = module.get_submodule(self.layer)
-        with activation.register_forward_pre_hook(capture, with_kwargs=True):
-            yield
 
     @cached_property
     def _low_precision_module(self) -> nn.Module:
@@ -215,8 +186,7 @@ class CollisionNetwork:
         shape = (self.channels, self.input_size)
         pair = torch.cat([grey_image(*shape), noise_image(*shape)])
         images = pair.repeat_interleave(count, dim=0)
-        activation = self.module.get_submodule(self.layer)
-        with replaced_input(activation, pre_activation.repeat(2, 1)):
+        with replaced_input(self._activation(self.module), pre_activation.repeat(2, 1)):
             logits = self.logits_of_prepared(self.prepared(images))
         if differ(logits[:count], logits[count:]):
             raise NetworkError(
@@ -321,21 +291,14 @@ class CollisionNetwork:
     def _example(self) -> Tensor:
         return next(self.module.parameters(), self._mean.float())
 
+    def _activation(self, module: nn.Module) -> nn.Module:
+        return module.get_submodule(self.layer)
+
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
-        if len(captured) != 1:
-            raise NetworkError(
-                f"Layer '{self.layer}' of {self.name} should run once in a forward pass, but ran "
-                f"{len(captured)} times"
-                + (", so one module serves several places" if captured else "")
-                + ". Give each place an activation module of its own, or choose another layer; "
-                f"usable are {listed(usable_layers(self.module, self.blind.tolerance))}."
-            )
-        if captured[0].shape[:1] != (batch_size,):
-            raise NetworkError(
-                f"Layer '{self.layer}' of {self.name} should see a batch of {batch_size} first, "
-                f"but sees {tuple(captured[0].shape)}. Choose another layer."
-            )
-        return captured[0].flatten(1) if captured[0].ndim > 1 else captured[0][:, None]
+        layer = f"Layer '{self.layer}' of {self.name}"
+        # What may be chosen instead is looked for in errors alone.
+        usable = partial(usable_layers, self.module, self.blind.tolerance)
+        return flattened(captured, batch_size, layer, usable)
 
     def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
         """Runs ``module``, with whatever hooks it has, and returns its logits.
@@ -345,24 +308,7 @@ class CollisionNetwork:
         """
         with self.outputs.passed_by(self.module):
             values = self.module(images)
-        return self.outputs.to_logits(self._checked(values, images))
-
-    def _checked(self, values: Any, images: Tensor) -> Tensor:
-        if isinstance(values, Tensor) and values.shape == images.shape[:1]:
-            values = values[:, None]
-        if not isinstance(values, Tensor) or values.shape[:-1] != images.shape[:1]:
-            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise NetworkError(
-                f"{self.name} should return logits of shape ({len(images)}, classes), but "
-                f"returned {found}. Wrap it in a module that returns the logits alone."
-            )
-        if not values.is_floating_point() or not values.shape[1]:
-            raise NetworkError(
-                f"{self.name} should return a floating-point logit for each class, but returned "
-                f"{values.shape[1]} values of {values.dtype} for each image. Wrap it in a module "
-                "that returns the logits."
-            )
-        return values
+        return self.outputs.to_logits(require_logits(values, images, self.name))
 
     def _find_outputs(self) -> Outputs:
         noise = noise_image(self.channels, self.input_size)
@@ -371,30 +317,13 @@ class CollisionNetwork:
 
         def run() -> Tensor:
             with self._explained(images), torch.no_grad():
-                values = self._checked(self.module(self.prepared(images)), images)
-            if bool((values == values[:1]).all()):
-                logger.warning(
-                    "%s gives noise, a grey image and values far out of range the same answer: if "
-                    "it does so for every image, a collision with its class says nothing.",
-                    self.name,
-                )
-            return values
+                return require_logits(self.module(self.prepared(images)), images, self.name)
 
         outputs = find_outputs(run, self.module, self.name)
         if outputs.is_single or outputs.ending:
             self.full_name += f" (which returns {outputs})"
             logger.info("%s returns %s; its logits are made of that.", self.name, outputs)
         return outputs
-
-    def _named_classes(self, names: Sequence[str]) -> tuple[str, ...]:
-        if len(names) == 1 and self.outputs.is_single:
-            return f"not {names[0]}", names[0]
-        if names and len(names) != self.num_classes:
-            raise NetworkError(
-                f"{self.name} has {self.num_classes} classes, but {len(names)} class names "
-                "were given. Give one name for each class, or none."
-            )
-        return tuple(names)
 
     def _measure(self) -> tuple[int, int]:
         output = self._tried(noise_image(self.channels, self.input_size))

@@ -2,9 +2,10 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,9 +14,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from patchcollide.errors import NetworkError
 from patchcollide.shapes import Float, Tensor
 
+logger = logging.getLogger(__name__)
+
 _SUM_TOLERANCE = 1e-3
 _PARTS: tuple[type[nn.Module], ...] = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 _OPERATORS = {"_softmax": "softmax", "_log_softmax": "log_softmax", "sigmoid": "sigmoid"}
+
+
+class NetworkOutput(NamedTuple):
+    """What a network makes of a batch of images."""
+
+    pre_activation: Float[Tensor, "batch units"]
+    logits: Float[Tensor, "batch classes"]
+
+    @property
+    def probabilities(self) -> Float[Tensor, "batch classes"]:
+        """The softmax of the logits, at least in float32."""
+        dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        return self.logits.softmax(dim=1, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,7 @@ class Classifier(nn.Module):
 def find_outputs(
     run: Callable[[], Float[Tensor, "batch outputs"]], module: nn.Module, name: str
 ) -> Outputs:
-    """Finds out what a module's outputs are, from a pass of several different images.
+    """Finds out what a module's outputs are, from a pass of noise, grey, and values out of range.
 
     They are probabilities where the last thing that is done is a softmax or a sigmoid, be it a
     module or a function, or where they are never negative and always sum to 1.
@@ -105,6 +121,12 @@ def find_outputs(
     """
     with _Watch(module) as watch:
         values = run()
+    if bool((values == values[:1]).all()):
+        logger.warning(
+            "%s gives noise, a grey image and values far out of range the same answer: if it does "
+            "so for every image, a collision with its class says nothing.",
+            name,
+        )
     single = values.shape[1] == 1
     ending, part = watch.ending(values)
     if ending in ("softmax", "log_softmax") and single:
@@ -124,6 +146,61 @@ def find_outputs(
             "Give a module without the sigmoid: its logits are then compared with each other."
         )
     return Outputs(ending, part, single)
+
+
+def require_logits(
+    values: Any, images: Float[Tensor, "batch ..."], name: str
+) -> Float[Tensor, "batch outputs"]:
+    """Returns what a network made of a batch, a row for each image.
+
+    Args:
+        values: What it returned.
+        images: The batch.
+        name: Of the network, for errors.
+
+    Raises:
+        NetworkError: If that is no floating-point value for each class, or not of each image.
+    """
+    if isinstance(values, Tensor) and values.shape == images.shape[:1]:
+        values = values[:, None]
+    if not isinstance(values, Tensor) or values.shape[:-1] != images.shape[:1]:
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise NetworkError(
+            f"{name} should return logits of shape ({len(images)}, classes), but "
+            f"returned {found}. Wrap it in a module that returns the logits alone."
+        )
+    if not values.is_floating_point() or not values.shape[1]:
+        raise NetworkError(
+            f"{name} should return a floating-point logit for each class, but returned "
+            f"{values.shape[1]} values of {values.dtype} for each image. Wrap it in a module "
+            "that returns the logits."
+        )
+    return values
+
+
+def named_classes(
+    names: Sequence[str], num_classes: int, outputs: Outputs, name: str
+) -> tuple[str, ...]:
+    """Returns the names of a network's classes.
+
+    Args:
+        names: One for each class, or none. Of one output, whose classes are two, also the second's
+            alone.
+        num_classes: How many there are.
+        outputs: What the network returns.
+        name: Of the network, for errors.
+
+    Raises:
+        NetworkError: If there are more or fewer names than classes.
+    """
+    if len(names) == 1 and outputs.is_single:
+        return f"not {names[0]}", names[0]
+    if names and len(names) != num_classes:
+        raise NetworkError(
+            f"{name} has {num_classes} classes, but {len(names)} class names "
+            "were given. Give one name for each class, or none."
+        )
+    return tuple(names)
 
 
 def _are_probabilities(values: Float[Tensor, "batch outputs"]) -> bool:
