@@ -20,7 +20,7 @@ from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.images.pictures import read_png, square_image, write_png
 from patchcollide.images.pillow import Picture
 from patchcollide.images.tensors import as_batch, pairwise_distances
-from patchcollide.io.files import is_occupied, output_path, partial_path, write_json
+from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
@@ -35,6 +35,7 @@ from patchcollide.runs.folder import (
     SAMPLES_FILE,
     SUMMARY_FILE,
     Run,
+    new_run,
     open_run,
 )
 from patchcollide.runs.inputs import network_of, require_same_network, write_pair
@@ -292,20 +293,14 @@ class Polytope:
             RunError: If something is there.
             DiskFullError: If there is no room left.
         """
-        final = output_path(Path(folder))
-        partial = partial_path(final)
-        for place in (final, partial):
-            if is_occupied(place):
-                raise RunError(f"{place} is there already. Choose another folder, or remove it.")
-        partial.mkdir(parents=True, exist_ok=True)
-        run = Run(partial, final, self.about)
+        run = new_run(output_path(Path(folder)), self.about)
         try:
             self._write(run)
         except BaseException:
             run.discard()
             raise
         self._run = run.finish()
-        return final
+        return run.final
 
     def _write(self, run: Run) -> None:
         write_json(run / CONFIG_FILE, self.about)

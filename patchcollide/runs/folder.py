@@ -164,6 +164,24 @@ def start_run(
     return Run(partial, out, about)
 
 
+def new_run(out: Path, about: dict[str, Any]) -> Run:
+    """Begins a run's folder where nothing is yet.
+
+    Args:
+        out: Where it will be.
+        about: What ``config.json`` is to hold; it is not written.
+
+    Raises:
+        RunError: If something is there.
+    """
+    partial = partial_path(out)
+    for place in (out, partial):
+        if is_occupied(place):
+            raise RunError(f"{place} is there already. Choose another folder, or remove it.")
+    partial.mkdir(parents=True, exist_ok=True)
+    return Run(partial, out, about)
+
+
 def describe(
     config: Config,
     inputs: dict[str, Any],
