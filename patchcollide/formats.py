@@ -16,6 +16,12 @@ _UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?(?:[eE]\+?\d{1,2})?) ?([a-zA-Z]*)", re.ASCII)
 
 
+NOT_MEASURED = "not measured"
+
+# Keeps a number and its unit on one line.
+_SPACE = "\N{NARROW NO-BREAK SPACE}"
+
+
 def parse_size(text: str, name: str = "--memory") -> int:
     """Returns the bytes that ``text`` says, such as ``8GB``, ``6GiB``, ``500MB`` or ``1.5e9``.
 
@@ -57,12 +63,6 @@ def format_seconds(seconds: float) -> str:
             break
     count = seconds / length
     return f"{count:.{0 if count >= 20 else 1 if count >= 1 else 2}f} {unit}"
-
-
-NOT_MEASURED = "not measured"
-
-# Keeps a number and its unit on one line.
-_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
 def _formatted(value: float | None, form: str) -> str:

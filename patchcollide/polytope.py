@@ -45,6 +45,7 @@ from patchcollide.runs.vertices import (
     load_history,
     load_vertex_pngs,
     load_vertices,
+    require_one_shape,
     save_history,
     save_vertices,
 )
@@ -109,11 +110,7 @@ class Polytope:
         unrounded, state = load_vertices(run)
         vertices, composed = load_vertex_pngs(run), run / "neighbours.h5"
         samples, contributions = run / SAMPLES_FILE, run / CONTRIBUTIONS_FILE
-        if vertices.shape != unrounded.shape:
-            raise RunError(
-                f"{run.folder}: the vertices' PNG files are of shape {vertices.shape}, but "
-                f"vertices.h5 holds {unrounded.shape}. Make the run again."
-            )
+        require_one_shape(run, vertices, unrounded)
         return cls(
             about=run.about,
             source=read_png(run / "source.png"),

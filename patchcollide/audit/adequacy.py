@@ -30,6 +30,22 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation.intervals import mean_interval
 from patchcollide.shapes import Float64, ndarray
 
+HEADER = (
+    "audit",
+    "network, layer",
+    "adequacy (95 %)",
+    "less than the best by",
+    "size",
+    "certainty",
+    "visibility",
+    "right",
+)
+
+NO_INTERVAL = (
+    "No interval: one image, or images that all give the same value, do not show how much others "
+    "would differ."
+)
+
 
 @dataclass(frozen=True)
 class Adequacy:
@@ -132,24 +148,6 @@ def compare_adequacy(
 
 def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 14])
-
-
-HEADER = (
-    "audit",
-    "network, layer",
-    "adequacy (95 %)",
-    "less than the best by",
-    "size",
-    "certainty",
-    "visibility",
-    "right",
-)
-
-
-NO_INTERVAL = (
-    "No interval: one image, or images that all give the same value, do not show how much others "
-    "would differ."
-)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ MOST_LARGEST, MOST_SMALLEST, MOST_SUSPECTS = 60, 12, 40
 """How many images the page shows; all are in ``audit.csv``."""
 
 
+MOST_CLASSES = 24
+"""More classes than this are not drawn, but stand in the table."""
+
+_ROW_IN = 0.24
+
+
 def write_audit_page(run: Run, audit: Mapping[str, Any]) -> Path:
     """Writes ``report.html`` of an audit, which needs nothing outside itself.
 
@@ -108,13 +114,6 @@ def _pictures(run: Run, row: Mapping[str, Any]) -> list[Picture]:
         return [embedded(name, (run / name).read_bytes()) for name in row["pictures"]]
     except FileNotFoundError as error:
         raise RunError(f"{error.filename} is missing. Make the audit again.") from error
-
-
-MOST_CLASSES = 24
-
-"""More classes than this are not drawn, but stand in the table."""
-
-_ROW_IN = 0.24
 
 
 def draw_classes(rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]]) -> str:

@@ -32,12 +32,17 @@ from patchcollide.polyhedra.proposition1 import Proposition1, bytes_needed, exam
 from patchcollide.polyhedra.solver import MEMORY_BYTES
 from patchcollide.shapes import Float64, ndarray
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 300.0
 
 """What a layer may take for an image if the caller does not say."""
 
 # Of the allowed time; before, too few blocks are done to say how long all take.
 _TRIAL_SHARE = 0.1
+
+
+ENCODING, VERSION = "dimensions", 1
 
 
 @dataclass(frozen=True)
@@ -178,11 +183,6 @@ def _unread(values: Float64[ndarray, "inputs"], span: tuple[float, float]) -> Pr
     nearest = values[[np.minimum(values - span[0], span[1] - values).argmin()]]
     one = examine(np.zeros((0, 1)), nothing, nothing, nothing, nearest, input_range=span)
     return Proposition1.joined([one] * len(values))
-
-
-ENCODING, VERSION = "dimensions", 1
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

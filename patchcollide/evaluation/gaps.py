@@ -34,6 +34,10 @@ _AT_AN_END = 1e-3
 """Solutions rest at the ends of intervals, which are rounded: so much beyond counts as inside."""
 
 
+NEAR = 0.01
+"""Units are on the boundary within this share of the target's mean activity."""
+
+
 @dataclass(frozen=True)
 class Gaps:
     """How far images are from a collision: one value an image, in units of the features.
@@ -184,11 +188,6 @@ def gaps_of_pairs(
         first = pairs[pairs[:, 1] == second, 0]
         parts.append(measure_gaps(z[torch.from_numpy(first).to(z.device)], target))
     return Gaps.joined(parts)
-
-
-NEAR = 0.01
-
-"""Units are on the boundary within this share of the target's mean activity."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ NUM_RESAMPLES = 2000
 LEVEL = 0.95
 
 
+_NORMAL_QUANTILE = 1.959963984540054
+"""Of 0.975: an interval of 95 % leaves as much at either end."""
+
+
 def mean_interval(
     values: Float64[ndarray, "n"], rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
 ) -> tuple[float, float] | None:
@@ -99,11 +103,6 @@ def midranks(values: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
 def _ends(values: Float64[ndarray, "n"]) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-_NORMAL_QUANTILE = 1.959963984540054
-
-"""Of 0.975: an interval of 95 % leaves as much at either end."""
 
 
 def wilson_interval(hits: int, total: int) -> list[float]:

@@ -39,6 +39,10 @@ _POWER = 4
 _TOGETHER = 64
 
 
+# Sparse enough for samples to lie near faces of the simplex, where uniform ones hardly come.
+_CONCENTRATION = 0.4
+
+
 @dataclass(frozen=True)
 class HullSamples:
     """Convex combinations of images, rounded to 8 bits, and what the network says of each.
@@ -211,10 +215,6 @@ def _read_samples(file: Hdf5Reader, kind: str) -> HullSamples:
         column("target_probabilities", np.float32),
         unknown if is_old else column("feature_distances", np.float32),
     )
-
-
-# Sparse enough for samples to lie near faces of the simplex, where uniform ones hardly come.
-_CONCENTRATION = 0.4
 
 
 def sample_around(

@@ -14,6 +14,11 @@ from patchcollide.config import Evaluation
 from patchcollide.images.tensors import as_batch
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
 
+CENTRE = -1
+"""The stop of a tour that is no vertex: the mean of all of them."""
+
+_MOST_LEGS = 50
+
 
 def uniform_weights(
     num_samples: int, num_vertices: int, generator: torch.Generator
@@ -58,13 +63,6 @@ def round_to_8_bits(
 ) -> Float[Tensor, "*shape"]:
     """Rounds images in ``[0, 1]`` to what an 8-bit file holds, still in ``[0, 1]``."""
     return (255 * images).round() / 255
-
-
-CENTRE = -1
-
-"""The stop of a tour that is no vertex: the mean of all of them."""
-
-_MOST_LEGS = 50
 
 
 def tour(num_vertices: int, samples_per_leg: int) -> Float64[ndarray, "points vertices"]:

@@ -29,6 +29,9 @@ _MOST_KEPT_VALUES = 2**27
 _BATCH_SIZE = 8
 
 
+ENCODING, VERSION = "transfer", 2
+
+
 @dataclass(frozen=True)
 class Figures:
     """How nearly images collide with a target at a layer.
@@ -167,9 +170,6 @@ def _figures(in_class: float, gaps: Gaps) -> Figures:
         float(gaps.feature_distance_relative.double().mean()),
         float(gaps.inactive_response_share.double().mean()),
     )
-
-
-ENCODING, VERSION = "transfer", 2
 
 
 @dataclass(frozen=True)

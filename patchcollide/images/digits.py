@@ -38,6 +38,11 @@ _BUNDLED_SIDE, _BUNDLED_SCALE = 8, 3
 _BUNDLED_TEST_SHARE = 5
 
 
+MAX_BYTES = 1 << 30
+
+_UNSIGNED_BYTES = 8
+
+
 @dataclass(frozen=True)
 class Digits:
     """Grey pictures of digits, white on black.
@@ -168,11 +173,6 @@ def _bundled(split: Split) -> Digits:
     cut = len(labels) - len(labels) // _BUNDLED_TEST_SHARE
     part = slice(None, cut) if split == "train" else slice(cut, None)
     return Digits(images[part], labels[part], "scikit-learn digits", split)
-
-
-MAX_BYTES = 1 << 30
-
-_UNSIGNED_BYTES = 8
 
 
 def read_idx(path: Path, num_dims: int) -> UInt8[ndarray, "*shape"]:

@@ -25,6 +25,9 @@ _MOST_KINDS = 5
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 
+UNREADABLE = (-1, -1)
+
+
 @dataclass(frozen=True)
 class ImageFile:
     """A picture's file.
@@ -185,9 +188,6 @@ def stored_name(name: bytes) -> str:
 def former_name(name: bytes) -> str:
     """Returns a name as stores of before kept it, in which two files could have the same."""
     return name.decode(errors="backslashreplace")
-
-
-UNREADABLE = (-1, -1)
 
 
 def source_state(path: Path) -> tuple[int, int]:

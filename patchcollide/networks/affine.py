@@ -36,6 +36,9 @@ _BATCH_SIZE = 256
 _SAME_SHARE = 1e-9
 
 
+_TRIED_ROWS = 64
+
+
 @dataclass(frozen=True, eq=False)
 class AffineLayer:
     """What a layer makes of an image: ``matrix @ image + offset``.
@@ -137,9 +140,6 @@ def _line_to_layer(double: CollisionNetwork, directions: Float64[Tensor, "images
     if isinstance(found, Line):
         return found
     return line.to(found, torch.zeros_like(found))
-
-
-_TRIED_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)

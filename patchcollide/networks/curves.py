@@ -38,6 +38,27 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+# Where the derivative is zero: the only minimum of each.
+_GELU_TURN = -0.7517915246935646
+
+_GELU_TANH_TURN = -0.7524614220710163
+
+_SWISH_TURN = -1.2784645427610741
+
+_MISH_TURN = -1.1924312145154954
+
+_SELU_LIMIT = -1.7580993408473766
+
+_QUICK_GELU_FACTOR = 1.702
+
+# Above it PyTorch's softplus is linear: a jump, too small to matter from here on.
+_SMOOTH_SOFTPLUS_THRESHOLD = 20.0
+
+# timm's own classes by name, because only patchcollide.networks.models.efficientnet_lite0 imports
+# timm.
+_TIMM_MODULES = ("timm.layers.activations", "timm.layers.activations_me")
+
+
 @dataclass(frozen=True)
 class Curve:
     """A continuous activation function, monotone between its turning points.
@@ -189,23 +210,6 @@ def _near(curve: Curve, place: Tensor, level: Tensor, tolerance: float) -> Tenso
     return (curve(place) - level).abs() <= tolerance
 
 
-# Where the derivative is zero: the only minimum of each.
-_GELU_TURN = -0.7517915246935646
-
-_GELU_TANH_TURN = -0.7524614220710163
-
-_SWISH_TURN = -1.2784645427610741
-
-_MISH_TURN = -1.1924312145154954
-
-_SELU_LIMIT = -1.7580993408473766
-
-_QUICK_GELU_FACTOR = 1.702
-
-# Above it PyTorch's softplus is linear: a jump, too small to matter from here on.
-_SMOOTH_SOFTPLUS_THRESHOLD = 20.0
-
-
 def curve_of(module: nn.Module) -> Curve | None:
     """Returns the curve of an activation module.
 
@@ -305,9 +309,6 @@ _RULES: dict[type[nn.Module], Callable[..., Curve | None]] = {
     nn.Threshold: _threshold,
 }
 
-# timm's own classes by name, because only patchcollide.networks.models.efficientnet_lite0 imports
-# timm.
-_TIMM_MODULES = ("timm.layers.activations", "timm.layers.activations_me")
 
 _TIMM_CURVES = {
     "GELU": _GELU,

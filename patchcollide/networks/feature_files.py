@@ -25,6 +25,8 @@ from patchcollide.networks.targets import Target
 from patchcollide.shapes import Float32, Tensor
 from patchcollide.torch_modes import proof_modes
 
+logger = logging.getLogger(__name__)
+
 ENCODING = "patchcollide-features"
 
 VERSION = "1"
@@ -156,9 +158,6 @@ def _named(attributes: Mapping[str, Any]) -> str:
         f"layer '{attributes['layer']}' of {attributes['network']} (weights "
         f"{str(attributes['digest'])[:12]})"
     )
-
-
-logger = logging.getLogger(__name__)
 
 
 @proof_modes()

@@ -22,6 +22,9 @@ DIGIT_NETWORKS = ("mlp", "lenet5")
 NETWORK_NAMES = ("efficientnet_lite0", "vgg16", *DIGIT_NETWORKS)
 
 
+ALL = "all"
+
+
 def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name, on the device they name.
 
@@ -99,9 +102,6 @@ def has_bfloat16_units(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device)[0] >= 8
     # Private, but the only place where PyTorch says it; without it, no.
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
-
-
-ALL = "all"
 
 
 @dataclass(frozen=True)

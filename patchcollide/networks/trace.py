@@ -26,6 +26,9 @@ LinearModule: TypeAlias = nn.Linear | nn.Conv2d
 _POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
+Receiver = Callable[[str, Tensor], None]
+
+
 @dataclass(frozen=True)
 class InputKind:
     """What goes into a linear module.
@@ -223,9 +226,6 @@ def _pooled(kind: InputKind, pool: Any) -> InputKind:
     if getattr(pool, "padding", 0) not in (0, (0, 0)):
         low, high = min(low, 0.0), max(high, 0.0)
     return InputKind(kind.name, (low, high))
-
-
-Receiver = Callable[[str, Tensor], None]
 
 
 @torch.no_grad()

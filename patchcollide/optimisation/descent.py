@@ -31,6 +31,10 @@ from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
 
+_AVERAGE = 0.99
+
+_LAST_PHASE = 2 / 3
+
 
 @dataclass
 class SearchState:
@@ -194,11 +198,6 @@ def _how_to_go_on(progress: SearchState, settings: Optimiser, checkpoint: Checkp
 def history_columns(history: Sequence[dict[str, float]]) -> list[str]:
     """Returns the columns of a history, in the order in which they first appear."""
     return list(dict.fromkeys(name for row in history for name in row))
-
-
-_AVERAGE = 0.99
-
-_LAST_PHASE = 2 / 3
 
 
 def make_optimiser(

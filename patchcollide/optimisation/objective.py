@@ -23,6 +23,8 @@ from patchcollide.networks.targets import TargetFeatures, active_residuals, exce
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.shapes import Float, Int64, Tensor
 
+logger = logging.getLogger(__name__)
+
 
 def active_loss(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch"]:
     """Half the squared distance to the intervals of the active units: without a tolerance, L+.
@@ -65,9 +67,6 @@ def unit_loss(
 ) -> Float[Tensor, "batch"]:
     """``z_i``, the first term of the paper's L-_i: drives unit ``i`` of each vertex deeper."""
     return excess(z, target).gather(1, units[:, None])[:, 0]
-
-
-logger = logging.getLogger(__name__)
 
 
 class StepLoss:

@@ -20,6 +20,8 @@ from patchcollide.polyhedra.matrices import Matrix, blocks, from_entries
 from patchcollide.polyhedra.solver import MEMORY_BYTES
 from patchcollide.shapes import Float, Float64, Int64, ndarray
 
+_BYTES_AN_ENTRY = 64
+
 
 @runtime_checkable
 class Space(Protocol):
@@ -128,9 +130,6 @@ class WholeSpace(PixelBox):
 
     def __init__(self, num_pixels: int) -> None:
         super().__init__(num_pixels, -np.inf, np.inf)
-
-
-_BYTES_AN_ENTRY = 64
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,37 @@ __all__ = [
 ]
 
 
+# Inline in the page, a chart takes the page's colours; elsewhere it keeps its own.
+_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
+    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
+}
+
+_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
+
+_NUM_BINS = 40
+
+_HULL = "between the vertices"
+
+_NULL = "between random images"
+
+_LOSS_TERMS = {
+    "loss": "loss",
+    "active": "active",
+    "inactive": "inactive",
+    "unit": "unit",
+    "total_variation": "total variation",
+    "hull_active": "hull, active",
+    "hull_inactive": "hull, inactive",
+}
+
+_CHANCES = {
+    "validation_probability": "hull, probability",
+    "validation_success": "hull, success",
+}
+
+_DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
+
+
 class Chart:
     """A drawing in the page's colours.
 
@@ -83,14 +114,6 @@ def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool
         )
 
 
-# Inline in the page, a chart takes the page's colours; elsewhere it keeps its own.
-_STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
-}
-
-_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
-
-
 def inline_svg(figure: Figure, name: str, label: str) -> str:
     """Returns a figure as an ``<svg>`` element that refers to nothing outside.
 
@@ -119,13 +142,6 @@ def _for_html(svg: str, name: str, label: str) -> str:
     for colour, variable in _STYLE_NAMES.items():
         svg = svg.replace(colour, f"var({variable}, {colour})")
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-
-
-_NUM_BINS = 40
-
-_HULL = "between the vertices"
-
-_NULL = "between random images"
 
 
 def draw_samples(
@@ -193,24 +209,6 @@ def _draw_shares(
         chart.axes.stairs(shares, edges, color=colour, alpha=0.25, fill=True)
     chart.axes.set_ylabel("share of the samples", fontsize=8, color=MUTED)
     chart.axes.set_ylim(0, None)
-
-
-_LOSS_TERMS = {
-    "loss": "loss",
-    "active": "active",
-    "inactive": "inactive",
-    "unit": "unit",
-    "total_variation": "total variation",
-    "hull_active": "hull, active",
-    "hull_inactive": "hull, inactive",
-}
-
-_CHANCES = {
-    "validation_probability": "hull, probability",
-    "validation_success": "hull, success",
-}
-
-_DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
 
 
 def draw_history(history: Sequence[Mapping[str, Any]]) -> str:

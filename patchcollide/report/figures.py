@@ -30,6 +30,9 @@ from patchcollide.shapes import Float, Int64, UInt8, ndarray
 __all__ = ["caption", "write_contact_sheet", "write_figure", "write_polytope_figure"]
 
 
+_CROPS_PER_ROW = 2
+
+
 def caption(class_name: str, probability: float) -> str:
     """Returns a class, by the first of its synonyms, and its probability, on two lines."""
     return f"{class_name.split(',')[0]}\n{probability:.3f}"
@@ -189,9 +192,6 @@ def _spread(locations: Int64[ndarray, "locations 2"], num_locations: int) -> lis
         point = low + np.array(share) * (high - low)
         chosen.append(int(np.square(locations - point).sum(axis=1).argmin()))
     return list(dict.fromkeys(chosen))
-
-
-_CROPS_PER_ROW = 2
 
 
 def write_polytope_figure(

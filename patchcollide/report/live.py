@@ -27,6 +27,9 @@ THUMB_PX = 32
 _UNKNOWN = "an image without a name"
 
 
+_POINTS_PER_LEG = 16
+
+
 @dataclass(frozen=True)
 class Origin:
     """An image that patches come from.
@@ -119,9 +122,6 @@ def _thumb(window: UInt8[ndarray, "side side 3"]) -> UInt8[ndarray, "thumb thumb
 
 def _columns(num_patches: int) -> int:
     return max(1, math.isqrt(num_patches))
-
-
-_POINTS_PER_LEG = 16
 
 
 @dataclass(frozen=True)

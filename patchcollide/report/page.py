@@ -14,6 +14,59 @@ from patchcollide.report.live import Live
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import embedded, lacking, page_script, render
 
+_LABELS = {
+    "feature_distance_relative": "distance of features, of the target's from silence",
+    "feature_distance": "distance of features (L2)",
+    "active_feature_gap_mean": "active units, mean gap",
+    "active_feature_gap_max": "active units, largest gap",
+    "active_feature_gap_mean_relative": "mean gap, of the target's mean",
+    "active_feature_gap_max_relative": "largest gap, of the target's mean",
+    "inactive_response_share": "inactive units that respond",
+    "inactive_response_mean": "their mean response",
+    "inactive_response_max": "largest response",
+}
+
+# Runs of the first version, whose gaps were measured before the activation.
+_OLD_LABELS = {
+    "active_gap_mean": "active units, mean gap before the activation",
+    "active_gap_max": "active units, largest gap before the activation",
+    "active_gap_mean_relative": "mean gap before it, of the target's mean",
+    "active_gap_max_relative": "largest gap before it, of the target's mean",
+    "inactive_violation_share": "inactive units that respond",
+    "inactive_violation_mean": "their mean response",
+    "inactive_violation_max": "largest response",
+}
+
+_SHARES = {
+    "feature_distance_relative",
+    "active_feature_gap_mean_relative",
+    "active_feature_gap_max_relative",
+    "inactive_response_share",
+    "active_gap_mean_relative",
+    "active_gap_max_relative",
+    "inactive_violation_share",
+}
+
+HEADER = (
+    "gap to the target",
+    "hull, mean",
+    "hull, worst",
+    "hull not rounded, worst",
+    "vertices, worst",
+    "source",
+    "other images, 5 / 50 / 95 %",
+)
+
+EDGE_HEADER = (
+    "edge",
+    "sampled margin",
+    "worst margin",
+    "at",
+    "exact there",
+    "pieces",
+    "share walked",
+)
+
 
 def render_page(
     *,
@@ -109,50 +162,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
-
-
-_LABELS = {
-    "feature_distance_relative": "distance of features, of the target's from silence",
-    "feature_distance": "distance of features (L2)",
-    "active_feature_gap_mean": "active units, mean gap",
-    "active_feature_gap_max": "active units, largest gap",
-    "active_feature_gap_mean_relative": "mean gap, of the target's mean",
-    "active_feature_gap_max_relative": "largest gap, of the target's mean",
-    "inactive_response_share": "inactive units that respond",
-    "inactive_response_mean": "their mean response",
-    "inactive_response_max": "largest response",
-}
-
-# Runs of the first version, whose gaps were measured before the activation.
-_OLD_LABELS = {
-    "active_gap_mean": "active units, mean gap before the activation",
-    "active_gap_max": "active units, largest gap before the activation",
-    "active_gap_mean_relative": "mean gap before it, of the target's mean",
-    "active_gap_max_relative": "largest gap before it, of the target's mean",
-    "inactive_violation_share": "inactive units that respond",
-    "inactive_violation_mean": "their mean response",
-    "inactive_violation_max": "largest response",
-}
-
-_SHARES = {
-    "feature_distance_relative",
-    "active_feature_gap_mean_relative",
-    "active_feature_gap_max_relative",
-    "inactive_response_share",
-    "active_gap_mean_relative",
-    "active_gap_max_relative",
-    "inactive_violation_share",
-}
-
-HEADER = (
-    "gap to the target",
-    "hull, mean",
-    "hull, worst",
-    "hull not rounded, worst",
-    "vertices, worst",
-    "source",
-    "other images, 5 / 50 / 95 %",
-)
 
 
 @dataclass(frozen=True)
@@ -253,17 +262,6 @@ def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield from aligned([EDGE_HEADER, *map(edge_row, walk["edges"])])
     yield ""
     yield walk_sentence(walk)
-
-
-EDGE_HEADER = (
-    "edge",
-    "sampled margin",
-    "worst margin",
-    "at",
-    "exact there",
-    "pieces",
-    "share walked",
-)
 
 
 def edge_row(edge: Mapping[str, Any]) -> tuple[str, ...]:

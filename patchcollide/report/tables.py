@@ -15,6 +15,16 @@ from patchcollide.evaluation.dimensions import LayerDimensions
 from patchcollide.formats import as_number, as_percent, as_probability
 from patchcollide.polyhedra.proposition1 import Proposition1
 
+_KINDS = ("patches", "pixels")
+
+_Rows = Mapping[str, Mapping[str, str]]
+
+_HEADINGS = ("layer", "units", "d", "|P|", "d - |P|", "dimension", "kernel", "bounded", "inputs")
+
+_UNKNOWN = "-"
+
+_NOTHING = Proposition1(0, 0, 0, 0, False, 0.0)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -123,11 +133,6 @@ def _measured(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-_KINDS = ("patches", "pixels")
-
-_Rows = Mapping[str, Mapping[str, str]]
-
-
 def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the figures of runs in Markdown: compositions of patches first, then free pixels.
 
@@ -219,13 +224,6 @@ def _table(rows: _Rows) -> str:
     return "".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
     )
-
-
-_HEADINGS = ("layer", "units", "d", "|P|", "d - |P|", "dimension", "kernel", "bounded", "inputs")
-
-_UNKNOWN = "-"
-
-_NOTHING = Proposition1(0, 0, 0, 0, False, 0.0)
 
 
 def dimension_lines(found: Mapping[str, Sequence[LayerDimensions]]) -> list[str]:

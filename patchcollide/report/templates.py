@@ -39,6 +39,9 @@ _OMISSIONS = {
 }
 
 
+REPORT_SCRIPTS = ("simplex.js", "predictions.js", "pixels.js", "report.js")
+
+
 @dataclass(frozen=True)
 class Picture:
     """A PNG as it stands in a page."""
@@ -103,9 +106,6 @@ def _as_count_name(key: str) -> str:
 
 def _as_file_name(path: str) -> str:
     return PurePath(path).name or path
-
-
-REPORT_SCRIPTS = ("simplex.js", "predictions.js", "pixels.js", "report.js")
 
 
 @dataclass(frozen=True)

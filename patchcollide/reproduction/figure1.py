@@ -18,6 +18,27 @@ from patchcollide.report.sheet import INK, MARK, MUTED, RULE, SERIES, Axes, Figu
 from patchcollide.reproduction.figure1_layer import PlanarLayer
 from patchcollide.shapes import Float64, ndarray
 
+FORMATS = (".png", ".pdf")
+
+_SIZE_IN = (5.5, 2.95)
+
+_POINTS = 7
+
+_NUM_MARKED = 6
+
+_FILL, _PATH = "#dcebf7", MARK
+
+# Numerals tell classes apart; colours only help.
+_CLASS_COLOURS = (*SERIES, INK, "#8c7a00", MUTED)
+
+_SETTINGS: Any = {"mathtext.fontset": "dejavusans", "pdf.fonttype": 42}
+
+# Equal figures give equal files: no dates, no names of versions.
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Descent:
@@ -107,28 +128,6 @@ def lower_unit(
         # Of a polytope that is flat but for rounding, the vertex alone may be left.
         points[step] = vertex.point if nearest is None else nearest
     return Descent(unit, bounds, points, vertex)
-
-
-FORMATS = (".png", ".pdf")
-
-_SIZE_IN = (5.5, 2.95)
-
-_POINTS = 7
-
-_NUM_MARKED = 6
-
-_FILL, _PATH = "#dcebf7", MARK
-
-# Numerals tell classes apart; colours only help.
-_CLASS_COLOURS = (*SERIES, INK, "#8c7a00", MUTED)
-
-_SETTINGS: Any = {"mathtext.fontset": "dejavusans", "pdf.fonttype": 42}
-
-# Equal figures give equal files: no dates, no names of versions.
-_METADATA = {
-    ".png": {"Software": None},
-    ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
-}
 
 
 class View(NamedTuple):

@@ -31,6 +31,15 @@ EPOCHS = 40
 LARGEST_STEP = 1e-2
 
 
+NUM_UNITS = 8
+
+BOTTLENECK = "norm"
+
+LAYER = "fc3"
+
+_STEEPNESS = 3.0
+
+
 @dataclass(frozen=True, eq=False)
 class PlanarLayer:
     """A layer ``matrix @ point + offset`` over a plane, and where test digits lie in it.
@@ -118,15 +127,6 @@ def choose_target(
             "inactive, so none can be the target. Train with another --seed."
         )
     return target
-
-
-NUM_UNITS = 8
-
-BOTTLENECK = "norm"
-
-LAYER = "fc3"
-
-_STEEPNESS = 3.0
 
 
 def build_planar_network(seed: int) -> nn.Module:

@@ -19,11 +19,16 @@ from patchcollide.reproduction.rows import TABLES
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.report import write_run_polytope
 
+logger = logging.getLogger(__name__)
+
 _CHECK_COLUMNS = ("metric", "paper", "expected", "obtained", "result")
 
 _NUMBER_COLUMNS = (
     "setting", "from", "collide", "p target", "p samples", "data set L2", "vertex L2", "share",
 )  # fmt: skip
+
+
+PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
 
 
 @dataclass(frozen=True)
@@ -148,11 +153,6 @@ def _number_cells(row: Row) -> list[str]:
 
 def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, form)
-
-
-logger = logging.getLogger(__name__)
-
-PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
 
 
 def render_tables(out: Path, results: Mapping[str, Outcome]) -> None:

@@ -18,6 +18,13 @@ from patchcollide.reproduction.rows import Metric, Row
 Status = Literal["OK", "FAIL", "SKIPPED"]
 
 
+ENCODING = "patchcollide-reproduction"
+
+VERSION = "1"
+
+RESULTS_FILE = "results.json"
+
+
 class Check(Section):
     """A number beside what is expected of it.
 
@@ -125,13 +132,6 @@ def _expected(metric: Metric) -> str:
         if metric.tolerance:
             text += f" ± {metric.tolerance:.0%}" if metric.relative else f" ± {metric.tolerance:g}"
     return text if metric.expected is not None else f"{text} (paper's)"
-
-
-ENCODING = "patchcollide-reproduction"
-
-VERSION = "1"
-
-RESULTS_FILE = "results.json"
 
 
 class Outcome(Section):

@@ -24,6 +24,8 @@ from patchcollide.retrieval.searcher import SearchResult
 from patchcollide.shapes import Float64, Int64, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 
+logger = logging.getLogger(__name__)
+
 # The authors' lists hold 200 neighbours of each location.
 _MOST_NEIGHBOURS = 10_000
 
@@ -36,6 +38,14 @@ _DTYPES: dict[str, type[np.int64] | type[np.float64]] = {
 }
 
 _WIDTHS = {"finalpos": (2,)}
+
+
+# Another decoder or another way to scale images moves a distance a little, another image far.
+_TOLERANCE = 0.01
+
+_ENOUGH = 0.95
+
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -151,16 +161,6 @@ def _require_shape(path: Path, name: str, shape: tuple[int, ...], locations: int
 def _require(right: Any, path: Path, problem: str) -> None:
     if not right:
         raise RetrievalError(f"{path} {problem}. Give a file as released, and settings that fit.")
-
-
-logger = logging.getLogger(__name__)
-
-# Another decoder or another way to scale images moves a distance a little, another image far.
-_TOLERANCE = 0.01
-
-_ENOUGH = 0.95
-
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)

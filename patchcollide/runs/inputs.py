@@ -25,6 +25,8 @@ from patchcollide.runs.folder import Run
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 
+logger = logging.getLogger(__name__)
+
 IN_MEMORY = Path("an image in memory")
 
 """Stands where the path of a file would."""
@@ -110,9 +112,6 @@ class CollisionInputs:
         for override in overrides_of(config):
             words += ["--set", override]
         return shlex.join(words)
-
-
-logger = logging.getLogger(__name__)
 
 
 def write_pair(

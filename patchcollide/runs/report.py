@@ -44,6 +44,9 @@ _PURPOSE = 6
 """Tells the seed of the samples shown from those of the samples measured."""
 
 
+_IMAGES = ("source", "target", "figure", "neighbours")
+
+
 def write_picture(run: Run, path: Path, kind: str) -> Path:
     """Draws a run for a paper.
 
@@ -152,9 +155,6 @@ def _samples(
     count = _NUM_SAMPLES if len(vertices) > 1 else 0
     weights = uniform_weights(count, len(vertices), seeded(seed, _PURPOSE))
     return hull_images(weights, vertices)
-
-
-_IMAGES = ("source", "target", "figure", "neighbours")
 
 
 def write_report(run: Run) -> Path:

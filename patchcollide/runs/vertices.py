@@ -82,6 +82,15 @@ def load_vertex_pngs(run: Run) -> UInt8[ndarray, "vertices height width channels
     return np.stack(images)
 
 
+def require_one_shape(run: Run, rounded: ndarray, unrounded: ndarray) -> None:
+    """Raises :class:`RunError` if a run's PNG files are of another shape than ``vertices.h5``."""
+    if rounded.shape != unrounded.shape:
+        raise RunError(
+            f"{run.folder}: the vertices' PNG files are of shape {rounded.shape}, but "
+            f"{VERTICES_FILE} holds {unrounded.shape}. Make the run again."
+        )
+
+
 def save_history(run: Run, history: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
     """Writes ``history.csv``: one row a step, empty where a column was not measured."""
     with (

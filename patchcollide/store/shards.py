@@ -26,6 +26,11 @@ from patchcollide.parallel import map_in_threads
 from patchcollide.store.manifest import VERSION
 from patchcollide.store.reader import SHARD_ENCODING, map_images
 
+# Names, digests and thumbnails of an image, and one unfinished shard's structure.
+_BYTES_BESIDE_PIXELS = 2048
+
+_MARGIN_BYTES = 4 << 20
+
 
 @dataclass(frozen=True)
 class ShardJob:
@@ -184,12 +189,6 @@ def _extract(config: Config, file: ImageFile) -> tuple[np.ndarray, _Extract]:
         pixels = np.zeros((settings.size_px, settings.size_px, 3), np.uint8)
     digests = array_digest(pixels), source_digest(file.path)
     return pixels, _Extract(reason, digests[0], thumbnail(pixels), digests[1])
-
-
-# Names, digests and thumbnails of an image, and one unfinished shard's structure.
-_BYTES_BESIDE_PIXELS = 2048
-
-_MARGIN_BYTES = 4 << 20
 
 
 def require_room(out: Path, num_images: int, side: int) -> None:

@@ -24,11 +24,19 @@ from patchcollide.networks.models.weights import SAFETENSORS_SUFFIX, read_metada
 from patchcollide.progress import track
 from patchcollide.shapes import Float, Int64, Tensor
 
+logger = logging.getLogger(__name__)
+
 BATCH_SIZE = 128
 
 LARGEST_STEP = 3e-3
 
 _TEST_BATCH = 1000
+
+
+DEFAULT_EPOCHS = {"mlp": 8, "lenet5": 8}
+
+# Scikit-learn's digits are a fortieth of MNIST's: as many passes would not do.
+_BUNDLED_EPOCHS = 60
 
 
 class Trained(NamedTuple):
@@ -131,14 +139,6 @@ def _tensors(digits: Digits) -> tuple[Tensor, Int64[Tensor, "n"]]:
 
 def _pixels(images: Tensor) -> Float[Tensor, "batch 1 28 28"]:
     return images.float() / 255
-
-
-logger = logging.getLogger(__name__)
-
-DEFAULT_EPOCHS = {"mlp": 8, "lenet5": 8}
-
-# Scikit-learn's digits are a fortieth of MNIST's: as many passes would not do.
-_BUNDLED_EPOCHS = 60
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,17 @@ from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.polyhedra.subspaces import row_space
 from patchcollide.shapes import Float, Float64, Int64, Tensor, ndarray
 
+logger = logging.getLogger(__name__)
+
 MAX_BYTES = 2 << 30
 
 _MOST_STEPS = 200
 
 _MET = 1e-12
+
+
+# Far below a step of 8 bits.
+_ONE_IMAGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,12 +164,6 @@ def _nearest(
         multipliers = multipliers + length * step
         free, missed, height = tried
     return np.clip(free, 0, 1), float(abs(missed).max(initial=0.0))
-
-
-logger = logging.getLogger(__name__)
-
-# Far below a step of 8 bits.
-_ONE_IMAGE = 1e-4
 
 
 def search_null_space(

@@ -19,6 +19,15 @@ _BASIS_PATCHES = 5_000
 _BEGUN = ("shard-*.h5", "index.partial/*.faiss")
 
 
+_DOING = {
+    "extraction": "Storing",
+    "basis": "Finding the principal components of",
+    "training": "Training the index of",
+    "filling": "Indexing",
+    "merging": "Merging the index of",
+}
+
+
 def memory_budget(given: str | None) -> int:
     """Returns the bytes that ``--memory`` says, or 80 % of what this machine has available.
 
@@ -84,15 +93,6 @@ def existing_folder(path: Path) -> Path:
     """Returns the nearest folder above ``path``, or itself, that is there."""
     path = path.resolve()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
-
-
-_DOING = {
-    "extraction": "Storing",
-    "basis": "Finding the principal components of",
-    "training": "Training the index of",
-    "filling": "Indexing",
-    "merging": "Merging the index of",
-}
 
 
 def _largest(work: Workload) -> tuple[str, int]:

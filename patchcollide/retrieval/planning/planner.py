@@ -39,6 +39,9 @@ from patchcollide.retrieval.planning.footprint import (
 from patchcollide.retrieval.planning.rates import measure_rates
 from patchcollide.store.index_files import ABOUT_FILE
 
+# So long anyone waits for a proof that nothing nearer was missed.
+_PATIENCE_SECONDS = 300
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -130,10 +133,6 @@ class Plan:
         """Returns name, memory and time of every stage and engine."""
         costs = [*self.stages.items(), *((f"search: {n}", c) for n, c in self.engines.items())]
         return [(n, format_size(c.peak_bytes), format_seconds(c.seconds)) for n, c in costs]
-
-
-# So long anyone waits for a proof that nothing nearer was missed.
-_PATIENCE_SECONDS = 300
 
 
 def estimate(num_images: int, rates: Rates, config: Config, queries: int) -> Plan:

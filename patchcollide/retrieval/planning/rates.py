@@ -40,6 +40,25 @@ _SCANNED_IMAGES = 8
 _LEAST_NEIGHBOURS = 10
 
 
+_WRITTEN_BYTES = 64 << 20
+
+_MATRIX_SIDE = 384
+
+_CENTRES = 4096
+
+_CODED = 65_536
+
+_GRAPH_CENTRES = 2048
+
+_GRAPH_DEGREE = 32
+
+_CODEWORDS = 256
+
+_QUERIES = 32
+
+_NEIGHBOURS = 10
+
+
 @dataclass(frozen=True)
 class Sample:
     """Some of the user's images, and patches of another as queries.
@@ -220,25 +239,6 @@ def _pass(scan: Scan, images: np.ndarray, bounds: np.ndarray) -> None:
 
     with one_thread_each():
         list(map_in_threads(block, range(0, len(images), _SCANNED_IMAGES)))
-
-
-_WRITTEN_BYTES = 64 << 20
-
-_MATRIX_SIDE = 384
-
-_CENTRES = 4096
-
-_CODED = 65_536
-
-_GRAPH_CENTRES = 2048
-
-_GRAPH_DEGREE = 32
-
-_CODEWORDS = 256
-
-_QUERIES = 32
-
-_NEIGHBOURS = 10
 
 
 def disk_rates(folder: Path) -> dict[str, float]:
