@@ -1,7 +1,4 @@
-"""Numbers of bytes as people write and read them.
-
-Numbers as people read them, on the page and in tables.
-"""
+"""Numbers as people read and write them: bytes, shares, seconds, on pages and in tables."""
 
 import math
 import re
@@ -14,7 +11,6 @@ _UNITS = {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "
 _UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?(?:[eE]\+?\d{1,2})?) ?([a-zA-Z]*)", re.ASCII)
-
 
 NOT_MEASURED = "not measured"
 

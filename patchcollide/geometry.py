@@ -1,6 +1,6 @@
-"""The geometry of sliding-window patches: identifiers, windows, locations.
+"""The geometry of sliding-window patches: identifiers, windows, locations, and their canvas.
 
-Where the patches of a composition lie on the canvas they are mixed on.
+The canvas is what the patches of a composition are mixed on, where they reach over their windows.
 """
 
 from dataclasses import dataclass

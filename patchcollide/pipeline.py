@@ -1,8 +1,8 @@
-"""The stages: from a folder of images to a finished run. One stage, one function, one path.
+"""The stages: one stage, one function, one path.
 
-The stages that make and keep stores; one process at a time writes to one.
-
-The demo: a cat composed from other photographs collides with a cup of espresso.
+They lead from a folder of images to a store, its index and a finished run; the demo, in which a cat
+composed from other photographs collides with a cup of espresso, is all of them in a row. One
+process at a time writes to a store.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,8 @@
-"""What a person at the terminal sees while work goes on: log lines, bars, the time left.
+"""What a person at the terminal sees while work goes on, and Ctrl-C as a request.
 
-The library itself is silent: the command line switches this on. A program that shows progress in a
-way of its own listens instead.
-
-Ctrl-C as a request: work stops at the next safe point instead of in the middle of a step.
+There are log lines, bars, the time left. The library itself is silent: the command line switches
+this on; a program that shows progress in a way of its own listens instead. On Ctrl-C work stops at
+the next safe point instead of in the middle of a step.
 """
 
 import contextlib
@@ -25,7 +24,6 @@ from patchcollide.output import StandardError, output_explained
 T = TypeVar("T")
 
 Listener = Callable[[str, int, int], None]
-
 """Is told a label, how many items are done, and of how many."""
 
 logger = logging.getLogger("patchcollide")

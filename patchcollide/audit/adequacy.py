@@ -5,16 +5,14 @@ sure the network is of its answer there, times how much of that people can see:
 ``min(size / whole, 1) * hull probability * sqrt(coarse share)``, each in 0..1. Size times the last
 is the vertices' distance in coarse detail alone (:mod:`patchcollide.evaluation.visibility`), so
 noise, however much it does to the structural similarity of two images, counts for the little of it
-that is coarse, and brightness for all of it. ``whole`` is the size of the
-polytope that holds all images, as a layer has that sees nothing: its vertices in random directions
-are random corners of the box of pixels, on average ``255 * sqrt(values / 2)`` apart. The adequacy
-is 1 less the mean over the images: 0 for a network that sees nothing and is certain, 1 where
-nothing visible collides.
+that is coarse, and brightness for all of it. ``whole`` is the size of the polytope that holds all
+images, as a layer has that sees nothing: its vertices in random directions are random corners of
+the box of pixels, on average ``255 * sqrt(values / 2)`` apart. The adequacy is 1 less the mean over
+the images: 0 for a network that sees nothing and is certain, 1 where nothing visible collides.
 
 The paper proposes no such number; the factors are what its Section 4 reports of a collision. A
 network that is sure of nothing is not blind by this measure, so its accuracy belongs beside it.
-
-The adequacy of several networks side by side, on the same images.
+Several networks are set side by side on the same images.
 """
 
 import math

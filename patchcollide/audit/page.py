@@ -1,7 +1,4 @@
-"""The HTML page of an audit: images ranked by their polytopes, and what that says.
-
-The charts of an audit: sizes by class, and sizes against how sure the network is.
-"""
+"""The HTML page of an audit: images ranked by their polytopes, what that says, and its charts."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +18,8 @@ from patchcollide.runs.folder import Run
 
 __all__ = ["MOST_CLASSES", "audit_lines", "draw_classes", "draw_trust", "write_audit_page"]
 
-
 MOST_LARGEST, MOST_SMALLEST, MOST_SUSPECTS = 60, 12, 40
-
 """How many images the page shows; all are in ``audit.csv``."""
-
 
 MOST_CLASSES = 24
 """More classes than this are not drawn, but stand in the table."""

@@ -1,10 +1,7 @@
-"""Commands for digits: pictures of them, and small networks trained on them.
+"""Commands that make, measure and compare networks.
 
-Commands that measure a network on many images at once.
-
-Commands that say what the paper's propositions mean for a network.
-
-The command that asks whether what collides in one place collides in others.
+They draw digits and train small networks on them, audit a network on many images, say what the
+paper's propositions mean for it, and ask whether what collides in one place does in others.
 """
 
 from pathlib import Path

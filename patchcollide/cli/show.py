@@ -1,7 +1,4 @@
-"""Commands that draw figures: of runs, for papers, and the paper's own first.
-
-The command that explores a run in a browser.
-"""
+"""Commands that show: figures of runs and of the paper, and the explorer in a browser."""
 
 from pathlib import Path
 from typing import Annotated

@@ -17,7 +17,6 @@ from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
 MOST_OF_FOLDER = 512
-
 """How many images of a folder are read to measure their distances."""
 
 

@@ -1,9 +1,8 @@
 """How large the polytope of an image is at each layer of a network: Proposition 1, block by block.
 
 The inputs are those of the linear module before a layer, as in Section 2 of the paper: images for
-the first layer, else the previous layer's activations, pooled where the network pools them.
-
-The dimensions stage: how large the polytopes of images are, layer by layer.
+the first layer, else the previous layer's activations, pooled where the network pools them. The
+stage that measures them of several images, and its file, are here too.
 """
 
 import logging
@@ -35,12 +34,10 @@ from patchcollide.shapes import Float64, ndarray
 logger = logging.getLogger(__name__)
 
 SECONDS = 300.0
-
 """What a layer may take for an image if the caller does not say."""
 
 # Of the allowed time; before, too few blocks are done to say how long all take.
 _TRIAL_SHARE = 0.1
-
 
 ENCODING, VERSION = "dimensions", 1
 

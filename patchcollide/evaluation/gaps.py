@@ -1,14 +1,9 @@
-"""How nearly features collide with a target's, behind the activation, in figures of each image.
+"""How nearly features collide with a target's: gaps behind the activation, slack before it.
 
 Pure functions of pre-activations; see :mod:`patchcollide.networks.targets` for active and blind
-units.
-
-How far pre-activations are from the boundary of a target's polytope.
-
-The polytope ends where a blind unit begins to respond. Its slack is how far it is from there:
-``-z`` for a ReLU, negative where it responds. Slack is measured before the activation, behind which
-all of it is one feature: how far features are is in
-:mod:`patchcollide.evaluation.feature_distances`. Pure functions of pre-activations.
+units. The target's polytope ends where a blind unit begins to respond; its slack is how far it is
+from there: ``-z`` for a ReLU, negative where it responds. Behind the activation all slack is one
+feature: how far features are is in :mod:`patchcollide.evaluation.feature_distances`.
 """
 
 import math
@@ -30,9 +25,7 @@ from patchcollide.networks.targets import TargetFeatures, excess
 from patchcollide.shapes import Bool, Float, Int64, Tensor, ndarray
 
 _AT_AN_END = 1e-3
-
 """Solutions rest at the ends of intervals, which are rounded: so much beyond counts as inside."""
-
 
 NEAR = 0.01
 """Units are on the boundary within this share of the target's mean activity."""

@@ -14,7 +14,6 @@ NUM_RESAMPLES = 2000
 
 LEVEL = 0.95
 
-
 _NORMAL_QUANTILE = 1.959963984540054
 """Of 0.975: an interval of 95 % leaves as much at either end."""
 

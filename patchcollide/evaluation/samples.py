@@ -1,6 +1,6 @@
 """What a network says of images between vertices, one by one, and the file that holds it.
 
-The samples of a polytope that its page shows: of the hull, of a tour, and beside them a null.
+A run's page shows samples of the hull and of a tour, and beside them a null: of random images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,6 @@ NEAREST = 16
 _POWER = 4
 
 _TOGETHER = 64
-
 
 # Sparse enough for samples to lie near faces of the simplex, where uniform ones hardly come.
 _CONCENTRATION = 0.4

@@ -1,8 +1,7 @@
-"""The polytope between vertices: random convex combinations of images.
+"""The polytope between vertices, as convex weights of them: random points, and a tour.
 
-A tour of a polytope: along its edges, then into its inside, as convex weights of its vertices.
-
-Pages, animations and explorers move along it; what they show is made from the weights.
+The tour goes along the edges, then into the inside. Pages, animations and explorers move along it;
+what they show is made from the weights.
 """
 
 import itertools

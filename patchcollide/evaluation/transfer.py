@@ -1,8 +1,6 @@
-"""Whether what collides at one layer of one network collides at others: a row of a matrix.
+"""Whether what collides at one layer of one network collides at others: a matrix of both.
 
-Pure measurements of images; :mod:`patchcollide.runs.transfer` makes the matrix of runs.
-
-A transfer matrix: how nearly runs collide at layers of networks, cell by cell.
+Pure measurements of images, cell by cell; :mod:`patchcollide.runs.transfer` takes them of runs.
 """
 
 import functools
@@ -23,11 +21,9 @@ from patchcollide.shapes import Float, Int64, Tensor, ndarray
 from patchcollide.torch_modes import proof_modes
 
 _MOST_KEPT_VALUES = 2**27
-
 """Pre-activations of random images that are kept at a time: 512 MB."""
 
 _BATCH_SIZE = 8
-
 
 ENCODING, VERSION = "transfer", 2
 

@@ -1,9 +1,8 @@
 """Files inside the wheels of scikit-image and scikit-learn: real data without a download.
 
 The only module that knows where these two libraries are. It runs none of their code, because
-``skimage.data`` would download what its wheel lacks.
-
-Trees of picture files that are written once, whole or not at all.
+``skimage.data`` would download what its wheel lacks. Trees of pictures made of these files are
+written once, whole or not at all.
 """
 
 import shutil

@@ -1,8 +1,7 @@
 """Handwritten digits to train on and to collide: MNIST, or those inside scikit-learn.
 
-This module owns ``torchvision.datasets``, for its download alone.
-
-Reading idx files, the format of MNIST: a big-endian header with the shape, then bytes.
+This module owns ``torchvision.datasets``, for its download alone. MNIST's files are of the format
+idx, read here: a big-endian header with the shape, then bytes.
 """
 
 import gzip
@@ -36,7 +35,6 @@ _BUNDLED_SIDE, _BUNDLED_SCALE = 8, 3
 
 # As many of scikit-learn's as its documentation holds back for a test: a fifth.
 _BUNDLED_TEST_SHARE = 5
-
 
 MAX_BYTES = 1 << 30
 

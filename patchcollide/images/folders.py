@@ -1,7 +1,4 @@
-"""Which pictures a folder holds, and which of them a store takes.
-
-What tells whether an image's file is still the one that was stored.
-"""
+"""Which pictures a folder holds, which of them a store takes, and whether they are the same."""
 
 import hashlib
 import math
@@ -23,7 +20,6 @@ from patchcollide.io.seals import open_regular
 _MOST_KINDS = 5
 
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
-
 
 UNREADABLE = (-1, -1)
 

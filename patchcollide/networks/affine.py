@@ -1,12 +1,11 @@
-"""A layer's pre-activation as an affine function of the image, where it is one.
+"""A layer's pre-activation as an affine function: of the image, or of a linear module's input.
 
-A layer's pre-activation as an affine map of the input of the linear module before it.
-
-The module is the last ``nn.Linear`` or ``nn.Conv2d`` that ran before the layer's activation. What
-lies between must act on each unit by itself, as a batch norm in evaluation mode does; what is added
-without passing the module, as by a skip connection, is part of the offset. Nothing is taken on
-trust: that nothing bends is told from the operators that run, which leaves a matrix to be known,
-and each map is tried with another input, of which no two matrices make the same but by chance.
+Of the image it is one where nothing before the layer bends. The module is the last ``nn.Linear`` or
+``nn.Conv2d`` that ran before the layer's activation. What lies between must act on each unit by
+itself, as a batch norm in evaluation mode does; what is added without passing the module, as by a
+skip connection, is part of the offset. Nothing is taken on trust: that nothing bends is told from
+the operators that run, which leaves a matrix to be known, and each map is tried with another input,
+of which no two matrices make the same but by chance.
 """
 
 import copy
@@ -34,7 +33,6 @@ _BATCH_SIZE = 256
 
 # Of the largest value: float64 takes a millionth of it, and what is not affine far more.
 _SAME_SHARE = 1e-9
-
 
 _TRIED_ROWS = 64
 

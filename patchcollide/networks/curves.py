@@ -1,8 +1,7 @@
 """Activation functions as curves: where they turn, where they end, and how far they stay level.
 
-A curve is a value that can be compared, pickled and copied, which a module of PyTorch is not.
-
-The curves of PyTorch's and timm's activation modules.
+A curve is a value that can be compared, pickled and copied, which a module of PyTorch is not. Those
+of PyTorch's and timm's activation modules are here.
 """
 
 import math
@@ -36,7 +35,6 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": lambda z: z.tanh(),
     "tanhshrink": lambda z: F.tanhshrink(z),
 }
-
 
 # Where the derivative is zero: the only minimum of each.
 _GELU_TURN = -0.7517915246935646
@@ -308,7 +306,6 @@ _RULES: dict[type[nn.Module], Callable[..., Curve | None]] = {
     nn.Softshrink: lambda module: Curve("softshrink", (float(module.lambd),)),
     nn.Threshold: _threshold,
 }
-
 
 _TIMM_CURVES = {
     "GELU": _GELU,

@@ -1,7 +1,4 @@
-"""Files of features: a layer's pre-activation of an image, without the image.
-
-Targets from files, and the features stage: an image's features in a file of their own.
-"""
+"""Files of features: a layer's pre-activation of an image, which is a target without the image."""
 
 import logging
 from collections.abc import Mapping

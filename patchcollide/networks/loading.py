@@ -1,8 +1,6 @@
-"""Networks to study, by name.
+"""Networks to study, by name, and with a layer in a few letters: ``mlp=FILE:fc2``.
 
 Each network's module owns the library it comes from and is imported only when asked for.
-
-Networks and layers in a few letters, as the command line names several: ``mlp=FILE:fc2``.
 """
 
 import difflib
@@ -20,7 +18,6 @@ from patchcollide.networks.network import CollisionNetwork
 DIGIT_NETWORKS = ("mlp", "lenet5")
 
 NETWORK_NAMES = ("efficientnet_lite0", "vgg16", *DIGIT_NETWORKS)
-
 
 ALL = "all"
 

@@ -1,7 +1,4 @@
-"""One image's way through a network: which modules ran, in which order, and what went into them.
-
-What reaches several layers of a network in one forward pass.
-"""
+"""A forward pass, watched: which modules ran, in which order, and what reached which layers."""
 
 import contextlib
 import math
@@ -24,7 +21,6 @@ from patchcollide.shapes import Float, Float64, Tensor
 LinearModule: TypeAlias = nn.Linear | nn.Conv2d
 
 _POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-
 
 Receiver = Callable[[str, Tensor], None]
 

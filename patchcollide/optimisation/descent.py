@@ -1,6 +1,6 @@
-"""The loop that finds vertices, from any parameterisation of the images.
+"""The loop that finds vertices, from any parameterisation of the images, and how it moves them.
 
-How parameters move: Adam with our schedule, or the authors' averaged gradient with theirs.
+Parameters move by Adam with our schedule, or by the authors' averaged gradient with theirs.
 """
 
 import logging

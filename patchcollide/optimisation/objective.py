@@ -1,11 +1,10 @@
-"""What a vertex minimises. Pure functions of pre-activations and images; a loss is minimised.
+"""What a vertex minimises, and its gradient.
 
 With ``z`` a pre-activation and ``t`` the target's, each unit has an interval around ``t`` in which
 the activation takes ``z`` for the same. Units fall into three groups by it: active ones, whose
 interval is bounded (without a tolerance it is ``t`` alone), and blind ones, with no lower end or no
-upper one.
-
-The loss of one step and its gradient, through the network in as many passes as memory wants.
+upper one. Losses are pure functions of pre-activations and images; the gradient of a step goes
+through the network in as many passes as memory wants.
 """
 
 import logging

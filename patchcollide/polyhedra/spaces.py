@@ -1,9 +1,8 @@
 """Spaces of images in which an exact polytope lies: pixels, or coefficients of patches.
 
-A point of a space is what linear programs vary; an image is a linear function of it. Images are
-flat here, in the order channel, height, width.
-
-The space of compositions of patches, as far as an image is affine in the coefficients.
+A point of a space is what linear programs vary; an image is a linear function of it: of
+compositions, as far as it is affine in the coefficients. Images are flat here, in the order
+channel, height, width.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,7 @@
-"""Charts for the page: small drawings that take its colours, light or dark.
+"""Charts as parts of an HTML page, in the page's colours, light or dark.
 
-Charts as parts of an HTML page, in the page's colours.
-
-The samples of a polytope as charts, beside those between images that nobody made collide.
-
-How a search went, and how searches slow down as stores grow, as charts.
+They show the samples of a polytope beside those between images that nobody made collide, how a
+search went, and how searches slow down as stores grow.
 """
 
 import math
@@ -30,7 +27,6 @@ __all__ = [
     "style",
     "write_growth_chart",
 ]
-
 
 # Inline in the page, a chart takes the page's colours; elsewhere it keeps its own.
 _STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {

@@ -1,9 +1,8 @@
-"""The figures of a run: vertices with their differences, neighbours, history.
+"""The figures of a run: vertices with their differences, boxes, samples between, neighbours.
 
-Pictures are drawn with a whole number of figure pixels for each of their own wherever they are
-shown at full size, so that what is printed is what the network saw. Equal inputs give equal bytes.
-
-A polytope in pictures, as in Tables 3 and 5 of the paper: vertices, boxes, samples between.
+They are laid out as Tables 3 and 5 of the paper. Pictures are drawn with a whole number of figure
+pixels for each of their own wherever they are shown at full size, so that what is printed is what
+the network saw. Equal inputs give equal bytes.
 """
 
 import math
@@ -28,7 +27,6 @@ from patchcollide.report.sheet import (
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = ["caption", "write_contact_sheet", "write_figure", "write_polytope_figure"]
-
 
 _CROPS_PER_ROW = 2
 

@@ -1,6 +1,6 @@
 """What the scripts of a run's page are given: a tour, samples to guess from, patches.
 
-Where the pixels of compositions come from, as a page shows it: patches, their images, shares.
+Of compositions that is where pixels come from: patches, the images they are of, and their shares.
 """
 
 import base64
@@ -21,11 +21,9 @@ from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = ["Live", "Origin", "contributions_data", "make_live", "origins_of", "sprite_of"]
 
-
 THUMB_PX = 32
 
 _UNKNOWN = "an image without a name"
-
 
 _POINTS_PER_LEG = 16
 

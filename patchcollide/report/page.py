@@ -1,6 +1,6 @@
 """The HTML page of a run: one file that needs nothing else, now or in ten years.
 
-A run's certificate, in rows for the page and in lines for the terminal.
+A run's certificate is made here, in rows for the page and in lines for the terminal.
 """
 
 import json

@@ -1,9 +1,4 @@
-"""The numbers of the paper's tables, and a run's beside them.
-
-Several runs side by side, as tables in Markdown.
-
-The dimensions of polytopes, layer by layer, as a table of plain text.
-"""
+"""Tables of numbers: the paper's beside a run's, runs side by side, dimensions layer by layer."""
 
 import math
 from collections.abc import Mapping, Sequence

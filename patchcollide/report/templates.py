@@ -1,6 +1,6 @@
 """The templates of the pages: how they are filled, and how numbers and pictures stand in them.
 
-The scripts of a page, as one that it can hold and name to the browser.
+The scripts of a page are joined into one that it can hold and name to the browser.
 """
 
 import base64
@@ -26,7 +26,6 @@ __all__ = [
     "render",
 ]
 
-
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _FOLDERS = ("report", "explorer", "audit", "reproduction")
@@ -37,7 +36,6 @@ _OMISSIONS = {
     "excluded_images": "images excluded by name",
     "overlapping_patches": "patches that overlap a nearer one of the same image",
 }
-
 
 REPORT_SCRIPTS = ("simplex.js", "predictions.js", "pixels.js", "report.js")
 

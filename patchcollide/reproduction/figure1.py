@@ -1,6 +1,6 @@
 """Figure 1 of the paper, of a real layer: half-planes, their polygon, a unit pushed down in it.
 
-A unit of a layer with two inputs, pushed down below a bound that decreases.
+The unit is one of a layer with two inputs; it is pushed down below a bound that decreases.
 """
 
 import itertools

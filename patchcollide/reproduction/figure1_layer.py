@@ -4,8 +4,6 @@ A network for digits passes all it knows of a picture through two numbers; the l
 units behind them is what is studied. The target is a test digit that activates none of them, so its
 active set is empty, and the polytope of all points at which all eight stay inactive is everything
 that collides with it.
-
-A network for digits that passes everything through two numbers, so that it can be drawn.
 """
 
 import math
@@ -29,7 +27,6 @@ from patchcollide.torch_modes import proof_modes
 EPOCHS = 40
 
 LARGEST_STEP = 1e-2
-
 
 NUM_UNITS = 8
 

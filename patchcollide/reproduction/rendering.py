@@ -1,7 +1,4 @@
-"""Tables 1 to 6 again, as a page and as Markdown, from what was reproduced so far.
-
-The paper's Tables 1 to 6 beside ours: a page that needs nothing else, and Markdown.
-"""
+"""The paper's Tables 1 to 6 beside ours, from what was reproduced so far: a page, and Markdown."""
 
 import logging
 import math
@@ -26,7 +23,6 @@ _CHECK_COLUMNS = ("metric", "paper", "expected", "obtained", "result")
 _NUMBER_COLUMNS = (
     "setting", "from", "collide", "p target", "p samples", "data set L2", "vertex L2", "share",
 )  # fmt: skip
-
 
 PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
 

@@ -1,7 +1,4 @@
-"""Comparing a number with what is expected of it.
-
-``results.json``: what was reproduced so far, where, and how it compared.
-"""
+"""What was reproduced so far, where and how it compares with what is expected: ``results.json``."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +13,6 @@ from patchcollide.reproduction.measures import Measured, Missing
 from patchcollide.reproduction.rows import Metric, Row
 
 Status = Literal["OK", "FAIL", "SKIPPED"]
-
 
 ENCODING = "patchcollide-reproduction"
 

@@ -1,6 +1,6 @@
 """Lists of neighbours as the paper's authors released them: read with care, then checked.
 
-Neighbours from lists that another program made, compared with the store they are to be of.
+They are compared with the store that they are to be of.
 """
 
 import logging
@@ -38,7 +38,6 @@ _DTYPES: dict[str, type[np.int64] | type[np.float64]] = {
 }
 
 _WIDTHS = {"finalpos": (2,)}
-
 
 # Another decoder or another way to scale images moves a distance a little, another image far.
 _TOLERANCE = 0.01

@@ -1,7 +1,4 @@
-"""What every search engine takes and gives.
-
-Pairs of query and patch that may be near, and the nearest of them.
-"""
+"""What every search engine takes and gives, and the nearest of pairs that may be near."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,7 +9,6 @@ import numpy as np
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 
 NO_DISTANCE = np.iinfo(np.int64).max
-
 """The squared distance that goes with identifier -1, "there is none"."""
 
 

@@ -1,6 +1,6 @@
-"""What a collision is made of, and how it stands in the files of a run.
+"""Source and target of a collision: what is refused, written and said of them.
 
-Source and target of a collision: what is refused, written and said of them.
+What a collision is made of stands in the files of its run, from which it is read again.
 """
 
 import logging
@@ -28,7 +28,6 @@ from patchcollide.store.reader import PatchStore
 logger = logging.getLogger(__name__)
 
 IN_MEMORY = Path("an image in memory")
-
 """Stands where the path of a file would."""
 
 

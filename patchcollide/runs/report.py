@@ -1,6 +1,6 @@
-"""Pictures of a finished run for papers, as PNG or as PDF with letters and lines as vectors.
+"""Draws a run's figure and writes its page, and pictures of it for papers.
 
-Draws a run's figure and writes its page.
+These are PNG, or PDF with letters and lines as vectors.
 """
 
 from collections.abc import Mapping
@@ -40,9 +40,7 @@ SUFFIXES = (".png", ".pdf")
 _NUM_SAMPLES = 5
 
 _PURPOSE = 6
-
 """Tells the seed of the samples shown from those of the samples measured."""
-
 
 _IMAGES = ("source", "target", "figure", "neighbours")
 

@@ -1,9 +1,8 @@
 """Writes one shard of a store, or finds it finished.
 
 A shard is written whole or not at all, and sealed. What it holds depends on its images and on the
-settings that decide a store alone, so a shard that is made again has the same bytes.
-
-Whether a disk has room for a store, asked before hours are spent on it.
+settings that decide a store alone, so a shard that is made again has the same bytes. Whether the
+disk has room for all of them is asked before hours are spent.
 """
 
 import shutil

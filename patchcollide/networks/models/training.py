@@ -1,6 +1,6 @@
-"""Trains the small networks, in seconds to minutes on a processor.
+"""Trains the small networks, in seconds to minutes on a processor, and keeps them in files.
 
-Files of trained small networks: made by the training stage, or when weights are first wanted.
+A file is made by the training stage, or when weights are first wanted.
 """
 
 import logging
@@ -31,7 +31,6 @@ BATCH_SIZE = 128
 LARGEST_STEP = 3e-3
 
 _TEST_BATCH = 1000
-
 
 DEFAULT_EPOCHS = {"mlp": 8, "lenet5": 8}
 

@@ -1,8 +1,7 @@
 """Gradient descent on the distance of anything in a network to what it should be.
 
-The naive way: match the features themselves, behind the activation.
-
-Model metamers: noise that comes to give one layer what the target gives it.
+That is the target's features behind the activation, the naive way, or, for model metamers, what
+noise gives one layer.
 """
 
 from collections.abc import Callable

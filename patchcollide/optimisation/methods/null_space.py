@@ -1,6 +1,6 @@
 """Null-space search: changes of a layer's input that its weights do not see.
 
-The null space of a layer's weights, block by block.
+The null space of the weights is found block by block.
 """
 
 import logging
@@ -28,7 +28,6 @@ MAX_BYTES = 2 << 30
 _MOST_STEPS = 200
 
 _MET = 1e-12
-
 
 # Far below a step of 8 bits.
 _ONE_IMAGE = 1e-4

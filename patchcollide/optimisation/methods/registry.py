@@ -1,9 +1,8 @@
 """Ways to find images that a network takes for the target: ours, and others to compare with.
 
-Each method is a function from a :class:`Problem` to images and how their search went. What a method
-needs is imported only when it is asked for.
-
-The default method: vertices of a polytope whose whole hull collides.
+Each method is a function from a :class:`Problem` to images and how their search went. Ours, the
+default, finds vertices of a polytope whose whole hull collides. What a method needs is imported
+only when it is asked for.
 """
 
 from patchcollide.config import Config

@@ -18,7 +18,6 @@ _TRAINING_PATCHES = (163_840, 40_960)
 _BASIS_PATCHES = 5_000
 _BEGUN = ("shard-*.h5", "index.partial/*.faiss")
 
-
 _DOING = {
     "extraction": "Storing",
     "basis": "Finding the principal components of",

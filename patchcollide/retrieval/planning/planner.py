@@ -1,6 +1,6 @@
-"""A plan: what stages and engines cost, in numbers and as text.
+"""Says what a store, its index and the searches in them will cost, before any work starts.
 
-Says what a store, its index and the searches in them will cost, before any work starts.
+A plan tells stages and engines in numbers and as text.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Measures in some seconds what this machine does in one, on a sample of the user's own images.
+"""This machine: what it is, and what its disk, FAISS and matrices do in a second.
 
-This machine: what it is, and what its disk, FAISS and matrices do in a second.
+That is measured in some seconds, on a sample of the user's own images.
 """
 
 import os
@@ -38,7 +38,6 @@ _GATHERED_PATCHES = 8192
 _SCANNED_IMAGES = 8
 
 _LEAST_NEIGHBOURS = 10
-
 
 _WRITTEN_BYTES = 64 << 20
 
