@@ -19,8 +19,8 @@ from patchcollide.cli.framework import app
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import write_json
-from patchcollide.networks import feature_files as extraction
-from patchcollide.runs import collide as collisions
+from patchcollide.networks import feature_files
+from patchcollide.runs import collide
 from tests.conftest import SMALL
 
 SETTINGS = [word for override in SMALL for word in ("--set", override)]
@@ -91,7 +91,7 @@ class Outcome:
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collisions, extraction):
+    for stage in (collide, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 
@@ -417,7 +417,7 @@ def test_what_was_begun_with_other_settings_is_refused(world, monkeypatch):
         raise InterruptedWorkError("Stopped after 3 of 6 steps.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(collisions, "optimise_run", stop)
+        patched.setattr(collide, "optimise_run", stop)
         assert_refused(world.collide("--pixels"), 1, "Stopped after 3 of 6 steps")
     before = world.files()
     outcome = world.collide("--pixels", "--seed", 1)
@@ -475,7 +475,7 @@ def test_a_defect_is_named_as_one_without_a_traceback(world, monkeypatch):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(collisions, "load_network", fail)
+    monkeypatch.setattr(collide, "load_network", fail)
     outcome = world.collide("--pixels")
     assert_refused(outcome, 1, "Unexpected ZeroDivisionError", "--debug")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from patchcollide.errors import ConfigError, ImageError
-from patchcollide.images import pictures as images
+from patchcollide.images import pictures
 from patchcollide.images.folders import ImageFile, find_images, sample_images
 from patchcollide.images.pictures import (
     png_bytes,
@@ -54,7 +54,7 @@ def read(path, size=16, fit="crop", max_pixels=MANY):
 
 
 def square(picture, size=16):
-    return images.square_image(picture, size=size, fit="crop", max_pixels=MANY)
+    return pictures.square_image(picture, size=size, fit="crop", max_pixels=MANY)
 
 
 def png_chunk(kind, data):
@@ -579,7 +579,7 @@ def test_a_pgm_is_as_bright_as_its_header_says(tmp_path, maximum):
 
 def test_a_range_that_is_taken_for_another_is_said(tmp_path, caplog):
     path = save(tmp_path / "a.tif", Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)))
-    images._say_once.cache_clear()
+    pictures._say_once.cache_clear()
     with caplog.at_level("INFO"):
         read(path)
         read(path)

@@ -18,7 +18,7 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.randomness import seeded
-from patchcollide.runs import collide as collisions
+from patchcollide.runs import collide
 from tests.conftest import SMALL
 
 SEARCH = (
@@ -121,7 +121,7 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
     network = network_with(nn.ELU(), 0.05)
     asked = []
     monkeypatch.setattr(
-        collisions, "load_network", lambda *settings: asked.append(settings[0]) or network
+        collide, "load_network", lambda *settings: asked.append(settings[0]) or network
     )
     for seed, name in ((1, "source.png"), (2, "target.png")):
         write_png(tmp_path / name, picture(seed))
@@ -129,13 +129,13 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
     def run(*overrides):
         config = load_config(overrides=[*SEARCH, "optimiser.steps=2", *overrides])
         paths = [tmp_path / name for name in ("source.png", "target.png", "run")]
-        return collisions.collide(config, *paths)
+        return collide.collide(config, *paths)
 
     folder = run()
     assert (
         json.loads((folder / "config.json").read_text())["config"]["network"]["tolerance"] == 0.05
     )
-    collisions.evaluate(folder)
+    collide.evaluate(folder)
     assert [settings.tolerance for settings in asked] == [0.05, 0.05]
     with pytest.raises(RunError, match=r"network\.tolerance: found 0\.05, expected 0\.1"):
         run("network.tolerance=0.1")

@@ -14,7 +14,7 @@ from torch import nn
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
 from patchcollide.images.pictures import read_image
-from patchcollide.networks import loading as networks
+from patchcollide.networks import loading
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.layers import usable_layers
 from patchcollide.networks.loading import load_network
@@ -212,7 +212,7 @@ def test_the_pass_of_a_search_can_be_in_bfloat16_and_a_call_is_not(rng):
     ],
 )
 def test_precision_follows_the_setting_and_the_machine(precision, units, low, monkeypatch):
-    monkeypatch.setattr(networks, "has_bfloat16_units", lambda _: units)
+    monkeypatch.setattr(loading, "has_bfloat16_units", lambda _: units)
     settings = Network(weights="random", precision=precision)
     assert load_network(settings).low_precision == low
 
@@ -221,7 +221,7 @@ def test_cuda_asked_for_and_absent_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(NetworkError, match=r"finds no CUDA device here\. Choose --device cpu"):
         load_network(Network(device="cuda"))
-    assert networks.find_device("auto") == torch.device("cpu")
+    assert loading.find_device("auto") == torch.device("cpu")
 
 
 def test_an_unknown_layer_is_answered_with_the_usable_ones(rng):

@@ -27,7 +27,7 @@ from patchcollide.io.provenance import array_digest, self_digest
 from patchcollide.io.seals import digest_without
 from patchcollide.parallel import LOCAL
 from patchcollide.store import shards as shard_writer
-from patchcollide.store import writer as store_writer
+from patchcollide.store import writer
 from patchcollide.store.changes import find_changes
 from patchcollide.store.reader import PatchStore, Shard
 from patchcollide.store.writer import write_store
@@ -689,7 +689,7 @@ def test_shards_can_be_written_in_other_processes(images, out, tmp_path, monkeyp
 
     config = config_with("store.images_per_shard=2")
     write_store(config, images, tmp_path / "undisturbed")
-    monkeypatch.setattr(store_writer, "map_shards", sent)
+    monkeypatch.setattr(writer, "map_shards", sent)
     write_store(config, images, out, backend=LOCAL)
     assert backends == [LOCAL]
     assert shard_bytes(out) == shard_bytes(tmp_path / "undisturbed")
