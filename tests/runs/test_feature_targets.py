@@ -16,7 +16,7 @@ from patchcollide.networks import feature_files
 from patchcollide.networks.targets import Target
 from patchcollide.report.figures import write_figure
 from patchcollide.runs import collide
-from tests.cli.test_cli import ARTEFACTS, World, assert_refused
+from tests.helpers.commands import ARTEFACTS, World, assert_refused
 
 
 @pytest.fixture
