@@ -21,12 +21,8 @@ from patchcollide.store import manifest, writer
 from patchcollide.store import shards as shard_writer
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.writer import write_store
-from tests.conftest import SMALL
+from tests.helpers.indexed_stores import CONFIG, SETTINGS, WORDS
 from tests.helpers.killing import contents
-
-SETTINGS = (*SMALL, "store.images_per_shard=3", "index.kind=flat")
-CONFIG = load_config(overrides=SETTINGS)
-WORDS = [word for override in SETTINGS for word in ("--set", override)]
 
 
 def paint(path, seed):
