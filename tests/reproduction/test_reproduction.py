@@ -13,7 +13,7 @@ from patchcollide.errors import DiskFullError, InterruptedWorkError
 from patchcollide.images.pictures import write_png
 from patchcollide.runs import collide
 from tests.conftest import SMALL
-from tests.report.test_report import Page
+from tests.helpers.pages import Page
 
 SETTINGS = " ".join(f"--set {override}" for override in (*SMALL, "optimiser.num_vertices=2"))
 ENCODING = '"encoding-type": "patchcollide-reproduction", "encoding-version": "1"'
