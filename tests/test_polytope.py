@@ -27,6 +27,7 @@ from patchcollide.polytope import Polytope
 from patchcollide.runs.folder import load_history, open_run
 from patchcollide.runs.report import write_picture
 from tests.conftest import SMALL
+from tests.helpers.pictures import picture
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1"
 FAST = {
@@ -36,12 +37,6 @@ FAST = {
     "evaluation.num_samples": 12,
     "network.min_confidence": 0,
 }
-
-
-def picture(seed, side=32, channels=3):
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (side // 4, side // 4, channels), dtype=np.uint8)
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
 @pytest.fixture

@@ -11,6 +11,13 @@ from patchcollide.images.pictures import read_image
 MANY = 10_000_000
 
 
+def picture(seed, side=32, channels=3):
+    """Squares of four by four pixels of random colours."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (side // 4, side // 4, channels), dtype=np.uint8)
+    return coarse.repeat(4, axis=0).repeat(4, axis=1)
+
+
 def noise(height, width, channels=3, seed=0):
     generator = np.random.default_rng(seed)
     shape = (height, width, channels) if channels > 1 else (height, width)

@@ -10,14 +10,10 @@ from patchcollide.networks.targets import TargetFeatures
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.optimisation.units import choose_units
 from patchcollide.randomness import seeded
+from tests.helpers.pictures import picture
 
 GRID = PatchGrid(32, 8, 4, 8)
 KINDS = ["pixels", "patches"]
-
-
-def picture(seed):
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def batch_of(image):

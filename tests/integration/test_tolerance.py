@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from patchcollide.optimisation.vertices import make_parameterisation, make_searc
 from patchcollide.randomness import seeded
 from patchcollide.runs import collide
 from tests.conftest import SMALL
+from tests.helpers.pictures import picture
 
 SEARCH = (
     *SMALL,
@@ -56,11 +56,6 @@ def network_with(activation, tolerance):
         class_names=("ant", "bee", "cat", "dog"),
         tolerance=tolerance,
     )
-
-
-def picture(seed):
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def found_between(network, *overrides):

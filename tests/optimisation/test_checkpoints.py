@@ -13,7 +13,8 @@ from patchcollide.io.hdf5 import write_hdf5
 from patchcollide.optimisation.checkpoints import ENCODING, VERSION, Checkpoint
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.randomness import seeded
-from tests.helpers.searches import KINDS, at_step, batches_seen, parameterise, picture, search_for
+from tests.helpers.pictures import picture
+from tests.helpers.searches import KINDS, at_step, batches_seen, parameterise, search_for
 
 
 def without_seconds(history):

@@ -11,7 +11,8 @@ from patchcollide.evaluation.simplex import edge_middles, round_to_8_bits, unifo
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.stopping import next_diversity, sure_enough, validate
 from patchcollide.randomness import seeded
-from tests.helpers.searches import batch_of, batches_seen, parameterise, picture, search_for
+from tests.helpers.pictures import picture
+from tests.helpers.searches import batch_of, batches_seen, parameterise, search_for
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,7 @@ from patchcollide.networks.models.efficientnet_lite0 import (
 )
 from patchcollide.networks.models.vgg16 import load_vgg16
 from patchcollide.networks.models.weights import load_weights, read_state_dict
-
-
-class Ran:
-    """Leaves a trace when it is unpickled."""
-
-    traces: tuple[str, ...] = ()
-
-    def __reduce__(self):
-        return setattr, (Ran, "traces", ("run",))
+from tests.helpers.pickles import Ran
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
