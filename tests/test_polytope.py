@@ -28,6 +28,7 @@ from patchcollide.runs.folder import open_run
 from patchcollide.runs.report import write_picture
 from patchcollide.runs.vertices import load_history
 from tests.conftest import SMALL
+from tests.helpers.pictures import picture
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1"
 FAST = {
@@ -37,12 +38,6 @@ FAST = {
     "evaluation.num_samples": 12,
     "network.min_confidence": 0,
 }
-
-
-def picture(seed, side=32, channels=3):
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (side // 4, side // 4, channels), dtype=np.uint8)
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
 @pytest.fixture

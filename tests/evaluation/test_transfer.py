@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from patchcollide.evaluation import transfer as transfers
+from patchcollide.evaluation import transfer
 from patchcollide.evaluation.gaps import gaps_of_pairs, measure_gaps, random_pairs
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.evaluation.transfer import Figures, measure_pairs, measure_transfer, target_at
@@ -112,7 +112,7 @@ def test_figures_are_those_of_each_layer_alone(seed, generator):
 
 @pytest.mark.parametrize("most_kept", [1, 70, 10**9])
 def test_pairs_are_those_of_each_layer_alone(most_kept, generator, monkeypatch):
-    monkeypatch.setattr(transfers, "_MOST_KEPT_VALUES", most_kept)
+    monkeypatch.setattr(transfer, "_MOST_KEPT_VALUES", most_kept)
     network = half_blind(reads_left=True, seed=1)
     images = torch.rand(11, 1, SIZE, SIZE, generator=generator)
     pairs = random_pairs(11, 20, np.random.default_rng(0))

@@ -22,13 +22,7 @@ from patchcollide.images.pictures import read_png, read_square
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.inputs import network_of
 from patchcollide.runs.summary import read_summary
-from tests.helpers.exploring import CENTRE, client_of, picture
-
-
-@pytest.fixture(scope="module")
-def client(explored_run):
-    with client_of(explored_run) as client:
-        yield client
+from tests.helpers.exploring import CENTRE, picture
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,6 @@ from patchcollide.explorer.requests import RequestError, read_body
 from tests.helpers.exploring import CENTRE, HOST, TOKEN, client_of, picture
 
 
-@pytest.fixture(scope="module")
-def client(explored_run):
-    with client_of(explored_run) as client:
-        yield client
-
-
 @pytest.mark.parametrize(
     "path",
     ["/", "/static/style.css", "/api/collisions", "/A-TOKEN/", "/a-toke/", "/a-tokena/",

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from patchcollide.errors import DataError, ImageError, MissingLibraryError
-from patchcollide.images import bundled
-from patchcollide.images import photographs as module
+from patchcollide.images import bundled, photographs
 from patchcollide.images.folders import find_images
 from patchcollide.images.photographs import PHOTOGRAPHS, cut_squares, photograph, write_photographs
 from patchcollide.images.pictures import read_image, read_pixels, read_png
@@ -13,7 +12,7 @@ FEW = ("camera", "chelsea", "china")
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(module, "PHOTOGRAPHS", {name: PHOTOGRAPHS[name] for name in FEW})
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", {name: PHOTOGRAPHS[name] for name in FEW})
 
 
 def contents(folder):
@@ -104,7 +103,7 @@ def test_tiny_images_can_be_cut(shape):
 
 def test_a_finished_tree_is_left_alone(few, tmp_path, monkeypatch):
     write_photographs(tmp_path / "photos", cuts=1, size=16)
-    monkeypatch.setattr(module, "photograph", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(photographs, "photograph", lambda _: pytest.fail("read again"))
     write_photographs(tmp_path / "photos", cuts=1, size=16)
 
 
@@ -138,7 +137,7 @@ def test_an_interrupted_tree_leaves_nothing_and_is_made_anew(few, tmp_path, monk
         return photograph(name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "photograph", interrupt)
+        patch.setattr(photographs, "photograph", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_photographs(tmp_path / "photos", cuts=1, size=16)
     assert contents(tmp_path) == {}

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from patchcollide import pipeline
-from patchcollide.audit import audit as audits
+from patchcollide.audit import audit
 from patchcollide.audit.files import RecordFile, open_audit
 from patchcollide.composition.contributions import Contributions
 from patchcollide.config_files import load_config
@@ -202,14 +202,14 @@ def test_every_file_of_an_audit_tells_of_a_flipped_bit(tmp_path, monkeypatch, rn
     digits = tmp_path / "images"
     config = load_config(overrides=[*SETTINGS, *QUICK_AUDIT])
     kept = tmp_path / "records.jsonl"
-    original = audits.write_table
+    original = audit.write_table
 
     def keep_records(path, rows):
         shutil.copy(path.parent / "records.jsonl", kept)
         original(path, rows)
 
-    monkeypatch.setattr(audits, "write_table", keep_records)
-    out = audits.audit(config, digits, tmp_path / "audit")
+    monkeypatch.setattr(audit, "write_table", keep_records)
+    out = audit.audit(config, digits, tmp_path / "audit")
     assert attack(out / "config.json", lambda: open_audit(out)[0].about, rng) >= FLIPS // 2
     assert attack(out / "audit.json", lambda: open_audit(out)[1], rng) >= FLIPS // 2
     for path in (out / "images").iterdir():

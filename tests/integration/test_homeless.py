@@ -15,7 +15,7 @@ import patchcollide
 from patchcollide import pipeline
 from patchcollide.errors import InputError, NetworkError
 from patchcollide.io.files import cache_file
-from patchcollide.networks.models import training as digit_weights
+from patchcollide.networks.models import training
 from patchcollide.networks.models.vgg16 import pretrained_path
 from patchcollide.networks.models.weights import checked_file
 
@@ -42,9 +42,9 @@ def test_without_a_home_a_network_is_trained_once_and_kept(temporary, monkeypatc
         trained.append(path)
         path.touch()
 
-    monkeypatch.setattr(digit_weights, "train", train)
+    monkeypatch.setattr(training, "train", train)
     for _ in range(2):
-        path = digit_weights.default_weights("mlp")
+        path = training.default_weights("mlp")
     assert trained == [path]
     assert path.parent == temporary / f"patchcollide-{os.getuid()}"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,8 +16,9 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.randomness import seeded
-from patchcollide.runs import collide as collisions
+from patchcollide.runs import collide
 from tests.conftest import SMALL
+from tests.helpers.pictures import picture
 
 SEARCH = (
     *SMALL,
@@ -55,11 +55,6 @@ def network_with(activation, tolerance):
         class_names=("ant", "bee", "cat", "dog"),
         tolerance=tolerance,
     )
-
-
-def picture(seed):
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def found_between(network, *overrides):
@@ -120,7 +115,7 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
     network = network_with(nn.ELU(), 0.05)
     asked = []
     monkeypatch.setattr(
-        collisions, "load_network", lambda *settings: asked.append(settings[0]) or network
+        collide, "load_network", lambda *settings: asked.append(settings[0]) or network
     )
     for seed, name in ((1, "source.png"), (2, "target.png")):
         write_png(tmp_path / name, picture(seed))
@@ -128,13 +123,13 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
     def run(*overrides):
         config = load_config(overrides=[*SEARCH, "optimiser.steps=2", *overrides])
         paths = [tmp_path / name for name in ("source.png", "target.png", "run")]
-        return collisions.collide(config, *paths)
+        return collide.collide(config, *paths)
 
     folder = run()
     assert (
         json.loads((folder / "config.json").read_text())["config"]["network"]["tolerance"] == 0.05
     )
-    collisions.evaluate(folder)
+    collide.evaluate(folder)
     assert [settings.tolerance for settings in asked] == [0.05, 0.05]
     with pytest.raises(RunError, match=r"network\.tolerance: found 0\.05, expected 0\.1"):
         run("network.tolerance=0.1")

@@ -9,15 +9,7 @@ import pytest
 
 from patchcollide.errors import NetworkError
 from patchcollide.io.npz import open_npz
-
-
-class Ran:
-    """Leaves a trace when it is unpickled."""
-
-    traces: tuple[str, ...] = ()
-
-    def __reduce__(self):
-        return setattr, (Ran, "traces", ("run",))
+from tests.helpers.pickles import Ran
 
 
 def member(header: bytes, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:

@@ -14,8 +14,7 @@ import pytest
 import patchcollide
 from patchcollide.config_files import load_config
 from patchcollide.io import system
-from patchcollide.retrieval.planning import budgets
-from patchcollide.retrieval.planning import rates as machine
+from patchcollide.retrieval.planning import budgets, rates
 from patchcollide.retrieval.planning.footprint import Workload
 
 LINUX_ONLY = {
@@ -58,7 +57,7 @@ def test_what_some_systems_lack_is_used_in_one_module():
 
 def test_memory_and_cores_are_known_without_linux(not_linux):
     assert budgets.memory_budget(None) == (5 << 30) * 8 // 10
-    described = machine.describe_machine()
+    described = rates.describe_machine()
     assert described["memory_bytes"] == 16 << 30
     assert described["cores"] == os.cpu_count()
 

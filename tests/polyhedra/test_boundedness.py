@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patchcollide.errors import ProgramError
-from patchcollide.polyhedra import boundedness as recession
+from patchcollide.polyhedra import boundedness
 from patchcollide.polyhedra.boundedness import falls_nowhere, is_bounded
 from patchcollide.polyhedra.matrices import kernel, rank
 from patchcollide.polyhedra.solver import MEMORY_BYTES, shortest_sum
@@ -55,7 +55,7 @@ def test_where_the_solver_gives_up_a_linear_program_answers(rng, monkeypatch):
     def give_up(_):
         raise ProgramError("gives up")
 
-    monkeypatch.setattr(recession, "shortest_sum", give_up)
+    monkeypatch.setattr(boundedness, "shortest_sum", give_up)
     assert is_bounded(cone(rng, 0, 60, 20), TOLERANCE, MEMORY_BYTES)
     assert not is_bounded(cone(rng, 0, 25, 20), TOLERANCE, MEMORY_BYTES)
 

@@ -10,7 +10,7 @@ from patchcollide.errors import RunError
 from patchcollide.report.live import make_live
 from patchcollide.report.page import aligned, certificate_lines, render_page, walk_sentence
 from patchcollide.report.tables import comparison_rows
-from tests.report.test_report import Page, png_of, random_images, summary_of
+from tests.helpers.pages import Page, png_of, random_images, summary_of
 
 FIGURES = (
     "feature_distance",

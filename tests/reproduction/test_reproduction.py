@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from patchcollide.cli.framework import app
 from patchcollide.errors import DiskFullError, InterruptedWorkError
 from patchcollide.images.pictures import write_png
-from patchcollide.runs import collide as collisions
+from patchcollide.runs import collide
 from tests.conftest import SMALL
-from tests.report.test_report import Page
+from tests.helpers.pages import Page
 
 SETTINGS = " ".join(f"--set {override}" for override in (*SMALL, "optimiser.num_vertices=2"))
 ENCODING = '"encoding-type": "patchcollide-reproduction", "encoding-version": "1"'
@@ -62,7 +62,7 @@ class Paper:
 
 @pytest.fixture
 def paper(tmp_path, write_images, small_network, monkeypatch):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collide, "load_network", lambda *_: small_network)
     return Paper(tmp_path, write_images())
 
 
@@ -254,7 +254,7 @@ def test_what_stops_a_row_stops_all_and_keeps_what_is_finished(error, said, pape
     paper.write("b")
     paper.write("c")
     with monkeypatch.context() as patched:
-        patched.setattr(collisions, "optimise_run", stop)
+        patched.setattr(collide, "optimise_run", stop)
         assert paper() == 1
         assert said in paper.said
         assert paper.results.keys() == {"a"}

@@ -14,7 +14,7 @@ from patchcollide.cli import runs
 from patchcollide.cli.framework import app
 from patchcollide.errors import ConfigError, ImageError, NetworkError
 from patchcollide.images import digits
-from patchcollide.networks.models import training as digit_weights
+from patchcollide.networks.models import training
 from patchcollide.report.tables import PAPER_ROWS
 from patchcollide.reproduction.inputs import Inputs
 from patchcollide.reproduction.measures import Missing, index_statistics
@@ -55,7 +55,7 @@ def test_every_row_that_ships_can_be_run_as_it_is_printed(row, monkeypatch, tmp_
     monkeypatch.setattr(pipeline, "find_exact", lambda c, t, out, **_: calls.append((c, t, t, out)))
     monkeypatch.setattr(digits, "read_digits", lambda *_: None)
     monkeypatch.setattr(digits, "write_digits", lambda *words: calls.append(words))
-    monkeypatch.setattr(digit_weights, "train", lambda *words: calls.append(words))
+    monkeypatch.setattr(training, "train", lambda *words: calls.append(words))
     monkeypatch.setattr(runs, "_show_run", lambda _: None)
     for words in Inputs(tmp_path).commands(row):
         result = CliRunner().invoke(app, [*words, "--debug"])

@@ -20,7 +20,7 @@ from patchcollide.retrieval.released_lists import (
     distances_in_store,
     neighbours_from_lists,
 )
-from patchcollide.runs import collide as collisions
+from patchcollide.runs import collide
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
 
@@ -180,7 +180,7 @@ def test_patches_of_the_source_itself_are_warned_of(lists, caplog):
 def test_imported_neighbours_are_composed_and_the_command_makes_the_run_again(
     lists, small_network, monkeypatch
 ):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collide, "load_network", lambda *_: small_network)
     out = lists.folder / "found.h5"
     code, said = lists.import_to(out)
     assert (code, "100.0% exactly" in said) == (0, True), said
@@ -214,7 +214,7 @@ def test_imported_neighbours_are_composed_and_the_command_makes_the_run_again(
 def test_neighbours_of_other_settings_are_refused(
     change, message, lists, small_network, monkeypatch
 ):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collide, "load_network", lambda *_: small_network)
     out = lists.folder / "found.h5"
     lists.import_to(out)
     code, said = lists.collide("run", "--neighbours", out, "--set", change)
@@ -223,7 +223,7 @@ def test_neighbours_of_other_settings_are_refused(
 
 
 def test_neighbours_of_another_source_or_too_few_are_refused(lists, small_network, monkeypatch):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collide, "load_network", lambda *_: small_network)
     out = lists.folder / "found.h5"
     lists.import_to(out, "--keep", 1)
     lists.source, lists.target = lists.target, lists.source
@@ -236,7 +236,7 @@ def test_neighbours_of_another_source_or_too_few_are_refused(lists, small_networ
 
 
 def test_patches_come_from_one_place(lists, small_network, monkeypatch):
-    monkeypatch.setattr(collisions, "load_network", lambda *_: small_network)
+    monkeypatch.setattr(collide, "load_network", lambda *_: small_network)
     out = lists.folder / "found.h5"
     lists.import_to(out)
     code, said = lists.collide("run", "--neighbours", out, "--pixels")

@@ -24,8 +24,7 @@ from patchcollide.optimisation.exact import (
     measure_extents,
 )
 from patchcollide.polyhedra.references import measure_reference
-from patchcollide.runs import collide as collisions
-from patchcollide.runs import exact as exact_collisions
+from patchcollide.runs import exact as exact_run
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.vertices import load_vertices
 
@@ -318,7 +317,6 @@ def test_vertices_are_kept_where_what_follows_fails(
 ):
     (image, other), out = sorted(digits.rglob("*.png"))[:2], tmp_path / "run"
     config = load_config(overrides=[*SMALL, "optimiser.steps=2", "optimiser.check_every=1"])
-    module = exact_collisions if stage == "exact" else collisions
 
     def make():
         if stage == "exact":
@@ -330,7 +328,7 @@ def test_vertices_are_kept_where_what_follows_fails(
         raise ProgramError("It is not to be.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, name, fail)
+        patched.setattr(exact_run, name, fail)
         with pytest.raises(ProgramError, match="not to be"):
             make()
     partial = tmp_path / "run.partial"

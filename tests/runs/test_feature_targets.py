@@ -12,16 +12,16 @@ from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
 from patchcollide.images.pictures import read_png, write_png
-from patchcollide.networks import feature_files as extraction
+from patchcollide.networks import feature_files
 from patchcollide.networks.targets import Target
 from patchcollide.report.figures import write_figure
-from patchcollide.runs import collide as collisions
-from tests.cli.test_cli import ARTEFACTS, World, assert_refused
+from patchcollide.runs import collide
+from tests.helpers.commands import ARTEFACTS, World, assert_refused
 
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collisions, extraction):
+    for stage in (collide, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 

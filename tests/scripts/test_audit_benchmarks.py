@@ -1,32 +1,7 @@
 """The benchmarks of audits, on the digits that come with scikit-learn."""
 
-import importlib
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    monkeypatch.setattr("patchcollide.progress.show", lambda _: None)
-    return importlib.import_module
-
-
-@pytest.fixture
-def run(script, monkeypatch, capsys):
-    def run_here(name, *words):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        benchmark = script(name)
-        benchmark.finish(benchmark.main)
-        return json.loads(capsys.readouterr().out)
-
-    return run_here
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 1])

@@ -8,8 +8,8 @@ import pytest
 
 from patchcollide import pipeline
 from patchcollide.images.pictures import write_png
-from patchcollide.networks import feature_files as extraction
-from patchcollide.runs import collide as collisions
+from patchcollide.networks import feature_files
+from patchcollide.runs import collide
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 from tests.conftest import SMALL
@@ -22,7 +22,7 @@ def benchmark_(monkeypatch, small_network, tmp_path):
     """The script, with two small pictures for photographs and a small network."""
     monkeypatch.syspath_prepend(SCRIPTS)
     script = importlib.import_module("bench_baselines")
-    for stage in (collisions, extraction):
+    for stage in (collide, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     rng = np.random.default_rng(4)
     for name in ("first", "second"):
@@ -43,7 +43,7 @@ def test_a_row_is_what_the_run_says_and_is_not_made_again(
     boundary = summary["certificate"]["boundary"]["vertices"]
     assert row["dead_share"] == pytest.approx(np.mean([part["dead_share"] for part in boundary]))
     assert row["slack_min"] == min(part["slack_min"] for part in boundary)
-    monkeypatch.setattr(collisions, "_make_run", None)
+    monkeypatch.setattr(collide, "_make_run", None)
     assert benchmark_.measure(pair, "features, x", overrides, images, tmp_path) == row
 
 

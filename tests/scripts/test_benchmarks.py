@@ -15,7 +15,7 @@ from patchcollide.errors import InputError
 from patchcollide.images.pictures import read_pixels
 from patchcollide.io.files import read_json
 from patchcollide.report.charts import write_growth_chart
-from patchcollide.runs import collide as collisions
+from patchcollide.runs import collide
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
@@ -226,11 +226,11 @@ def small_search(run, small_network, monkeypatch):
 
     def run_small(name, *words):
         script = importlib.import_module(name)
-        for module in (script, collisions):
+        for module in (script, collide):
             if hasattr(module, "load_network"):
                 monkeypatch.setattr(module, "load_network", lambda *_: small_network)
         # Benchmarks take numbers from runs and leave their pages, which take longest, alone.
-        monkeypatch.setattr(collisions, "write_report", lambda run: (run / "report.html").touch())
+        monkeypatch.setattr(collide, "write_report", lambda run: (run / "report.html").touch())
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
         return run(name, *words, *settings)
 

@@ -1,34 +1,9 @@
 """The benchmarks of exact polytopes, on the digits that come with scikit-learn."""
 
-import importlib
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from patchcollide.images.digits import Digits, read_digits
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    monkeypatch.setattr("patchcollide.progress.show", lambda _: None)
-    return importlib.import_module
-
-
-@pytest.fixture
-def run(script, monkeypatch, capsys):
-    def run_here(name, *words):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        benchmark = script(name)
-        benchmark.finish(benchmark.main)
-        return json.loads(capsys.readouterr().out)
-
-    return run_here
 
 
 @pytest.mark.slow

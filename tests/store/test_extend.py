@@ -17,17 +17,12 @@ from patchcollide.errors import StoreError
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_image, write_png
 from patchcollide.io import hdf5
-from patchcollide.store import manifest
+from patchcollide.store import manifest, writer
 from patchcollide.store import shards as shard_writer
-from patchcollide.store import writer as store_writer
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.writer import write_store
-from tests.conftest import SMALL
+from tests.helpers.indexed_stores import CONFIG, SETTINGS, WORDS
 from tests.helpers.killing import contents
-
-SETTINGS = (*SMALL, "store.images_per_shard=3", "index.kind=flat")
-CONFIG = load_config(overrides=SETTINGS)
-WORDS = [word for override in SETTINGS for word in ("--set", override)]
 
 
 def paint(path, seed):
@@ -281,9 +276,9 @@ def stop_at(monkeypatch, module, name, call):
         (shard_writer, "write_hdf5", 0),
         (shard_writer, "write_hdf5", 1),
         (hdf5, "seal", 1),
-        (store_writer, "write_manifest", 0),
+        (writer, "write_manifest", 0),
         (manifest, "write_json", 1),
-        (store_writer, "_remove_others", 0),
+        (writer, "_remove_others", 0),
     ],
 )
 def test_a_stopped_extension_leaves_the_old_store_or_the_new_one(
@@ -317,7 +312,7 @@ def test_shards_of_a_stopped_extension_are_kept(images, out, monkeypatch):
     for number in range(4):
         paint(images / "class-2" / f"{number}.png", 50 + number)
     with monkeypatch.context() as patched:
-        stop_at(patched, store_writer, "write_manifest", 0)
+        stop_at(patched, writer, "write_manifest", 0)
         with pytest.raises(StopError):
             write_store(CONFIG, images, out, extend=True)
     inodes = {path.name: path.stat().st_ino for path in out.glob("shard-*")}
@@ -330,7 +325,7 @@ def test_what_a_stopped_extension_left_is_removed_when_it_is_not_wanted(images, 
     for number in range(4):
         paint(images / "class-2" / f"{number}.png", 50 + number)
     with monkeypatch.context() as patched:
-        stop_at(patched, store_writer, "write_manifest", 0)
+        stop_at(patched, writer, "write_manifest", 0)
         with pytest.raises(StopError):
             write_store(CONFIG, images, out, extend=True)
     for number in range(3):

@@ -1,20 +1,20 @@
+"""Networks as searches see them: the layer's pre-activation, blind regions, gradients, classes."""
+
 import copy
 import importlib.resources
 import subprocess
 import sys
-import urllib.error
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import nn
 
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
 from patchcollide.images.pictures import read_image
-from patchcollide.networks import loading as networks
+from patchcollide.networks import loading
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.layers import usable_layers
 from patchcollide.networks.loading import load_network
@@ -23,7 +23,6 @@ from patchcollide.networks.models.efficientnet_lite0 import (
     load_efficientnet_lite0,
 )
 from patchcollide.networks.models.vgg16 import load_vgg16
-from patchcollide.networks.models.weights import load_weights, read_state_dict
 from patchcollide.networks.network import CollisionNetwork
 
 SIZE = 16
@@ -32,25 +31,6 @@ SIZE = 16
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def efficientnet():
-    return load_network(Network())
-
-
-@pytest.fixture(scope="module")
-def vgg():
-    return load_vgg16(weights="random", width=4, seed=1)
-
-
-class Ran:
-    """Leaves a trace when it is unpickled."""
-
-    traces: tuple[str, ...] = ()
-
-    def __reduce__(self):
-        return setattr, (Ran, "traces", ("run",))
 
 
 def small_module(rng):
@@ -212,7 +192,7 @@ def test_the_pass_of_a_search_can_be_in_bfloat16_and_a_call_is_not(rng):
     ],
 )
 def test_precision_follows_the_setting_and_the_machine(precision, units, low, monkeypatch):
-    monkeypatch.setattr(networks, "has_bfloat16_units", lambda _: units)
+    monkeypatch.setattr(loading, "has_bfloat16_units", lambda _: units)
     settings = Network(weights="random", precision=precision)
     assert load_network(settings).low_precision == low
 
@@ -221,7 +201,7 @@ def test_cuda_asked_for_and_absent_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(NetworkError, match=r"finds no CUDA device here\. Choose --device cpu"):
         load_network(Network(device="cuda"))
-    assert networks.find_device("auto") == torch.device("cpu")
+    assert loading.find_device("auto") == torch.device("cpu")
 
 
 def test_an_unknown_layer_is_answered_with_the_usable_ones(rng):
@@ -364,105 +344,3 @@ def test_importing_the_package_loads_neither_timm_nor_torchvision():
         "sys.exit(bool({'timm', 'torchvision', 'safetensors'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-def test_weights_come_back_from_a_file(suffix, tmp_path, vgg):
-    path = tmp_path / f"narrow{suffix}"
-    state_dict = {name: t.contiguous() for name, t in vgg.module.state_dict().items()}
-    if suffix == ".safetensors":
-        save_file(state_dict, path)
-    else:
-        torch.save({"state_dict": state_dict, "epoch": 3}, path)
-    assert load_vgg16(weights=str(path), width=4).digest == vgg.digest
-
-
-def test_efficientnet_reads_a_weights_file_by_name(tmp_path, efficientnet):
-    path = tmp_path / "lite0.safetensors"
-    module = build_efficientnet_lite0("pretrained", seed=0)
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
-    assert load_efficientnet_lite0(weights=str(path)).digest == efficientnet.digest
-
-
-def test_missing_and_misnamed_weight_files_are_refused(tmp_path):
-    with pytest.raises(NetworkError, match=r"pretraned is missing.*'pretrained', 'random' or"):
-        load_vgg16(weights="pretraned", width=1)
-    (tmp_path / "weights.npz").write_bytes(b"")
-    with pytest.raises(NetworkError, match=r"ends in '\.npz', but .* \.safetensors"):
-        read_state_dict(tmp_path / "weights.npz")
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not a file of weights", b"\x80\x02}q\x00."])
-def test_damaged_weight_files_are_refused(suffix, content, tmp_path):
-    path = tmp_path / f"weights{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(
-        NetworkError, match=rf"weights{suffix} (is damaged|was refused|should hold)"
-    ):
-        read_state_dict(path)
-
-
-def test_a_truncated_weights_file_is_refused(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save({"a": torch.zeros(100)}, path)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(NetworkError, match="is damaged or not a PyTorch file"):
-        read_state_dict(path)
-
-
-def test_code_in_a_weights_file_is_refused_and_not_run(tmp_path):
-    torch.save({"a": Ran()}, tmp_path / "code.pth")
-    with pytest.raises(NetworkError, match="was refused: it holds Python objects"):
-        read_state_dict(tmp_path / "code.pth")
-    assert Ran.traces == ()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [([1, 2], "holds a list"), ({"epoch": 3}, "other values under epoch"), ({}, "holds nothing")],
-)
-def test_files_without_tensors_are_refused(content, message, tmp_path):
-    torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(NetworkError, match=message):
-        read_state_dict(tmp_path / "weights.pt")
-
-
-def test_weights_of_another_architecture_are_refused_in_one_sentence():
-    found = {"weight": torch.zeros(2, 2), "extra": torch.zeros(1)}
-    message = (
-        r"here does not fit Linear: missing: bias; not expected: extra; of another shape: "
-        r"weight \(2, 2\) instead of \(3, 2\)\."
-    )
-    with pytest.raises(NetworkError, match=message):
-        load_weights(nn.Linear(2, 3), found, "here")
-
-
-def test_half_precision_weights_become_the_modules_type():
-    module = nn.Linear(2, 1)
-    load_weights(module, {"weight": torch.ones(1, 2).half(), "bias": torch.ones(1).half()}, "here")
-    assert module.weight.dtype == torch.float32
-
-
-def test_without_a_connection_vgg16_says_which_file_to_get(monkeypatch, tmp_path):
-    def offline(*_, **__):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    file, folder = r"vgg16-397923af\.pth", f"{tmp_path}/hub/checkpoints"
-    with pytest.raises(
-        NetworkError, match=rf"no route.* {file} .*into {folder}, .*\.npz file: --weights FILE"
-    ):
-        load_network(Network(name="vgg16"))
-
-
-def test_downloaded_weights_are_read_from_torch_hubs_folder(monkeypatch, tmp_path, vgg):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def download(url, destination, **_):
-        torch.save(vgg.module.state_dict(), destination)
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert load_vgg16(width=4).digest == vgg.digest
-    assert (tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth").is_file()

@@ -1,0 +1,167 @@
+"""Figures and contact sheets show every picture without a change."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchcollide.report.charts import draw_history
+from patchcollide.report.figures import caption, write_contact_sheet, write_figure
+from tests.helpers.pages import history_of, random_images
+
+
+def read(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20190908)
+
+
+@pytest.mark.parametrize("num_vertices", [1, 2, 5, 8])
+def test_a_figure_shows_every_picture_unresampled(num_vertices, rng, tmp_path):
+    source, target = random_images(rng, 224, 224), random_images(rng, 224, 224)
+    vertices = random_images(rng, num_vertices, 224, 224)
+    captions = [caption("a class, a synonym", 0.5)] * (num_vertices + 2)
+    path = tmp_path / "figure.png"
+    write_figure(
+        path, source=source, target=target, vertices=vertices, title="A $title", captions=captions
+    )
+    figure = read(path)
+    assert figure.shape[1] == 20 + (num_vertices + 1) * 224 + num_vertices * 18 + 110
+    windows = np.lib.stride_tricks.sliding_window_view(figure, (1, 224, 3))[..., 0, 0, :, :]
+    for picture in [source, target, *vertices]:
+        found = (windows[:, 20::242] == picture[0]).all(axis=(2, 3))
+        assert found.any(), "the first line of a picture is nowhere in the figure"
+
+
+def test_small_pictures_are_enlarged_by_a_whole_number(rng, tmp_path):
+    vertices = random_images(rng, 2, 28, 28)
+    path = tmp_path / "figure.png"
+    write_figure(
+        path,
+        source=vertices[0],
+        target=vertices[1],
+        vertices=vertices,
+        title="Digits",
+        captions=["7\n1.000"] * 4,
+    )
+    figure = read(path)
+    enlarged = vertices[0].repeat(8, axis=0).repeat(8, axis=1)
+    tops = np.flatnonzero((figure[:, 20:244] == enlarged[0]).all(axis=(1, 2)))
+    assert (figure[tops[0] : tops[0] + 224, 20:244] == enlarged).all()
+
+
+def test_the_heat_map_is_dark_where_vertices_agree_and_bright_where_not(tmp_path):
+    vertices = np.full((2, 224, 224, 3), 100, np.uint8)
+    vertices[0, :, 112:] = 160
+    path = tmp_path / "figure.png"
+    write_figure(
+        path,
+        source=vertices[0],
+        target=vertices[0],
+        vertices=vertices,
+        title="Half",
+        captions=["a"] * 4,
+    )
+    line = read(path)[-150, 262 : 262 + 224].astype(int).sum(axis=1)
+    assert line[:100].max() < 100
+    assert line[124:].min() > 500
+
+
+def test_purple_boxes_mark_on_every_vertex_where_they_differ(tmp_path):
+    vertices = np.full((2, 224, 224, 3), 100, np.uint8)
+    vertices[0, 60:88, 140:168] = 160
+    path = tmp_path / "figure.png"
+    write_figure(
+        path,
+        source=vertices[0],
+        target=vertices[0],
+        vertices=vertices,
+        title="A box",
+        captions=["a"] * 4,
+    )
+    purple = (read(path) == (0x8A, 0x1F, 0xA8)).all(axis=-1)
+    for left in (20 + 242, 20 + 2 * 242):
+        rows, cols = np.nonzero(purple[:, left : left + 224])
+        # Around the square, on a line of three pixels.
+        assert 28 <= np.ptp(cols) <= 36
+        assert abs(cols.mean() - 153.5) < 1
+        assert 28 <= np.ptp(rows) <= 36
+    assert not purple[:, :244].any()
+
+
+def test_captions_must_match_the_vertices(rng, tmp_path):
+    vertices = random_images(rng, 2, 28, 28)
+    with pytest.raises(ValueError, match="Expected 4 captions, but found 3"):
+        write_figure(
+            tmp_path / "figure.png",
+            source=vertices[0],
+            target=vertices[1],
+            vertices=vertices,
+            title="",
+            captions=["a"] * 3,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def contact_sheet(rng, path, *, k, rows, cols, window_px=8, **options):
+    grid = np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij")
+    locations = 6 * np.stack(grid, axis=-1).reshape(-1, 2).astype(np.int64)
+    squared = np.sort(rng.integers(0, 10_000, (rows * cols, k)), axis=1).astype(np.int64)
+    write_contact_sheet(
+        path,
+        source=random_images(np.random.default_rng(1), 64, 64),
+        patches=random_images(np.random.default_rng(2), rows * cols, k, 8, 8),
+        squared_distances=squared,
+        locations=locations,
+        window_px=window_px,
+        **options,
+    )
+    return read(path)
+
+
+@pytest.mark.parametrize(("k", "rows", "cols"), [(1, 1, 1), (1, 2, 1), (3, 5, 7)])
+def test_a_contact_sheet_has_a_row_for_each_location_shown(k, rows, cols, rng, tmp_path):
+    sheet = contact_sheet(rng, tmp_path / "sheet.png", k=k, rows=rows, cols=cols)
+    assert sheet.shape[:2] == (48 + min(rows * cols, 12) * 176, 36 + (k + 2) * 140)
+
+
+def test_a_contact_sheet_shows_at_most_what_was_asked_for(rng, tmp_path):
+    path = tmp_path / "sheet.png"
+    sheet = contact_sheet(rng, path, k=6, rows=5, cols=5, num_locations=4, num_neighbours=2)
+    assert sheet.shape[:2] == (48 + 4 * 176, 36 + 4 * 140)
+
+
+def test_a_missing_neighbour_leaves_its_place_empty(tmp_path):
+    path = tmp_path / "sheet.png"
+    write_contact_sheet(
+        path,
+        source=np.zeros((16, 16, 3), np.uint8),
+        patches=np.zeros((1, 2, 8, 8, 3), np.uint8),
+        squared_distances=np.array([[0, -1]], np.int64),
+        locations=np.zeros((1, 2), np.int64),
+        window_px=8,
+    )
+    line = read(path)[48 + 64]
+    assert (line[12 + 2 * 140 + 24 + 64] == 0).all()
+    assert (line[12 + 3 * 140 + 24 + 64] == 255).all()
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "d.png")]
+    for path in paths[:2]:
+        contact_sheet(np.random.default_rng(3), path, k=2, rows=2, cols=2)
+    for path in paths[2:]:
+        vertices = random_images(np.random.default_rng(4), 3, 32, 32)
+        write_figure(
+            path,
+            source=vertices[0],
+            target=vertices[1],
+            vertices=vertices,
+            title="Twice",
+            captions=["a"] * 5,
+        )
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[2].read_bytes() == paths[3].read_bytes()
+    assert draw_history(history_of(9)) == draw_history(history_of(9))
