@@ -1,4 +1,4 @@
-"""``python -m patchcollide.cli``."""
+"""``python -m patchcollide``."""
 
 from patchcollide.cli import main
 

@@ -18,15 +18,15 @@ import torch
 
 from patchcollide import progress
 from patchcollide.errors import PatchCollideError
+from patchcollide.io import provenance
 from patchcollide.io.provenance import versions
-from patchcollide.retrieval.planning import rates as machine
 
 _SECONDS_BETWEEN_SAMPLES = 0.01
 
 
 def describe_machine() -> dict[str, Any]:
     """Returns what decides how fast a machine is, and what runs on it."""
-    return {**machine.describe_machine(), "versions": versions()}
+    return {**provenance.describe_machine(), "versions": versions()}
 
 
 def anonymous_bytes() -> int:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from patchcollide.errors import ImageError
-from patchcollide.images import pictures
+from patchcollide.images import samples as decoded_samples
 from tests.helpers.pictures import MANY, noise, read, save
 
 
@@ -49,7 +49,7 @@ def test_a_pgm_is_as_bright_as_its_header_says(tmp_path, maximum):
 
 def test_a_range_that_is_taken_for_another_is_said(tmp_path, caplog):
     path = save(tmp_path / "a.tif", Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)))
-    pictures._say_once.cache_clear()
+    decoded_samples._say_once.cache_clear()
     with caplog.at_level("INFO"):
         read(path)
         read(path)

@@ -16,7 +16,7 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.randomness import seeded
-from patchcollide.runs import collide
+from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
 from tests.helpers.pictures import picture
 
@@ -117,6 +117,7 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
     monkeypatch.setattr(
         collide, "load_network", lambda *settings: asked.append(settings[0]) or network
     )
+    monkeypatch.setattr(inputs, "load_network", collide.load_network)
     for seed, name in ((1, "source.png"), (2, "target.png")):
         write_png(tmp_path / name, picture(seed))
 

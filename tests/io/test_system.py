@@ -13,8 +13,8 @@ import pytest
 
 import patchcollide
 from patchcollide.config_files import load_config
-from patchcollide.io import system
-from patchcollide.retrieval.planning import budgets, rates
+from patchcollide.io import provenance, system
+from patchcollide.retrieval.planning import budgets
 from patchcollide.retrieval.planning.footprint import Workload
 
 LINUX_ONLY = {
@@ -45,7 +45,7 @@ NOT_EVERYWHERE = re.compile(
 
 def test_what_some_systems_lack_is_used_in_one_module():
     package = Path(patchcollide.__file__).parent
-    allowed = {("machine.py", "/proc/")}  # asks first whether it is there
+    allowed = {("io/provenance.py", "/proc/")}  # asks first whether it is there
     found = {
         (path.relative_to(package).as_posix(), use[0])
         for path in package.rglob("*.py")
@@ -57,7 +57,7 @@ def test_what_some_systems_lack_is_used_in_one_module():
 
 def test_memory_and_cores_are_known_without_linux(not_linux):
     assert budgets.memory_budget(None) == (5 << 30) * 8 // 10
-    described = rates.describe_machine()
+    described = provenance.describe_machine()
     assert described["memory_bytes"] == 16 << 30
     assert described["cores"] == os.cpu_count()
 
@@ -111,7 +111,7 @@ for name in ("fcntl", "resource"):
 sys.meta_path.insert(0, Missing())
 for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "pread", "pwrite", "sched_getaffinity"):
     delattr(os, name)
-from patchcollide import system
+from patchcollide.io import system
 from patchcollide.io.locks import locked
 store = pathlib.Path(sys.argv[1]) / "store"
 with locked(store):

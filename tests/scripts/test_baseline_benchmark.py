@@ -9,7 +9,7 @@ import pytest
 from patchcollide import pipeline
 from patchcollide.images.pictures import write_png
 from patchcollide.networks import feature_files
-from patchcollide.runs import collide
+from patchcollide.runs import collide, inputs
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 from tests.conftest import SMALL
@@ -22,7 +22,7 @@ def benchmark_(monkeypatch, small_network, tmp_path):
     """The script, with two small pictures for photographs and a small network."""
     monkeypatch.syspath_prepend(SCRIPTS)
     script = importlib.import_module("bench_baselines")
-    for stage in (collide, feature_files):
+    for stage in (collide, inputs, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     rng = np.random.default_rng(4)
     for name in ("first", "second"):
