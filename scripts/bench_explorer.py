@@ -65,7 +65,7 @@ class Connection:
 def server_of(run: Path) -> Iterator[tuple[str, float]]:
     """Starts the explorer of a run; yields its address and the seconds until it was ready."""
     begun = time.perf_counter()
-    words = [sys.executable, "-m", "patchcollide.cli", "explore", str(run)]
+    words = [sys.executable, "-m", "patchcollide", "explore", str(run)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:
             address = server.stdout.readline().strip() if server.stdout else ""

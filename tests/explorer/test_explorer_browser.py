@@ -14,7 +14,7 @@ from tests.helpers.browsing import serious_faults, slow_the_tour, wait_until
 @pytest.fixture(scope="module")
 def address(runs_of_each_kind):
     process = subprocess.Popen(
-        [sys.executable, "-m", "patchcollide.cli", "explore", str(runs_of_each_kind["patches"])],
+        [sys.executable, "-m", "patchcollide", "explore", str(runs_of_each_kind["patches"])],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -57,7 +57,7 @@ def start(explored_run, tmp_path):
         # Its own folder for uploads shows what it leaves behind.
         environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "patchcollide.cli", "explore", explored_run, *words],
+            [sys.executable, "-m", "patchcollide", "explore", explored_run, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,

@@ -84,7 +84,7 @@ def test_a_damaged_store_is_verified_and_repaired_by_commands(tmp_path):
     (store / "shard-00001.h5").write_bytes(content)
 
     def run(*words):
-        command = [sys.executable, "-m", "patchcollide.cli", *map(str, words)]
+        command = [sys.executable, "-m", "patchcollide", *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True)
 
     found = run("verify", store)
