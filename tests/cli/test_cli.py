@@ -21,6 +21,7 @@ from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import write_json
 from patchcollide.networks import feature_files as extraction
 from patchcollide.runs import collide as collisions
+from patchcollide.runs import inputs as collision_inputs
 from tests.conftest import SMALL
 
 SETTINGS = [word for override in SMALL for word in ("--set", override)]
@@ -91,7 +92,7 @@ class Outcome:
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collisions, extraction):
+    for stage in (collisions, collision_inputs, extraction):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 

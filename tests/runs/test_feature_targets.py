@@ -16,12 +16,13 @@ from patchcollide.networks import feature_files as extraction
 from patchcollide.networks.targets import Target
 from patchcollide.report.figures import write_figure
 from patchcollide.runs import collide as collisions
+from patchcollide.runs import inputs as collision_inputs
 from tests.cli.test_cli import ARTEFACTS, World, assert_refused
 
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collisions, extraction):
+    for stage in (collisions, collision_inputs, extraction):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 

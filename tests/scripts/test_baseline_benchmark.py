@@ -10,6 +10,7 @@ from patchcollide import pipeline
 from patchcollide.images.pictures import write_png
 from patchcollide.networks import feature_files as extraction
 from patchcollide.runs import collide as collisions
+from patchcollide.runs import inputs as collision_inputs
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 from tests.conftest import SMALL
@@ -22,7 +23,7 @@ def benchmark_(monkeypatch, small_network, tmp_path):
     """The script, with two small pictures for photographs and a small network."""
     monkeypatch.syspath_prepend(SCRIPTS)
     script = importlib.import_module("bench_baselines")
-    for stage in (collisions, extraction):
+    for stage in (collisions, collision_inputs, extraction):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     rng = np.random.default_rng(4)
     for name in ("first", "second"):
