@@ -26,7 +26,7 @@ from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of, require_applicable
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.polyhedra.subspaces import row_space
-from patchcollide.runs import collide
+from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
 
 SIDE = 6
@@ -329,7 +329,7 @@ class TestBoundary:
 @pytest.fixture
 def command(tmp_path, small_network, monkeypatch):
     """Runs collide on two pictures, as people do."""
-    for stage in (collide, feature_files):
+    for stage in (collide, feature_files, inputs):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     for seed, name in enumerate(("source.png", "target.png")):
         write_png(tmp_path / name, picture(seed))
