@@ -71,16 +71,18 @@ def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def _acquire(path: Path, store: Path, shared: bool) -> int:
+    # Known before the file is made: a process killed in between leaves one that is nobody's.
+    owner = _this_process()
     while True:
         number, made = _opened(path)
         try:
             if made:
-                _write_owner(number)
+                _write_owner(number, owner)
             _require_lock_file(number, path)
             lock_file(number, shared=shared)
             if _is_at(number, path):
                 if _is_ours(number):
-                    _write_owner(number)
+                    _write_owner(number, owner)
                 return number
         except BlockingIOError as error:
             holder = _owner(number)
@@ -137,15 +139,19 @@ def _require_lock_file(number: int, path: Path) -> None:
         )
 
 
-def _write_owner(number: int) -> None:
+def _this_process() -> bytes:
     owner = {
         "encoding-type": _ENCODING,
         "host": platform.node(),
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    return json.dumps(owner).encode()
+
+
+def _write_owner(number: int, owner: bytes) -> None:
     # Shorter content is padded rather than cut first, so that no reader finds an empty file.
-    content = json.dumps(owner).encode().ljust(os.fstat(number).st_size)
+    content = owner.ljust(os.fstat(number).st_size)
     os.lseek(number, 0, os.SEEK_SET)
     os.write(number, content)
 

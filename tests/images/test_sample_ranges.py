@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from patchcollide.errors import ImageError
+from patchcollide.images import pictures
 from patchcollide.images import samples as decoded_samples
 from tests.helpers.pictures import MANY, noise, read, save
 
