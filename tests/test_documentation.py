@@ -218,12 +218,6 @@ def test_all_scripts_are_in_their_index():
     assert there - {"README.md"} <= listed
 
 
-def test_each_page_of_results_says_what_its_numbers_are_of():
-    for page in (ROOT / "data" / "results").glob("*.md"):
-        if page.name != "README.md":
-            assert re.search(r"^- \*\*Numbers of:\*\* .*commit", read(page), re.MULTILINE), page
-
-
 @each_page
 def test_python_blocks_of_a_page_are_python_and_import_what_exists(page):
     for block in python_blocks(page):
