@@ -200,7 +200,7 @@ def test_the_tour_makes_everything_that_it_uses():
         for path in used:
             assert any(path == there or path.startswith(f"{there}/") for there in made), path
         made += [after["--out"]] if "--out" in after else []
-    photographs = set(re.findall(r"photos/(\w+)/\w+\.png", tour()))
+    photographs = set(re.findall(r"photos/(\w+)/[\w-]+\.png", tour()))
     assert photographs
     assert photographs <= PHOTOGRAPHS.keys()
 
