@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from patchcollide import pipeline
+from patchcollide import pipeline, progress
 from patchcollide.cli.framework import app
 from patchcollide.errors import DataError, ImageError, MissingLibraryError
 from patchcollide.images import bundled, photographs
@@ -106,6 +106,14 @@ def test_tiny_images_can_be_cut(shape):
     cuts = list(cut_squares(image, cuts=9, size=3, generator=np.random.default_rng(0)))
     assert len(cuts) == 9
     assert all((cut == 7).all() for cut in cuts)
+
+
+def test_writing_tells_how_far_it_is(few, tmp_path):
+    told = []
+    with progress.listening(lambda *what: told.append(what)):
+        write_photographs(tmp_path / "photos", cuts=1, size=16)
+        write_photographs(tmp_path / "photos", cuts=1, size=16)
+    assert told == [("Writing photographs", done, 6) for done in range(7)]
 
 
 def test_a_finished_tree_is_left_alone(few, tmp_path, monkeypatch):
