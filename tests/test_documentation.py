@@ -21,6 +21,7 @@ import patchcollide
 from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
 from patchcollide.images.photographs import PHOTOGRAPHS
+from tests.test_layering import FLOORS, OWNERS
 
 if TYPE_CHECKING:
     from click import Command
@@ -299,6 +300,17 @@ def is_there(module: str, name: str) -> bool:
     if is_package and importlib.util.find_spec(f"{module}.{name}"):
         return True
     return hasattr(importlib.import_module(module), name)
+
+
+def test_the_architecture_page_has_the_floors_and_owners_that_are_tested():
+    text = read(ROOT / "patchcollide" / "README.md")
+    floors = text.split("## Floors")[1]
+    assert [line.split() for line in FENCE.findall(floors)[0][1].splitlines()] == FLOORS
+    described = re.findall(r"^\| (`.*?) \| ", floors.split("## One owner")[0], re.MULTILINE)
+    rooms = {room for cell in described for room in re.findall(r"`(\w+)`", cell)}
+    assert rooms | {"__main__"} == {room for floor in FLOORS for room in floor}
+    owners = set(re.findall(r"^\| .* \| `([\w.]+)` \|$", floors, re.MULTILINE))
+    assert owners <= {module for modules in OWNERS.values() for module in modules}
 
 
 def test_versions_of_the_citation_and_the_package_agree():
