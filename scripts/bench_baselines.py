@@ -171,7 +171,12 @@ def main() -> dict[str, Any]:
         write_text(arguments.markdown, table)
     else:
         sys.stderr.write(table)
-    return {"machine": describe_machine(), "settings": SETTINGS + arguments.set, "runs": rows}
+    return {
+        "machine": describe_machine(),
+        "settings": SETTINGS + arguments.set,
+        "runs": rows,
+        "table": table.splitlines(),
+    }
 
 
 if __name__ == "__main__":

@@ -117,7 +117,23 @@ def race(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
         "authors_rates_tried": trials,
         "steps_ratio_at_least": runs[-1]["steps"] / ours["steps"],
         "seconds_ratio": runs[-1]["seconds"] / ours["seconds"],
+        "table": table(runs),
     }
+
+
+def table(runs: list[dict[str, Any]]) -> list[str]:
+    """Returns Markdown: a line a search of the race."""
+    lines = [
+        "| search | steps | seconds | target's class | p, of the target's | vertex L2 |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {run['method']} | {run['steps']} | {run['seconds']:.3g} "
+        f"| {100 * run['success_rate']:.1f} % | {run['probability_share']:.2f} "
+        f"| {run['vertex_distance_mean']:.0f} |"
+        for run in runs
+    ]
+    return lines
 
 
 def _run(name: str, start: Start, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:

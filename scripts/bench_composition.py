@@ -52,15 +52,31 @@ def main() -> dict[str, Any]:
             step()
             seconds[name].append(time.perf_counter() - begun)
     found = {name: summarise(all_of_it[1:]) for name, all_of_it in seconds.items()}
+    shares = {name: ratios(found[name], found["network"]) for name in ("composition", "roughness")}
     return {
         "machine": describe_machine(),
+        "seed": config.seed,
         "network": network.full_name,
         "parameters": mixture.parameter.numel(),
         "seconds": found,
-        "share_of_network": {
-            name: ratios(found[name], found["network"]) for name in ("composition", "roughness")
-        },
+        "share_of_network": shares,
+        "table": table(found, shares),
     }
+
+
+def table(found: dict[str, dict[str, Any]], shares: dict[str, dict[str, float]]) -> list[str]:
+    """Returns Markdown: a line each for what was measured."""
+    lines = [
+        "| | best, s | median, s | of the network's best | of its median |",
+        "|---|---|---|---|---|",
+    ]
+    for name, seconds in found.items():
+        share = shares.get(name)
+        cells = [f"{100 * share[key]:.0f} %" if share else "-" for key in ("best", "median")]
+        lines.append(
+            f"| {name} | {seconds['best']:.3f} | {seconds['median']:.3f} | {' | '.join(cells)} |"
+        )
+    return lines
 
 
 def random_mixture(config: Config, size: int) -> PatchMixture:

@@ -127,6 +127,19 @@ def _all_at_once(ask: Callable[[int], list[tuple[float, int]]], num_threads: int
     }
 
 
+def table(network: str, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns Markdown: a line each for points one by one, points at once, and static parts."""
+    lines = [f"| {network} | median | 95 % | a second | errors |", "|---|---|---|---|---|"]
+    for name, of_it in found.items():
+        spent = of_it["milliseconds"]
+        lines.append(
+            f"| {name.replace('_', ' ')}, connections: {of_it['connections']} "
+            f"| {spent['median']:.3g} ms | {spent['95 %']:.3g} ms "
+            f"| {of_it['requests_per_second']:.0f} | {of_it['errors']} |"
+        )
+    return lines
+
+
 def main() -> dict[str, Any]:
     """Measures what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -141,13 +154,18 @@ def main() -> dict[str, Any]:
     with server_of(arguments.run) as (address, ready):
         # The first answers find the memory that later ones use again.
         points(address, num_vertices, 1, 3)
+        network, rounds = run.inputs["network"], arguments.rounds
+        found = {
+            "points_one_by_one": points(address, num_vertices, 1, 8 * rounds),
+            "points_at_once": points(address, num_vertices, arguments.concurrent, rounds),
+            "static_parts": static_parts(address, arguments.seconds, arguments.threads),
+        }
         return {
             "machine": describe_machine(),
-            "network": run.inputs["network"],
+            "network": network,
             "seconds_to_start": ready,
-            "static_parts": static_parts(address, arguments.seconds, arguments.threads),
-            "points_one_by_one": points(address, num_vertices, 1, 8 * arguments.rounds),
-            "points_at_once": points(address, num_vertices, arguments.concurrent, arguments.rounds),
+            **found,
+            "table": table(network, found),
         }
 
 

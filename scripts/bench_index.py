@@ -266,7 +266,24 @@ def main() -> dict[str, Any]:
     lists = load_config(arguments.config, [*arguments.set, "index.kind=ivf-pq"])
     sample = pick_images(images, arguments.sample, out / "sample-images")
     benchmark.stage("sample", lambda: measure_sample(lists, sample, out, arguments.repeat))
-    return benchmark.content
+    return {**benchmark.content, "table": table(benchmark.results)}
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Returns Markdown: a line each for the store and its index."""
+    steps = ", ".join(
+        f"{name} {stage['seconds']:.0f} s" for name, stage in found["index"]["stages"].items()
+    )
+    what = f"from {found['store']['num_images']:,} images to an index"
+    lines = [f"| {what} | seconds | own memory (peak) | bytes |", "|---|---|---|---|"]
+    for name, part in (
+        ("store", "store"),
+        (f"index `{found['index']['factory']}`: {steps}", "index"),
+    ):
+        measured = found[part]
+        memory, size = measured["peak_anonymous_bytes"] / 1e9, measured["bytes"] / 1e9
+        lines.append(f"| {name} | {measured['seconds']:.3g} | {memory:.2f} GB | {size:.2f} GB |")
+    return lines
 
 
 if __name__ == "__main__":

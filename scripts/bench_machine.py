@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import torch
+from results import describe_measurement
 
 from patchcollide import progress
 from patchcollide.errors import PatchCollideError
@@ -115,10 +116,14 @@ def count(text: str) -> int:
 
 
 def finish(benchmark: Callable[[], dict[str, Any]]) -> None:
-    """Runs a benchmark and prints its result as JSON, or its error as a sentence."""
+    """Runs a benchmark and prints its result as JSON, or its error as a sentence.
+
+    With it goes ``measured``: the command, the date and the commit, for a page of results.
+    """
     progress.show(logging.INFO)
     try:
-        result = benchmark()
+        measured = describe_measurement(["python", *sys.argv])
+        result = {"measured": measured, **benchmark()}
     except PatchCollideError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(error.exit_code)

@@ -85,6 +85,30 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     return worst | {f"{name}_max": max(row[name] for row in rows) for name in ("steps", "seconds")}
 
 
+def table(results: dict[str, Any]) -> list[str]:
+    """Returns Markdown: a line a kind, each number from the least to the most of its runs."""
+    columns = {
+        "target_probability": ("p target", 1, "{:.2f} to {:.2f}"),
+        "success_rate": ("target's class", 100, "{:.1f} to {:.1f} %"),
+        "probability_share": ("p samples, of the target's", 1, "{:.3f} to {:.3f}"),
+        "vertex_distance_mean": ("vertex L2", 1, "{:.0f} to {:.0f}"),
+        "distance_share": ("of the data set's", 100, "{:.1f} to {:.1f} %"),
+        "steps": ("steps", 1, "{:.0f} to {:.0f}"),
+        "seconds": ("seconds", 1, "{:.0f} to {:.0f}"),
+    }
+    lines = [
+        f"| | pairs | {' | '.join(title for title, _, _ in columns.values())} |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    for name, found in results.items():
+        cells = [name, str(len(found["runs"]))]
+        for key, (_, factor, form) in columns.items():
+            values = [factor * run[key] for run in found["runs"]]
+            cells.append(form.format(min(values), max(values)))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def read_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -117,7 +141,13 @@ def main() -> dict[str, Any]:
             rows = [measure(settings, pair, store, out, kind, distance) for pair in pairs]
             name = kind if kind == "pixels" else f"{kind}, {engine}"
             results[name] = {"worst": summarise(rows), "runs": rows}
-    return {"machine": describe_machine(), "dataset_distance_mean": distance, "results": results}
+    return {
+        "machine": describe_machine(),
+        "seed": config.seed,
+        "dataset_distance_mean": distance,
+        "results": results,
+        "table": table(results),
+    }
 
 
 if __name__ == "__main__":

@@ -221,7 +221,34 @@ def main() -> dict[str, Any]:
         "machine": describe_machine(),
         "arguments": json.loads(json.dumps(vars(arguments), default=str)),
         "results": results,
+        "table": table(results),
     }
+
+
+def table(results: list[dict[str, Any]]) -> list[str]:
+    """Returns Markdown: a table a store, a line an engine or a peer."""
+    lines: list[str] = []
+    for result in results:
+        columns = (
+            f"{result['num_patches']:,} patches, {result['num_queries']} queries",
+            "opened or built in, s",
+            "search, s (best)",
+            "first time, s",
+            "proven",
+            f"recall@{result['k']}",
+            "own memory",
+        )
+        lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for name, found in {**result["engines"], **result["peers"]}.items():
+            made = found.get("opening_seconds", found.get("build_seconds"))
+            proven = f"{100 * found['certified']:.0f} %" if "certified" in found else "none"
+            memory = found["memory"]["search"]["peak_anonymous_bytes"]
+            lines.append(
+                f"| `{name}` | {made:.3g} | {found['seconds']['best']:.3g} "
+                f"| {found['first_seconds']:.3g} | {proven} | {found['recall']:.4g} "
+                f"| {memory / 1e9:.2f} GB |"
+            )
+    return lines[1:]
 
 
 def _series(results: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:

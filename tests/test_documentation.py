@@ -14,10 +14,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from typer import BadParameter
+from typer.testing import CliRunner
 
 import patchcollide
 from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
+from patchcollide.images.photographs import PHOTOGRAPHS
+from tests.test_layering import FLOORS, OWNERS
 
 if TYPE_CHECKING:
     from click import Command
@@ -84,15 +88,22 @@ def broken_links(page: Path) -> list[str]:
 
 def command_lines(page: Path) -> list[list[str]]:
     """Returns the words after `patchcollide`, of each command in shell blocks and in prose."""
-    lines = []
     text = read(page)
-    for language, block in FENCE.findall(text):
-        if language == "sh":
-            lines += block.replace("\\\n", " ").splitlines()
+    lines = lines_of(text)
     # Prose breaks lines inside a command; a name and a word alone is a mention of the package.
     lines += [" ".join(code.split()) for code in INLINE.findall(FENCE.sub("", text))]
     found = [words_of(line) for line in lines]
     return [words[1:] for words in found if len(words) > 1 and words[0] == "patchcollide"]
+
+
+def lines_of(text: str) -> list[str]:
+    """Returns the lines of the shell blocks of a page; one that is broken is one."""
+    blocks = [block for language, block in FENCE.findall(text) if language == "sh"]
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def tour() -> str:
+    return read(ROOT / "README.md").split("## A tour")[1].split("\n## ")[0]
 
 
 def words_of(line: str) -> list[str]:
@@ -173,9 +184,61 @@ def test_commands_of_a_page_exist_with_their_options_and_settings(page):
 
 
 def test_the_tour_has_seven_commands():
-    tour = read(ROOT / "README.md").split("## A tour")[1].split("\n## ")[0]
-    assert len(re.findall(r"^# \d\.", tour, re.MULTILINE)) == 7
-    assert len(re.findall(r"^patchcollide ", tour, re.MULTILINE)) == 7
+    assert len(re.findall(r"^# \d\.", tour(), re.MULTILINE)) == 7
+    assert len(re.findall(r"^patchcollide ", tour(), re.MULTILINE)) == 7
+
+
+def test_the_tour_makes_everything_that_it_uses():
+    made: list[str] = []
+    for words in filter(None, map(words_of, lines_of(tour()))):
+        after = dict(itertools.pairwise(words))
+        used = {
+            word
+            for before, word in itertools.pairwise(words[1:])
+            if before not in ("--out", "--set", "--edges") and not word.startswith("--")
+        }
+        assert used or not made
+        for path in used:
+            assert any(path == there or path.startswith(f"{there}/") for there in made), path
+        made += [after["--out"]] if "--out" in after else []
+    photographs = set(re.findall(r"photos/(\w+)/[\w-]+\.png", tour()))
+    assert photographs
+    assert photographs <= PHOTOGRAPHS.keys()
+
+
+@each_page
+def test_commands_in_blocks_are_complete(page):
+    for line in lines_of(read(page)):
+        program, *words = words_of(line) or [""]
+        if program == "patchcollide" and words:
+            # Raises where an option or an argument is missing, or is no number where one should be.
+            commands()[words[0]].make_context(words[0], words[1:])
+
+
+def test_a_command_without_what_it_needs_is_found():
+    # Typer has no name for all that it finds wrong with a command line.
+    with pytest.raises(BadParameter.__mro__[1], match="Missing parameter: out"):
+        commands()["index"].make_context("index", ["photos"])
+
+
+@pytest.mark.parametrize("name", ["", *sorted(commands())])
+def test_every_command_helps(name):
+    result = CliRunner().invoke(app, [name, "--help"] if name else ["--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+@each_page
+def test_scripts_of_a_page_know_the_options_they_are_given(page):
+    text = read(page)
+    code = [*lines_of(text), *(" ".join(found.split()) for found in INLINE.findall(text))]
+    for line in code:
+        if not re.match(r"^([A-Z_]+=\S+ )*python scripts/", line):
+            continue
+        path, *words = words_of(line)[1:]
+        script = read(ROOT / path)
+        options = [word for word in words if word.startswith("--")]
+        assert [word for word in options if f'"{word}"' not in script] == []
 
 
 @pytest.mark.parametrize(
@@ -218,12 +281,6 @@ def test_all_scripts_are_in_their_index():
     assert there - {"README.md"} <= listed
 
 
-def test_each_page_of_results_says_what_its_numbers_are_of():
-    for page in (ROOT / "data" / "results").glob("*.md"):
-        if page.name != "README.md":
-            assert re.search(r"^- \*\*Numbers of:\*\* .*commit", read(page), re.MULTILINE), page
-
-
 @each_page
 def test_python_blocks_of_a_page_are_python_and_import_what_exists(page):
     for block in python_blocks(page):
@@ -238,11 +295,22 @@ def is_there(module: str, name: str) -> bool:
     """Says whether a name can be imported, without loading what takes seconds."""
     if module == "patchcollide" and name in patchcollide.__all__:
         return True
-    if module.startswith("patchcollide") and importlib.util.find_spec(f"{module}.{name}"):
+    place = importlib.util.find_spec(module)
+    is_package = place is not None and place.submodule_search_locations is not None
+    if is_package and importlib.util.find_spec(f"{module}.{name}"):
         return True
-    if module in ("torch", "skimage"):
-        return importlib.util.find_spec(f"{module}.{name}") is not None
     return hasattr(importlib.import_module(module), name)
+
+
+def test_the_architecture_page_has_the_floors_and_owners_that_are_tested():
+    text = read(ROOT / "patchcollide" / "README.md")
+    floors = text.split("## Floors")[1]
+    assert [line.split() for line in FENCE.findall(floors)[0][1].splitlines()] == FLOORS
+    described = re.findall(r"^\| (`.*?) \| ", floors.split("## One owner")[0], re.MULTILINE)
+    rooms = {room for cell in described for room in re.findall(r"`(\w+)`", cell)}
+    assert rooms | {"__main__"} == {room for floor in FLOORS for room in floor}
+    owners = set(re.findall(r"^\| .* \| `([\w.]+)` \|$", floors, re.MULTILINE))
+    assert owners <= {module for modules in OWNERS.values() for module in modules}
 
 
 def test_versions_of_the_citation_and_the_package_agree():

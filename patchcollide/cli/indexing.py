@@ -1,4 +1,4 @@
-"""Commands that make and keep stores.
+"""Commands that make and keep stores, and photographs to try them with.
 
 What takes seconds to import is imported by the command that needs it: ``--help`` should not wait.
 """
@@ -22,6 +22,21 @@ from patchcollide.cli.framework import (
     read_backend,
     read_settings,
 )
+
+
+@command
+def photographs(
+    out: Annotated[Path, Option(help="The folder to write: NAME/NAME-NUMBER.png.")],
+    cuts: Annotated[
+        int, Option(min=0, help="Squares cut out of each photograph, beside the whole of it.")
+    ] = 24,
+) -> None:
+    """Writes the photographs that come inside scikit-image and scikit-learn, and cuts of them."""
+    from patchcollide.images.photographs import write_photographs
+    from patchcollide.io.files import output_path
+
+    write_photographs(output_path(out), cuts=cuts)
+    echo(out)
 
 
 @command

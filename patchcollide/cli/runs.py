@@ -287,7 +287,7 @@ def report(
 def demo(
     out: Annotated[Path, Option(help="The run's folder.")] = Path("runs/demo"),
 ) -> None:
-    """Makes a cat collide with a cup of espresso, from photographs that come with the libraries."""
+    """Composes a cat that a network takes for espresso, from photographs inside the libraries."""
     from patchcollide.pipeline import run_demo
 
     _show_run(run_demo(out))

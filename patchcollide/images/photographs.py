@@ -9,6 +9,7 @@ from patchcollide.errors import ImageError
 from patchcollide.images.bundled import bundled_file, write_tree
 from patchcollide.images.folders import keyed_generator
 from patchcollide.images.pictures import png_bytes, read_image, read_pixels, resize_square
+from patchcollide.progress import track
 from patchcollide.shapes import UInt8, ndarray
 
 MARKER = "photographs.json"
@@ -81,7 +82,9 @@ def write_photographs(folder: Path, *, cuts: int = 24, size: int = 256, seed: in
         "seed": seed,
         "names": sorted(PHOTOGRAPHS),
     }
-    write_tree(folder, MARKER, settings, _files(cuts, size, seed))
+    total = len(PHOTOGRAPHS) * (1 + cuts)
+    files = track(_files(cuts, size, seed), "Writing photographs", total)
+    write_tree(folder, MARKER, settings, files)
 
 
 def _files(cuts: int, size: int, seed: int) -> Iterator[tuple[str, bytes]]:

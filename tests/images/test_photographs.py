@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from patchcollide import pipeline, progress
+from patchcollide.cli.framework import app
 from patchcollide.errors import DataError, ImageError, MissingLibraryError
 from patchcollide.images import bundled, photographs
 from patchcollide.images.folders import find_images
@@ -13,6 +16,10 @@ FEW = ("camera", "chelsea", "china")
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(photographs, "PHOTOGRAPHS", {name: PHOTOGRAPHS[name] for name in FEW})
+
+
+def command(*words):
+    return CliRunner().invoke(app, ["photographs", *map(str, words)])
 
 
 def contents(folder):
@@ -101,6 +108,14 @@ def test_tiny_images_can_be_cut(shape):
     assert all((cut == 7).all() for cut in cuts)
 
 
+def test_writing_tells_how_far_it_is(few, tmp_path):
+    told = []
+    with progress.listening(lambda *what: told.append(what)):
+        write_photographs(tmp_path / "photos", cuts=1, size=16)
+        write_photographs(tmp_path / "photos", cuts=1, size=16)
+    assert told == [("Writing photographs", done, 6) for done in range(7)]
+
+
 def test_a_finished_tree_is_left_alone(few, tmp_path, monkeypatch):
     write_photographs(tmp_path / "photos", cuts=1, size=16)
     monkeypatch.setattr(photographs, "photograph", lambda _: pytest.fail("read again"))
@@ -143,3 +158,36 @@ def test_an_interrupted_tree_leaves_nothing_and_is_made_anew(few, tmp_path, monk
     assert contents(tmp_path) == {}
     write_photographs(tmp_path / "photos", cuts=1, size=16)
     assert len(contents(tmp_path)) == 2 * len(FEW) + 1
+
+
+def test_the_command_writes_a_folder_that_can_be_indexed_and_says_where(few, tmp_path):
+    result = command("--out", tmp_path / "new" / "photos", "--cuts", 1)
+    assert result.exit_code == 0
+    assert result.stdout.split() == [str(tmp_path / "new" / "photos")]
+    names = [file.name for file in find_images(tmp_path / "new" / "photos").files]
+    assert names == [f"{name}/{name}-{number:03d}.png" for name in FEW for number in range(2)]
+
+
+def test_the_command_given_again_leaves_its_folder_alone(few, tmp_path):
+    words = ("--out", tmp_path / "photos", "--cuts", 0)
+    assert command(*words).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "photos").rglob("*")}
+    assert command(*words).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "photos").rglob("*")} == before
+
+
+def test_the_command_refuses_a_folder_of_something_else_in_a_sentence(few, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = command("--out", tmp_path)
+    assert result.exit_code == 2
+    assert "something other than the photographs" in " ".join(result.stderr.split())
+    assert contents(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_the_command_and_the_demo_write_the_same_photographs(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "_files", lambda *how: [("how.txt", repr(how).encode())])
+    monkeypatch.setattr(pipeline, "index", lambda *_: None)
+    monkeypatch.setattr(pipeline, "collide", lambda *_: tmp_path)
+    pipeline.run_demo(tmp_path / "demo")
+    assert command("--out", tmp_path / "photos").exit_code == 0
+    assert contents(tmp_path / "photos") == contents(tmp_path / "demo-photographs")

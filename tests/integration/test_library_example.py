@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from unittest.mock import create_autospec
 
+import numpy as np
 import pytest
 
 from patchcollide import pipeline
 from patchcollide.polytope import Polytope
+from patchcollide.store.reader import PatchStore
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "data" / "guide" / "library.md"
@@ -35,6 +37,24 @@ def test_it_runs_as_it_stands(page, tmp_path, monkeypatch):
 
 def test_the_readme_has_one_example():
     assert len(blocks(ROOT / "README.md")) == 1
+
+
+def test_a_store_is_read_as_the_guide_reads_it(small_store, monkeypatch):
+    place = small_store.path.parent / "stores"
+    place.mkdir()
+    small_store.path.rename(place / "photos")
+    monkeypatch.chdir(place.parent)
+    (code,) = blocks(GUIDE.with_name("store.md"))
+    found = run(code, GUIDE)
+    known = PatchStore.open(place / "photos").patches(np.array([found["patch_id"]]))
+    assert np.array_equal(known[0], found["patch"])
+
+
+def test_the_penalty_of_the_guide_is_one():
+    (code,) = blocks(GUIDE.with_name("networks.md"))
+    found = run(code, GUIDE)
+    assert found["loss"].requires_grad
+    assert float(found["loss"].detach()) > 0
 
 
 def test_commands_as_functions_are_called_as_they_can_be(monkeypatch):

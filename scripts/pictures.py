@@ -1,0 +1,84 @@
+"""Makes the pictures of README and guide from a finished run, as this version shows it.
+
+Needs Chromium and the packages of ``test``; the run is the demo's, made by ``scripts/demo``.
+
+    python scripts/pictures.py runs/demo    # data/demo.png, data/page.png
+"""
+
+import argparse
+import io
+import shutil
+from pathlib import Path
+
+from bench_machine import finish
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from patchcollide.errors import MissingLibraryError
+from patchcollide.runs.folder import Run, open_run
+from patchcollide.runs.report import write_report, write_run_differences
+from patchcollide.runs.summary import read_summary
+
+DATA = Path(__file__).parent.parent / "data"
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_WIDTH = 1240
+#: Half way of the second leg of the tour, where two vertices are mixed in equal parts.
+_PLACE = 0.135
+_MOVE = "(tour, value) => {tour.value = value; tour.dispatchEvent(new Event('input'))}"
+
+
+def draw_collision(run: Run, path: Path) -> None:
+    """Draws source, target and vertices; the title claims what every caption shows, no more."""
+    summary = read_summary(run)
+    about = f"{summary['network']}, {summary['layer']}"
+    write_run_differences(path, run, f"{about}: the class of the target, the look of the source")
+
+
+def photograph_page(run: Run, path: Path) -> None:
+    """Draws the run's page again, opens it in a browser and takes a picture of its control.
+
+    Raises:
+        MissingLibraryError: If no browser is installed.
+    """
+    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if found is None:
+        raise MissingLibraryError(
+            f"None of {', '.join(_BROWSERS)} is installed. Run `apt-get install chromium`."
+        )
+    page_file = write_report(run)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": _WIDTH, "height": 1000})
+        page.goto(page_file.resolve().as_uri())
+        page.wait_for_selector("html[data-ready=yes]")
+        _go(page)
+        taken = page.locator("#live").screenshot()
+        browser.close()
+    with Image.open(io.BytesIO(taken)) as picture:
+        picture.convert("P", palette=Image.Palette.ADAPTIVE).save(path, optimize=True)
+
+
+def _go(page: Page) -> None:
+    """Goes to a place of the tour, and to the pixel in the middle of the image."""
+    tour = page.locator("input.tour")
+    last = int(tour.get_attribute("max") or 0)
+    tour.evaluate(_MOVE, str(round(_PLACE * last)))
+    box = page.locator("canvas.blend").bounding_box()
+    if box:
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def main() -> dict[str, str]:
+    """Makes both pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="a finished run's folder")
+    parser.add_argument("--out", type=Path, default=DATA, help="where the pictures go")
+    arguments = parser.parse_args()
+    run = open_run(arguments.run)
+    draw_collision(run, arguments.out / "demo.png")
+    photograph_page(run, arguments.out / "page.png")
+    return {name: str(arguments.out / name) for name in ("demo.png", "page.png")}
+
+
+if __name__ == "__main__":
+    finish(main)
