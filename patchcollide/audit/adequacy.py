@@ -26,6 +26,7 @@ import numpy as np
 from patchcollide.audit.files import open_audit
 from patchcollide.errors import RunError
 from patchcollide.evaluation.intervals import mean_interval
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float64, ndarray
 
 HEADER = (
@@ -145,7 +146,7 @@ def compare_adequacy(
 
 
 def _generator(seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, 14])
+    return seeded_numpy(seed, Purpose.ADEQUACY)
 
 
 @dataclass(frozen=True)

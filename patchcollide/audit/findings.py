@@ -12,6 +12,7 @@ from patchcollide.evaluation.intervals import (
     rank_correlation,
     wilson_interval,
 )
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float64, ndarray
 
 OUTLIER = 3.5
@@ -160,7 +161,7 @@ def measure_trust(rows: Rows, seed: int) -> dict[str, Any]:
     area, interval = None, None
     if wrong.any() and not wrong.all():
         area = area_under_roc(sizes[judged], wrong)
-        interval = area_interval(sizes[judged], wrong, np.random.default_rng([seed, 15]))
+        interval = area_interval(sizes[judged], wrong, seeded_numpy(seed, Purpose.TRUST))
     return {
         "bins": bins,
         "size_and_probability": correlation("probability"),

@@ -21,13 +21,10 @@ from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.exact import exact_target_in
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.polyhedra.spaces import PixelBox
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
-
-_DIRECTIONS = 13
-"""Tells the seed of the directions from those of other draws."""
 
 
 @runtime_checkable
@@ -60,7 +57,7 @@ class ExactFinder:
 
     def __init__(self, config: Config, network: CollisionNetwork, layer: AffineLayer) -> None:
         self._network, self._layer = network, layer
-        rng = np.random.default_rng([config.seed, _DIRECTIONS])
+        rng = seeded_numpy(config.seed, Purpose.AUDIT_DIRECTIONS)
         shape = (config.audit.num_vertices, layer.matrix.shape[1])
         self._directions = rng.standard_normal(shape)
 
@@ -194,7 +191,9 @@ def measure_polytope(
     target = Target.of_picture(network, picture)
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
     vertices = finder.find(picture)
-    weights = uniform_weights(config.audit.hull_samples, len(vertices), seeded(config.seed, 3))
+    weights = uniform_weights(
+        config.audit.hull_samples, len(vertices), seeded(config.seed, Purpose.HULL)
+    )
     chances, differences = [], []
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():

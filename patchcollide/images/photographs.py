@@ -7,8 +7,8 @@ import numpy as np
 
 from patchcollide.errors import ImageError
 from patchcollide.images.bundled import bundled_file, write_tree
-from patchcollide.images.folders import keyed_generator
 from patchcollide.images.pictures import png_bytes, read_image, read_pixels, resize_square
+from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
 
 MARKER = "photographs.json"

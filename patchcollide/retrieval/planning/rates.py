@@ -17,11 +17,12 @@ import torch
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.geometry import PatchGrid
-from patchcollide.images.folders import ImageFile, keyed_generator
+from patchcollide.images.folders import ImageFile
 from patchcollide.images.pictures import read_image
 from patchcollide.images.thumbnails import thumbnail
 from patchcollide.io.provenance import array_digest
 from patchcollide.parallel import map_in_threads, one_thread_each
+from patchcollide.randomness import keyed_generator
 from patchcollide.retrieval.planning.durations import Line, Rates
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE
