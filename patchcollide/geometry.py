@@ -4,12 +4,21 @@ The canvas is what the patches of a composition are mixed on, where they reach o
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from patchcollide.errors import GeometryError
 from patchcollide.shapes import Int64, UInt8, ndarray
+
+
+class GridSizes(TypedDict):
+    """A :class:`PatchGrid` as files hold it."""
+
+    image_size: int
+    window_size: int
+    stride: int
+    patch_size: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class PatchGrid:
         """Length of a patch as a vector, three channels."""
         return 3 * self.patch_size**2
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> GridSizes:
         """Returns the four sizes, for files."""
         return {
             "image_size": self.image_size,

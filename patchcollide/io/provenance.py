@@ -6,8 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -38,21 +39,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Returns what of the machine decides the last bits of a result.
+class Machine(TypedDict):
+    """What of a machine decides the last bits of a result.
 
-    Returns:
-        ``num_threads``, among which PyTorch splits sums; ``cpu_capability``, the instructions that
-        it computes with; ``architecture`` of the processor; and the name of the ``gpu``, or None.
+    Attributes:
+        num_threads: Among which PyTorch splits sums.
+        cpu_capability: The instructions that it computes with.
+        architecture: Of the processor.
+        gpu: Its name, or None.
     """
-    # Takes long to import, which only those who compute should wait for.
-    import torch
 
+    num_threads: int
+    cpu_capability: str
+    architecture: str
+    gpu: str | None
+
+
+def machine() -> Machine:
+    """Returns what of this machine decides the last bits of a result."""
     return {
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "architecture": platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu(),
     }
 
 
@@ -71,7 +80,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def self_digest(value: dict[str, Any]) -> str:
+def self_digest(value: Mapping[str, Any]) -> str:
     """Returns the fingerprint of a dictionary without its own entry ``digest``."""
     return fingerprint({key: part for key, part in value.items() if key != "digest"})
 
@@ -113,8 +122,12 @@ def describe_machine() -> dict[str, str | int | None]:
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": total_memory(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu(),
     }
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _processor() -> str:

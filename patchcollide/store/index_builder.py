@@ -18,18 +18,19 @@ import numpy as np
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
 from patchcollide.geometry import PatchGrid
-from patchcollide.io.files import read_json, written_beside
+from patchcollide.io.files import written_beside
 from patchcollide.io.provenance import file_digest
 from patchcollide.parallel import LOCAL, Backend, map_shards
 from patchcollide.progress import track
 from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.store.faiss_library import import_faiss, num_gpus, on_gpu, read_index, write_index
 from patchcollide.store.index_files import (
-    ABOUT_FILE,
     BASIS_FILE,
     INDEX_FILE,
+    AboutIndex,
+    Build,
     build_settings,
-    found_build,
+    found_index,
     require_same,
     write_about,
 )
@@ -78,15 +79,16 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     """
     import_faiss()
     build = build_settings(store, settings, seed)
-    found = found_build(store.path)
-    if found == build:
+    found = found_index(store.path)
+    if found and found["build"] == build:
         logger.info("%s has this index already: nothing to do.", store.path)
         if remove_work(store.path):
             logger.info("Removed what was left of the work on it.")
         return
-    num_indexed = _num_indexed(store, build, found)
+    num_indexed = _num_indexed(store, build, found["build"]) if found else 0
     work = claim_work(store, build)
-    basis_file, begun, factory = _begin(store, settings, seed, work, extends=num_indexed > 0)
+    earlier = found if num_indexed else None
+    basis_file, begun, factory = _begin(store, settings, seed, work, earlier)
     basis = Basis.load(basis_file, store=store)
     parts = _fill(store, basis, factory, begun, num_indexed, backend)
     index = _merged(begun, parts)
@@ -129,11 +131,9 @@ def index_factory(settings: Index, num_patches: int, gpu: bool = False) -> str:
     }[kind]
 
 
-def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any] | None) -> int:
+def _num_indexed(store: PatchStore, build: Build, found: Build) -> int:
     """Returns how many images are in the index already, of an earlier generation of the store."""
-    if found is None:
-        return 0
-    earlier: int | None = store.generations.get(found.get("store", ""))
+    earlier = store.generations.get(found["store"])
     if earlier is None:
         require_same(store.path, build, found)
         return 0
@@ -142,19 +142,19 @@ def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any]
 
 
 def _begin(
-    store: PatchStore, settings: Index, seed: int, folder: Path, *, extends: bool
+    store: PatchStore, settings: Index, seed: int, folder: Path, earlier: AboutIndex | None
 ) -> tuple[Path, Path, str]:
     """Makes the basis and the index that parts are added to, or finds them made."""
-    if extends:
-        about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
+    if earlier:
+        digests = earlier["digests"]
 
         # The index in place stays as it is until the extended one is whole.
         def copy(name: str, path: Path) -> None:
-            _copy_whole(store.path / name, path, about["digests"][name])
+            _copy_whole(store.path / name, path, digests[name])
 
         basis_file = kept(folder, BASIS, ".h5", partial(copy, BASIS_FILE))
         begun = kept(folder, BEGUN, ".faiss", partial(copy, INDEX_FILE))
-        return basis_file, begun, str(about["factory"])
+        return basis_file, begun, earlier["factory"]
     factory = index_factory(settings, store.num_patches, gpu=num_gpus() > 0)
     basis_file = kept(folder, BASIS, ".h5", partial(_fit, store, settings, seed))
     train = partial(_train, store, basis_file, factory, settings.training_patches, seed)
