@@ -2,11 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from patchcollide.audit.documents import Figures
 from patchcollide.config import Config
 from patchcollide.errors import NetworkError
 from patchcollide.evaluation.feature_distances import as_share, feature_distances, feature_scale
@@ -150,7 +151,7 @@ class MeasuredPolytope:
         vertices: To 8 bits.
     """
 
-    figures: dict[str, Any]
+    figures: Figures
     vertices: UInt8[ndarray, "vertices height width channels"]
 
 
@@ -177,16 +178,6 @@ def measure_polytope(
         finder: Finds the vertices.
         picture: The image.
         label_class: The network's class that the image should have, if that is known.
-
-    Returns:
-        ``predicted`` class, its name, ``probability`` and ``margin`` over the next, and
-        ``label_probability``; ``size``, ``vertex_distance`` and ``feature_distance_relative`` (the
-        mean tau of :mod:`patchcollide.evaluation.feature_distances`, None if infinite); of points
-        between the vertices the share that gets the predicted class (``hull_agreement``), the mean
-        probability of that class (``hull_probability``) and of the label's
-        (``hull_label_probability``); between vertices rounded to 8 bits ``visible_share``,
-        ``coarse_share`` and ``ssim_mean`` (:mod:`patchcollide.evaluation.visibility`); and the
-        number of ``active`` units.
     """
     target = Target.of_picture(network, picture)
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
@@ -207,7 +198,7 @@ def measure_polytope(
     distance = float(pairwise_distances(vertices).mean())
     rounded = (255 * vertices.permute(0, 2, 3, 1)).round().clamp(0, 255).byte().numpy()
     visible = measure_visibility(rounded)
-    figures = {
+    figures: Figures = {
         "predicted": target.class_index,
         "predicted_name": target.class_name,
         "probability": target.probability,
