@@ -27,7 +27,8 @@ VERSION = "2"
 
 _LARGEST = 127
 _PATCHES_AT_ONCE = 4096
-_IMAGES_AT_ONCE = 16
+IMAGES_AT_ONCE = 16
+"""Images that are described at once."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ class Basis:
     ) -> Float32[ndarray, "patches components"]:
         """Returns the descriptors of all patches of ``images``, in the order of identifiers."""
         blocks = [np.empty((0, self.num_components), np.float32)]
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            pixels = centred(grid.reduce(images[start : start + _IMAGES_AT_ONCE]))
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            pixels = centred(grid.reduce(images[start : start + IMAGES_AT_ONCE]))
             rows = window_rows(torch.from_numpy(pixels), grid)
             blocks.append(self.describe_rows(rows).numpy())
         return np.concatenate(blocks)

@@ -23,7 +23,14 @@ from patchcollide.io.provenance import file_digest
 from patchcollide.parallel import LOCAL, Backend, map_shards
 from patchcollide.progress import track
 from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
-from patchcollide.store.faiss_library import import_faiss, num_gpus, on_gpu, read_index, write_index
+from patchcollide.store.faiss_library import (
+    has_graph,
+    import_faiss,
+    num_gpus,
+    on_gpu,
+    read_index,
+    write_index,
+)
 from patchcollide.store.index_files import (
     BASIS_FILE,
     INDEX_FILE,
@@ -54,11 +61,15 @@ _FLAT_UP_TO = 20_000
 _IVF_FLAT_UP_TO = 2_000_000
 _MOST_LISTS = 16_384
 _MOST_LISTS_WITHOUT_GRAPH = 4096
-_GRAPH_DEGREE = 32
+GRAPH_DEGREE = 32
+"""Neighbours of a centre in the graph of lists."""
 _LEAST_TRAINING_PATCHES = 39
-_CODE_BYTES = 32
-_PATCHES_AT_ONCE = 65_536
-_IMAGES_AT_ONCE = 256
+CODE_BYTES = 32
+"""Bytes of a compressed descriptor, or fewer where components do not divide into so many."""
+PATCHES_AT_ONCE = 65_536
+"""Patches that are gathered and described at once, to train an index."""
+IMAGES_AT_ONCE = 256
+"""Images whose patches are added to an index at once."""
 
 
 def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend = LOCAL) -> None:
@@ -122,13 +133,18 @@ def index_factory(settings: Index, num_patches: int, gpu: bool = False) -> str:
     trained_on = min(num_patches, settings.training_patches)
     wanted = round(4 * num_patches**0.5)
     lists = max(1, min(_MOST_LISTS, wanted, trained_on // _LEAST_TRAINING_PATCHES))
-    graph = f"_HNSW{_GRAPH_DEGREE}" if lists > _MOST_LISTS_WITHOUT_GRAPH and not gpu else ""
-    code_bytes = math.gcd(settings.components, _CODE_BYTES)
+    graph = f"_HNSW{GRAPH_DEGREE}" if lists > _MOST_LISTS_WITHOUT_GRAPH and not gpu else ""
+    num_bytes = code_bytes(settings.components)
     return {
         "flat": "IDMap,Flat",
         "ivf-flat": f"IVF{lists}{graph},Flat",
-        "ivf-pq": f"IVF{lists}{graph},PQ{code_bytes}",
+        "ivf-pq": f"IVF{lists}{graph},PQ{num_bytes}",
     }[kind]
+
+
+def code_bytes(components: int) -> int:
+    """Returns the bytes of a compressed descriptor of so many components."""
+    return math.gcd(components, CODE_BYTES)
 
 
 def _num_indexed(store: PatchStore, build: Build, found: Build) -> int:
@@ -195,15 +211,15 @@ def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> 
     """Returns an empty index, trained on a random sample: first images are all of one class."""
     index = import_faiss().index_factory(basis.num_components, factory)
     if not index.is_trained:
-        starts = range(0, len(ids), _PATCHES_AT_ONCE)
+        starts = range(0, len(ids), PATCHES_AT_ONCE)
         described = [
-            basis.describe_patches(store.patches(ids[start : start + _PATCHES_AT_ONCE]))
+            basis.describe_patches(store.patches(ids[start : start + PATCHES_AT_ONCE]))
             for start in starts
         ]
         index = on_gpu(index, factory)
-        if "_HNSW" in factory:
+        if has_graph(factory):
             # Each round of k-means finds the nearest centroids by a graph, too.
-            graph = import_faiss().IndexHNSWFlat(basis.num_components, _GRAPH_DEGREE)
+            graph = import_faiss().IndexHNSWFlat(basis.num_components, GRAPH_DEGREE)
             index.clustering_index = graph
         index.train(np.concatenate(described))
     return index
@@ -242,8 +258,8 @@ def _fill_part(
     number, shard = item
     index = on_gpu(read_index(begun, _REMEDY), factory)
     index.reset()
-    for start in range(0, len(shard.images), _IMAGES_AT_ONCE):
-        part = slice(start, start + _IMAGES_AT_ONCE)
+    for start in range(0, len(shard.images), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
         numbers = shard.first_image + start + np.flatnonzero(shard.valid[part])
         images = shard.read(part.start, part.stop)[shard.valid[part]]
         ids = numbers[:, None] * grid.num_positions + np.arange(grid.num_positions)

@@ -28,6 +28,7 @@ from patchcollide.store.manifest import (
     BACKUP,
     FILES,
     MANIFEST,
+    SHARD_FILES,
     Manifest,
     ShardEntry,
     checked_manifest,
@@ -155,7 +156,7 @@ def _tell_of_leftovers(folder: Path, manifest: Manifest | None) -> None:
 
 def _unlisted(folder: Path, manifest: Manifest | None) -> list[str]:
     listed = {entry["file"] for entry in manifest["shards"]} if manifest else set()
-    return sorted({path.name for path in folder.glob("shard-*.h5")} - listed) if listed else []
+    return sorted({path.name for path in folder.glob(SHARD_FILES)} - listed) if listed else []
 
 
 def _inspect_manifests(folder: Path) -> tuple[Manifest | None, list[Damage]]:

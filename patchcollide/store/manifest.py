@@ -23,7 +23,9 @@ ENCODING = "patchcollide-store"
 VERSION = "2"
 MANIFEST = "manifest.json"
 BACKUP = "manifest.backup.json"
-FILES = ("manifest*.json", "shard-*.h5", "basis.h5", "index.json", "index.faiss")
+SHARD_FILES = "shard-*.h5"
+"""Pattern of the names of shards."""
+FILES = ("manifest*.json", SHARD_FILES, "basis.h5", "index.json", "index.faiss")
 """Patterns of the names of all files of a store and its index."""
 _SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.h5", re.ASCII)
 

@@ -23,6 +23,7 @@ from patchcollide.store.manifest import (
     ENCODING,
     FILES,
     MANIFEST,
+    SHARD_FILES,
     VERSION,
     Manifest,
     keep_backup,
@@ -216,7 +217,7 @@ def _refuse_strange(partial: Path) -> None:
 def _remove_others(folder: Path, manifest: Manifest) -> None:
     """Removes the shards that a stopped run with smaller shards or more images left there."""
     kept = {shard["file"] for shard in manifest["shards"]}
-    for path in folder.glob("shard-*.h5*"):
+    for path in folder.glob(f"{SHARD_FILES}*"):
         if path.name not in kept:
             path.unlink()
 
