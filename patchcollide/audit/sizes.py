@@ -14,7 +14,7 @@ from patchcollide.evaluation.feature_distances import as_share, feature_distance
 from patchcollide.evaluation.gaps import finite
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.evaluation.visibility import measure_visibility
-from patchcollide.images.tensors import flat, pairwise_distances
+from patchcollide.images.tensors import as_batch, as_pictures, flat, pairwise_distances
 from patchcollide.networks.affine import AffineLayer, affine_layer
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures, excess
@@ -186,7 +186,7 @@ def measure_polytope(
         config.audit.hull_samples, len(vertices), seeded(config.seed, Purpose.HULL)
     )
     chances, differences = [], []
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    image = as_batch(picture[None])
     with torch.no_grad():
         own = network.probabilities(image)[0]
         for part in torch.split(weights, config.evaluation.batch_size):
@@ -196,7 +196,7 @@ def measure_polytope(
     hull = torch.cat(chances).double()
     difference = torch.cat(differences).mean()
     distance = float(pairwise_distances(vertices).mean())
-    rounded = (255 * vertices.permute(0, 2, 3, 1)).round().clamp(0, 255).byte().numpy()
+    rounded = as_pictures(vertices)
     visible = measure_visibility(rounded)
     figures: Figures = {
         "predicted": target.class_index,

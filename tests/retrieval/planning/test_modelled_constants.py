@@ -13,11 +13,9 @@ faiss = pytest.importorskip("faiss")
 def modelled():
     """What a plan says of memory, for a store of the paper's size."""
     work = Workload(Config(), 128_066, cores=2)
-    on_gpu = accelerated_seconds(work, H100, 20_000)
     return {
         **stage_bytes(work),
         **engine_bytes(work, 289),
-        "gpu": on_gpu,
         "begun": work.begun_bytes,
     }
 
