@@ -298,7 +298,7 @@ class Config(Section):
         return self
 
 
-def problems_of(kind: type[Any], values: Any) -> list[Any]:
+def problems_of(kind: type[Any], values: object) -> list[Any]:
     """Returns what is wrong with values, each as pydantic says it; empty if nothing.
 
     Args:

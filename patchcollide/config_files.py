@@ -85,13 +85,13 @@ def _toml_value(text: str) -> Any:
     return found["value"] if len(found) == 1 else text
 
 
-def parse_config(values: dict[str, Any], where: str) -> Config:
-    """Checks a nested dictionary of settings; ``where`` is named in errors."""
+def parse_config(values: object, where: str) -> Config:
+    """Checks what a file holds as settings; ``where`` is named in errors."""
     return parse_section(Config, values, where)
 
 
-def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
-    """Checks a nested dictionary of any kind of settings.
+def parse_section(kind: type[Kind], values: object, where: str) -> Kind:
+    """Checks what a file holds as any kind of settings.
 
     Args:
         kind: The section at the top.
@@ -108,7 +108,7 @@ def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
 
 
 def recorded(
-    kind: type[Document], values: Any, path: Path, error: type[InputError], remedy: str
+    kind: type[Document], values: object, path: Path, error: type[InputError], remedy: str
 ) -> Document:
     """Returns what a file of our own holds, checked before anything believes it.
 

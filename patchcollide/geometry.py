@@ -111,16 +111,13 @@ class PatchGrid:
         """Returns the same grid at another stride, as queries may have."""
         return PatchGrid(self.image_size, self.window_size, stride, self.patch_size)
 
-    def patch_ids(
-        self, images: Int64[ndarray, "n"], rows: Int64[ndarray, "n"], cols: Int64[ndarray, "n"]
-    ) -> Int64[ndarray, "n"]:
-        """Returns ``image * num_positions + row * positions_per_side + col``, 64-bit."""
-        return np.asarray(images * self.num_positions + rows * self.positions_per_side + cols)
-
     def locate(
         self, ids: Int64[ndarray, "..."]
     ) -> tuple[Int64[ndarray, "..."], Int64[ndarray, "..."], Int64[ndarray, "..."]]:
-        """Returns the images, rows and columns of patch ``ids``; inverse of :meth:`patch_ids`."""
+        """Returns the images, rows and columns of patches.
+
+        An identifier is ``image * num_positions + row * positions_per_side + col``, 64-bit.
+        """
         images, positions = np.divmod(ids, self.num_positions)
         rows, cols = np.divmod(positions, self.positions_per_side)
         return images, rows, cols

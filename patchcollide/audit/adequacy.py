@@ -79,11 +79,6 @@ class AdequacyDifference:
     difference: float
     interval: Interval | None
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether there is an interval, and it leaves out zero."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
-
 
 def whole_size(num_values: int) -> float:
     """Returns the size of the polytope of all images of so many values, in 0..255."""

@@ -182,19 +182,9 @@ def measure_polytope(
     target = Target.of_picture(network, picture)
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
     vertices = finder.find(picture)
-    weights = uniform_weights(
-        config.audit.hull_samples, len(vertices), seeded(config.seed, Purpose.HULL)
-    )
-    chances, differences = [], []
-    image = as_batch(picture[None])
     with torch.no_grad():
-        own = network.probabilities(image)[0]
-        for part in torch.split(weights, config.evaluation.batch_size):
-            output = network(combine(part, vertices.double()).float())
-            chances.append(output.probabilities)
-            differences.append(feature_distances(output.pre_activation, features))
-    hull = torch.cat(chances).double()
-    difference = torch.cat(differences).mean()
+        own = network.probabilities(as_batch(picture[None]))[0]
+    hull, difference = _between(config, network, features, vertices)
     distance = float(pairwise_distances(vertices).mean())
     rounded = as_pictures(vertices)
     visible = measure_visibility(rounded)
@@ -219,6 +209,25 @@ def measure_polytope(
         "active": int(features.active.sum()),
     }
     return MeasuredPolytope(figures, rounded)
+
+
+def _between(
+    config: Config,
+    network: CollisionNetwork,
+    features: TargetFeatures,
+    vertices: Float[Tensor, "vertices channels height width"],
+) -> tuple[Float[Tensor, "samples classes"], Float[Tensor, ""]]:
+    """Returns the probabilities of points between vertices, and how far their features are off."""
+    weights = uniform_weights(
+        config.audit.hull_samples, len(vertices), seeded(config.seed, Purpose.HULL)
+    )
+    chances, differences = [], []
+    with torch.no_grad():
+        for part in torch.split(weights, config.evaluation.batch_size):
+            output = network(combine(part, vertices.double()).float())
+            chances.append(output.probabilities)
+            differences.append(feature_distances(output.pre_activation, features))
+    return torch.cat(chances).double(), torch.cat(differences).mean()
 
 
 def _scale(features: TargetFeatures) -> Float[Tensor, ""]:

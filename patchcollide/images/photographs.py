@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from patchcollide.errors import ImageError
-from patchcollide.images.bundled import bundled_file, write_tree
+from patchcollide.images.bundled import Settings, bundled_file, write_tree
 from patchcollide.images.pictures import png_bytes, read_image, read_pixels, resize_square
 from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
@@ -73,7 +73,7 @@ def write_photographs(folder: Path, *, cuts: int = 24, size: int = 256, seed: in
         MissingLibraryError: If a library that holds photographs is not installed.
         DiskFullError: If there is no room left.
     """
-    settings = {
+    settings: Settings = {
         "encoding-type": "photographs",
         "encoding-version": 1,
         "cuts": cuts,

@@ -180,7 +180,7 @@ def require_version(path: Path, manifest: Mapping[str, Any]) -> None:
     require_encoding(manifest, path, (ENCODING, VERSION), StoreError, what)
 
 
-def checked_manifest(path: Path, found: dict[str, Any]) -> Manifest:
+def checked_manifest(path: Path, found: object) -> Manifest:
     """Returns what a file holds as a manifest, if a store was written that has such a one.
 
     The digest of a file proves nothing. Every reader goes by what a manifest says, and repair
