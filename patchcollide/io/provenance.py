@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import torch
 
 from patchcollide._version import __version__
 from patchcollide.io.system import total_memory, usable_cores
@@ -57,6 +56,9 @@ class Machine(TypedDict):
 
 def machine() -> Machine:
     """Returns what of this machine decides the last bits of a result."""
+    # Takes long to import, which only those who compute should wait for.
+    import torch
+
     return {
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -117,6 +119,8 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
 
 def describe_machine() -> dict[str, str | int | None]:
     """Returns what decides how fast a machine is."""
+    import torch
+
     return {
         "processor": _processor(),
         "cores": usable_cores(),
@@ -127,6 +131,8 @@ def describe_machine() -> dict[str, str | int | None]:
 
 
 def _gpu() -> str | None:
+    import torch
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
