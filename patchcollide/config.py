@@ -6,7 +6,7 @@ the ones of a demo and of the paper, and every output carries the ones it was ma
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
@@ -33,12 +33,6 @@ class Section(BaseModel):
     """A group of settings; unknown keys are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Recorded(Section):
-    """What a file of our own says; what later versions may say beside it is let through."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 class Images(Section):
@@ -304,10 +298,18 @@ class Config(Section):
         return self
 
 
-def problems_of(kind: type[Section], values: Any) -> list[Any]:
-    """Returns what is wrong with a section's values, each as pydantic says it; empty if nothing."""
+def problems_of(kind: type[Any], values: object) -> list[Any]:
+    """Returns what is wrong with values, each as pydantic says it; empty if nothing.
+
+    Args:
+        kind: A section, or a ``TypedDict``: what values have beside its keys is let through.
+        values: What a file holds.
+    """
     try:
-        kind.model_validate(values)
+        if issubclass(kind, Section):
+            kind.model_validate(values)
+        else:
+            TypeAdapter(kind).validate_python(values, strict=True)
     except ValidationError as error:
         return list(error.errors())
     return []

@@ -5,12 +5,13 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from patchcollide.config import Config, Recorded, Section, known_settings, problems_of
+from patchcollide.config import Config, Section, known_settings, problems_of
 from patchcollide.errors import ConfigError, InputError
 
 Kind = TypeVar("Kind", bound=Section)
+Document = TypeVar("Document")
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -84,13 +85,13 @@ def _toml_value(text: str) -> Any:
     return found["value"] if len(found) == 1 else text
 
 
-def parse_config(values: dict[str, Any], where: str) -> Config:
-    """Checks a nested dictionary of settings; ``where`` is named in errors."""
+def parse_config(values: object, where: str) -> Config:
+    """Checks what a file holds as settings; ``where`` is named in errors."""
     return parse_section(Config, values, where)
 
 
-def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
-    """Checks a nested dictionary of any kind of settings.
+def parse_section(kind: type[Kind], values: object, where: str) -> Kind:
+    """Checks what a file holds as any kind of settings.
 
     Args:
         kind: The section at the top.
@@ -106,13 +107,13 @@ def parse_section(kind: type[Kind], values: dict[str, Any], where: str) -> Kind:
     return kind.model_validate(values)
 
 
-def require_recorded(
-    kind: type[Recorded], values: Any, path: Path, error: type[InputError], remedy: str
-) -> None:
-    """Checks what a file of our own holds before anything believes it.
+def recorded(
+    kind: type[Document], values: object, path: Path, error: type[InputError], remedy: str
+) -> Document:
+    """Returns what a file of our own holds, checked before anything believes it.
 
     Args:
-        kind: What it should hold.
+        kind: The ``TypedDict`` that it should be; later versions may say more beside it.
         values: What it holds.
         path: The file, for the message.
         error: What to raise if a value is missing, of another type or out of range.
@@ -123,9 +124,10 @@ def require_recorded(
         told = [_explain(problem, kind).replace("the setting ", "") for problem in problems]
         more = f"; and {len(told) - 1} more" if len(told) > 1 else ""
         raise error(f"{path} is damaged ({told[0]}{more}). {remedy}")
+    return cast("Document", values)
 
 
-def _explain(problem: Any, kind: type[Section]) -> str:
+def _explain(problem: Any, kind: type[Any]) -> str:
     place = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {place}{_suggestion(problem['loc'], kind)}"

@@ -4,12 +4,21 @@ The canvas is what the patches of a composition are mixed on, where they reach o
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from patchcollide.errors import GeometryError
 from patchcollide.shapes import Int64, UInt8, ndarray
+
+
+class GridSizes(TypedDict):
+    """A :class:`PatchGrid` as files hold it."""
+
+    image_size: int
+    window_size: int
+    stride: int
+    patch_size: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class PatchGrid:
         """Length of a patch as a vector, three channels."""
         return 3 * self.patch_size**2
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> GridSizes:
         """Returns the four sizes, for files."""
         return {
             "image_size": self.image_size,
@@ -102,16 +111,13 @@ class PatchGrid:
         """Returns the same grid at another stride, as queries may have."""
         return PatchGrid(self.image_size, self.window_size, stride, self.patch_size)
 
-    def patch_ids(
-        self, images: Int64[ndarray, "n"], rows: Int64[ndarray, "n"], cols: Int64[ndarray, "n"]
-    ) -> Int64[ndarray, "n"]:
-        """Returns ``image * num_positions + row * positions_per_side + col``, 64-bit."""
-        return np.asarray(images * self.num_positions + rows * self.positions_per_side + cols)
-
     def locate(
         self, ids: Int64[ndarray, "..."]
     ) -> tuple[Int64[ndarray, "..."], Int64[ndarray, "..."], Int64[ndarray, "..."]]:
-        """Returns the images, rows and columns of patch ``ids``; inverse of :meth:`patch_ids`."""
+        """Returns the images, rows and columns of patches.
+
+        An identifier is ``image * num_positions + row * positions_per_side + col``, 64-bit.
+        """
         images, positions = np.divmod(ids, self.num_positions)
         rows, cols = np.divmod(positions, self.positions_per_side)
         return images, rows, cols

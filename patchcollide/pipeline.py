@@ -21,7 +21,7 @@ from patchcollide.io.locks import locked
 from patchcollide.networks.feature_files import extract_features
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.report.tables import side_by_side
-from patchcollide.retrieval.planning.planner import Plan, make_plan, require_resources
+from patchcollide.retrieval.planning.planner import plan, require_resources
 from patchcollide.retrieval.released_lists import ListOptions
 from patchcollide.runs import retrieve as retrieval
 from patchcollide.runs.certify import certify
@@ -57,26 +57,6 @@ __all__ = [
     "retrieve",
     "verify",
 ]
-
-
-def plan(
-    config: Config,
-    images: Path,
-    out: Path,
-    *,
-    memory: str | None = None,
-    queries: int = 289,
-    num_images: int | None = None,
-    gpu: bool = False,
-) -> Plan:
-    """Says what :func:`index` would cost on this machine; see :func:`planner.make_plan`.
-
-    Raises:
-        InputError: If the folder or the settings do not allow it.
-    """
-    return make_plan(
-        config, images, out, memory=memory, queries=queries, num_images=num_images, gpu=gpu
-    )
 
 
 def retrieve(

@@ -25,7 +25,7 @@ from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.optimisation.descent import history_columns
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.report.notebook import Figures, polytope_html
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import (
@@ -185,7 +185,7 @@ class Polytope:
             seed: Decides which; None for the polytope's own: with as many samples, these are the
                 ones that :meth:`evaluate` measures.
         """
-        generator = seeded(self.config.seed if seed is None else seed, 3)
+        generator = seeded(self.config.seed if seed is None else seed, Purpose.HULL)
         weights = uniform_weights(num_samples, len(self.vertices), generator)
         return hull_images(weights, self.vertices)
 

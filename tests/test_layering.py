@@ -65,7 +65,7 @@ OWNERS = {
     "uvicorn": {"explorer.serving"},
 }
 
-EVERYWHERE = {"numpy", "torch"}
+EVERYWHERE = {"numpy", "torch", "typing_extensions"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -16,16 +16,17 @@ Several networks are set side by side on the same images.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from patchcollide.audit.documents import Audit, Figures, Interval
 from patchcollide.audit.files import open_audit
 from patchcollide.errors import RunError
 from patchcollide.evaluation.intervals import mean_interval
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float64, ndarray
 
 HEADER = (
@@ -59,7 +60,7 @@ class Adequacy:
     """
 
     score: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     size: float
     certainty: float
     visibility: float
@@ -76,12 +77,7 @@ class AdequacyDifference:
     """
 
     difference: float
-    interval: tuple[float, float] | None
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether there is an interval, and it leaves out zero."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+    interval: Interval | None
 
 
 def whole_size(num_values: int) -> float:
@@ -89,11 +85,11 @@ def whole_size(num_values: int) -> float:
     return 255 * math.sqrt(num_values / 2)
 
 
-def factors(rows: Sequence[Mapping[str, Any]], whole: float) -> Float64[ndarray, "images 3"]:
+def factors(rows: Sequence[Figures], whole: float) -> Float64[ndarray, "images 3"]:
     """Returns the factors of each image's blindness: size, certainty and visibility, 0..1.
 
     Args:
-        rows: With ``size``, ``hull_probability`` and ``coarse_share``.
+        rows: Their ``size``, ``hull_probability`` and ``coarse_share`` count.
         whole: What :func:`whole_size` gives, in the unit of the sizes.
     """
     sizes = np.array([row["size"] for row in rows], dtype=np.float64)
@@ -103,12 +99,12 @@ def factors(rows: Sequence[Mapping[str, Any]], whole: float) -> Float64[ndarray,
     return np.stack([np.minimum(sizes / whole, 1.0), certain, visible], axis=1)
 
 
-def blindness(rows: Sequence[Mapping[str, Any]], whole: float) -> Float64[ndarray, "images"]:
+def blindness(rows: Sequence[Figures], whole: float) -> Float64[ndarray, "images"]:
     """Returns each image's blindness, 0..1; see :func:`factors`."""
     return np.asarray(factors(rows, whole).prod(axis=1))
 
 
-def measure_adequacy(rows: Sequence[Mapping[str, Any]], whole: float, seed: int) -> Adequacy:
+def measure_adequacy(rows: Sequence[Figures], whole: float, seed: int) -> Adequacy:
     """Measures the adequacy of a network from an audit of it.
 
     Args:
@@ -145,7 +141,7 @@ def compare_adequacy(
 
 
 def _generator(seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, 14])
+    return seeded_numpy(seed, Purpose.ADEQUACY)
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,7 @@ class AdequacyRow:
         )
 
 
-def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+def _with_interval(value: float, interval: Interval | None) -> str:
     around = "no interval" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
     return f"{value:.4f} ({around})"
 
@@ -229,13 +225,13 @@ def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
     return table if all(intervals) else f"{table}\n{NO_INTERVAL}\n"
 
 
-def _blindness(audit: dict[str, Any]) -> np.ndarray:
+def _blindness(audit: Audit) -> np.ndarray:
     """Returns the blindness of each image, in the order of their names."""
     named = {row["name"]: row["blindness"] for row in audit["images"]}
     return np.array([named[name] for name in sorted(named)], dtype=np.float64)
 
 
-def _require_this_measure(folder: Path, audit: dict[str, Any]) -> None:
+def _require_this_measure(folder: Path, audit: Audit) -> None:
     if not all("coarse_share" in row for row in audit["images"]):
         raise RunError(
             f"{folder} was measured by an older version, which took sizes before the activation "
@@ -244,9 +240,7 @@ def _require_this_measure(folder: Path, audit: dict[str, Any]) -> None:
         )
 
 
-def _require_same_images(
-    first_folder: Path, first: dict[str, Any], folder: Path, audit: dict[str, Any]
-) -> None:
+def _require_same_images(first_folder: Path, first: Audit, folder: Path, audit: Audit) -> None:
     ours, theirs = ({row["name"]: row["sha256"] for row in one["images"]} for one in (first, audit))
     if ours == theirs:
         return
@@ -259,9 +253,7 @@ def _require_same_images(
     )
 
 
-def _require_same_way(
-    first_folder: Path, first: dict[str, Any], folder: Path, audit: dict[str, Any]
-) -> None:
+def _require_same_way(first_folder: Path, first: Audit, folder: Path, audit: Audit) -> None:
     if first["method"] != audit["method"]:
         raise RunError(
             f"{first_folder} was measured by '{first['method']}', {folder} by '{audit['method']}', "

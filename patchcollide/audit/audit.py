@@ -6,16 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from patchcollide.audit.adequacy import blindness, measure_adequacy, whole_size
+from patchcollide.audit.documents import AdequacyFigures, Audit, Failure, Record, Row
 from patchcollide.audit.files import (
     AUDIT_FILE,
     RECORDS_FILE,
     TABLE_FILE,
     RecordFile,
+    is_failure,
     require_audit_files,
     write_table,
 )
@@ -40,8 +42,6 @@ from patchcollide.torch_modes import proof_modes
 logger = logging.getLogger(__name__)
 
 IMAGES_FOLDER = "images"
-FAILED = "not_measured"
-"""Why there are no figures of an image, in its record."""
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
@@ -82,10 +82,10 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
         return out
     _announce(network, sample, finder)
     try:
-        records = _measure_all(config, network, sample, finder, run)
-        sample, records = _without_failures(sample, records)
+        measured = _measure_all(config, network, sample, finder, run)
+        sample, records = _without_failures(sample, measured)
     except InputError:
-        if not any(FAILED not in record for record in RecordFile(run / RECORDS_FILE).read()):
+        if all(map(is_failure, RecordFile(run / RECORDS_FILE).read())):
             run.discard()
         raise
     found = _conclude(config, network, sample, finder, run, records)
@@ -157,7 +157,7 @@ def _announce(network: CollisionNetwork, sample: Sample, finder: VertexFinder) -
 
 def _measure_all(
     config: Config, network: CollisionNetwork, sample: Sample, finder: VertexFinder, run: Run
-) -> list[dict[str, Any]]:
+) -> list[Record | Failure]:
     file = RecordFile(run / RECORDS_FILE)
     records = file.read()
     done = {record["name"] for record in records}
@@ -189,7 +189,7 @@ def _measure(
     number: int,
     image: AuditImage,
     classes: Mapping[str, int],
-) -> dict[str, Any]:
+) -> Record | Failure:
     """Measures an image and writes its pictures; returns its record, or why there is none.
 
     One image's failure is not that of the others.
@@ -203,7 +203,7 @@ def _measure(
         reason,
     )
     if measured is None:
-        return {"name": image.name, FAILED: reason[image.name]}
+        return {"name": image.name, "not_measured": reason[image.name]}
     pictures = _write_pictures(run, number, image, measured)
     return {
         "name": image.name,
@@ -217,14 +217,14 @@ def _measure(
 
 
 def _without_failures(
-    sample: Sample, records: list[dict[str, Any]]
-) -> tuple[Sample, list[dict[str, Any]]]:
+    sample: Sample, records: list[Record | Failure]
+) -> tuple[Sample, list[Record]]:
     """Leaves images out whose polytope could not be measured, and says why.
 
     Raises:
         ProgramError: If none could be.
     """
-    failed = {record["name"]: record[FAILED] for record in records if FAILED in record}
+    failed = {each["name"]: each["not_measured"] for each in records if is_failure(each)}
     if len(failed) == len(records):
         name, reason = next(iter(failed.items()))
         raise ProgramError(
@@ -234,7 +234,7 @@ def _without_failures(
     kept = tuple(image for image in sample.images if image.name not in failed)
     return (
         replace(sample, images=kept, skipped=(*sample.skipped, *failed.items())),
-        [record for record in records if FAILED not in record],
+        [record for record in records if not is_failure(record)],
     )
 
 
@@ -265,20 +265,26 @@ def _conclude(
     sample: Sample,
     finder: VertexFinder,
     run: Run,
-    records: list[dict[str, Any]],
-) -> dict[str, Any]:
+    records: list[Record],
+) -> Audit:
     """Returns what ``audit.json`` holds."""
     distance = sample.mean_distance(config.evaluation.dataset_pairs, config.seed)
-    rows = add_findings(records)
+    judged_records = add_findings(records)
     whole = whole_size(network.channels * network.input_size**2)
-    for row, value in zip(rows, blindness(rows, whole).tolist(), strict=True):
-        row |= {"size_share": row["size"] / distance if distance else None, "blindness": value}
+    blind = blindness(judged_records, whole).tolist()
+    rows: list[Row] = [
+        {**row, "size_share": row["size"] / distance if distance else None, "blindness": value}
+        for row, value in zip(judged_records, blind, strict=True)
+    ]
     judged = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {
         "encoding-type": AUDIT_ENCODING,
         "encoding-version": _MEASURES,
         "fingerprint": run.fingerprint,
-        **run.inputs,
+        "images": rows,
+        "network": run.inputs["network"],
+        "layer": run.inputs["layer"],
+        "command": run.inputs["command"],
         "folder": run.inputs["images"],
         "network_digest": network.digest,
         "method": finder.method,
@@ -292,10 +298,9 @@ def _conclude(
         "whole_size": whole,
         "agreement": float(np.mean(judged)) if judged else None,
         "named_labels": sorted(label_classes(network, sample.labels)),
-        "adequacy": asdict(measure_adequacy(rows, whole, config.seed)),
+        "adequacy": cast("AdequacyFigures", asdict(measure_adequacy(rows, whole, config.seed))),
         "classes": summarise_classes(rows, distance),
-        "suspects": [{"name": row["name"], "reasons": row["reasons"]} for row in suspects(rows)],
+        "suspects": suspects(rows),
         "trust": measure_trust(rows, config.seed),
-        "images": rows,
         "seconds": sum(record["seconds"] for record in records),
     }

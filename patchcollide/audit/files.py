@@ -3,10 +3,13 @@
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from typing_extensions import TypeIs
+
+from patchcollide.audit.documents import Audit, Failure, Record, Row
 from patchcollide.errors import RunError
 from patchcollide.io.files import disk_full_explained, read_json, take_digest, written_beside
 from patchcollide.io.provenance import self_digest
@@ -41,6 +44,11 @@ _COLUMNS = (
 )
 
 
+def is_failure(record: Record | Failure) -> TypeIs[Failure]:
+    """Says whether a record is of an image that could not be measured."""
+    return "not_measured" in record
+
+
 class RecordFile:
     """One JSON object a line, written as soon as it is known.
 
@@ -53,7 +61,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[Record | Failure]:
         """Returns the records, after cutting off half of one.
 
         Raises:
@@ -74,9 +82,9 @@ class RecordFile:
         for number, record in enumerate(records, start=1):
             if not take_digest(record):
                 raise RunError(self._damaged(f"line {number} does not have its digest"))
-        return records
+        return cast("list[Record | Failure]", records)
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Record | Failure) -> None:
         """Adds a record, and has it on the disk; DiskFullError if there is no room."""
         content = json.loads(json.dumps(record, allow_nan=False))
         line = json.dumps({**content, "digest": self_digest(content)}) + "\n"
@@ -92,7 +100,7 @@ class RecordFile:
         )
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Writes ``audit.csv``: one row an image, empty where something is not known."""
     with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=_COLUMNS, restval="", extrasaction="ignore")
@@ -102,7 +110,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerow({"rank": rank, **known})
 
 
-def open_audit(folder: Path) -> tuple[Run, dict[str, Any]]:
+def open_audit(folder: Path) -> tuple[Run, Audit]:
     """Opens a finished audit.
 
     Returns:
@@ -119,7 +127,7 @@ def open_audit(folder: Path) -> tuple[Run, dict[str, Any]]:
             f"{run / AUDIT_FILE} is damaged: it lacks {', '.join(sorted(missing))}. Make the audit "
             "again."
         )
-    return run, found
+    return run, cast("Audit", found)
 
 
 def require_audit_files(run: Run) -> None:

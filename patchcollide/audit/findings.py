@@ -1,17 +1,25 @@
 """What an audit's figures say of classes, of single images, and of trust in predictions."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from patchcollide.audit.documents import (
+    Bin,
+    ClassSummary,
+    JudgedRecord,
+    Record,
+    Suspect,
+    Trust,
+)
 from patchcollide.evaluation.intervals import (
     area_interval,
     area_under_roc,
     rank_correlation,
     wilson_interval,
 )
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float64, ndarray
 
 OUTLIER = 3.5
@@ -19,8 +27,6 @@ OUTLIER = 3.5
 FEWEST_OF_CLASS = 5
 """Of smaller classes nothing can be said to be unlike the rest."""
 NUM_BINS = 4
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def robust_scores(values: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
@@ -37,19 +43,8 @@ def robust_scores(values: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
     return np.asarray(away / deviation if deviation else 0 * away)
 
 
-def add_findings(rows: Rows) -> list[dict[str, Any]]:
-    """Adds to each image's figures how it stands among those of its label.
-
-    Args:
-        rows: Figures of :func:`patchcollide.audit.sizes.measure_polytope`, with ``label``.
-
-    Returns:
-        The same with ``expected`` (the label's class: by its name or, of labels that are named
-        unlike any class, what most of its images are predicted as; None for a tie), ``agrees``
-        (whether that is predicted), ``size_z`` (robust z-score of the size within the label, None
-        in classes of fewer than five) and ``label_doubt`` (1 less the mean probability of the
-        label's class between the vertices, where its name is known); largest size first.
-    """
+def add_findings(rows: Sequence[Record]) -> list[JudgedRecord]:
+    """Adds to each image's figures how it stands among those of its label; largest size first."""
     members = defaultdict(list)
     for number, row in enumerate(rows):
         members[row["label"]].append(number)
@@ -60,7 +55,7 @@ def add_findings(rows: Rows) -> list[dict[str, Any]]:
         if len(numbers) >= FEWEST_OF_CLASS:
             sizes = np.array([rows[number]["size"] for number in numbers], dtype=np.float64)
             scores |= dict(zip(numbers, robust_scores(sizes).tolist(), strict=True))
-    found = []
+    found: list[JudgedRecord] = []
     for number, row in enumerate(rows):
         wanted, chance = expected[row["label"]], row["hull_label_probability"]
         found.append(
@@ -75,7 +70,7 @@ def add_findings(rows: Rows) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["size"], row["name"]))
 
 
-def _expected(rows: Rows) -> int | None:
+def _expected(rows: Sequence[Record]) -> int | None:
     if rows[0]["label_class"] is not None:
         return int(rows[0]["label_class"])
     counts = Counter(row["predicted"] for row in rows).most_common(2)
@@ -83,7 +78,9 @@ def _expected(rows: Rows) -> int | None:
     return None if tied else int(counts[0][0])
 
 
-def summarise_classes(rows: Rows, data_distance: float | None) -> list[dict[str, Any]]:
+def summarise_classes(
+    rows: Sequence[JudgedRecord], data_distance: float | None
+) -> list[ClassSummary]:
     """Returns what is known of each label, that with the largest median size first.
 
     Of a label with one image there are no quartiles.
@@ -91,7 +88,7 @@ def summarise_classes(rows: Rows, data_distance: float | None) -> list[dict[str,
     members = defaultdict(list)
     for row in rows:
         members[row["label"]].append(row)
-    found = []
+    found: list[ClassSummary] = []
     for label, own in members.items():
         sizes = np.array([row["size"] for row in own])
         low, middle, high = np.quantile(sizes, [0.25, 0.5, 0.75]).tolist()
@@ -112,59 +109,50 @@ def summarise_classes(rows: Rows, data_distance: float | None) -> list[dict[str,
     return sorted(found, key=lambda row: (-row["size_median"], row["label"]))
 
 
-def suspects(rows: Rows) -> list[dict[str, Any]]:
+def suspects(rows: Sequence[JudgedRecord]) -> list[Suspect]:
     """Returns images unlike their label: predicted otherwise, or of an outlying size.
 
     Those predicted otherwise come first, the most certain prediction first; then by how far their
     size is off.
     """
-    found = []
-    for row in rows:
-        score = row["size_z"] or 0.0
-        reasons = []
-        if row["agrees"] is False:
-            reasons.append(f"predicted as {row['predicted_name'].split(',')[0]}")
-        if abs(score) >= OUTLIER:
-            reasons.append(f"polytope {'larger' if score > 0 else 'smaller'} than its class's")
-        if reasons:
-            found.append({**row, "reasons": reasons})
 
-    def order(row: Mapping[str, Any]) -> tuple[bool, float, str]:
+    def order(row: JudgedRecord) -> tuple[bool, float, str]:
         wrong = row["agrees"] is False
-        return not wrong, -(row["probability"] if wrong else abs(row["size_z"])), row["name"]
+        return not wrong, -(row["probability"] if wrong else abs(row["size_z"] or 0.0)), row["name"]
 
-    return sorted(found, key=order)
+    found = [(row["name"], _reasons(row)) for row in sorted(rows, key=order)]
+    return [{"name": name, "reasons": reasons} for name, reasons in found if reasons]
 
 
-def measure_trust(rows: Rows, seed: int) -> dict[str, Any]:
-    """Holds sizes against how sure and how right predictions are.
+def _reasons(row: JudgedRecord) -> list[str]:
+    score, reasons = row["size_z"] or 0.0, []
+    if row["agrees"] is False:
+        reasons.append(f"predicted as {row['predicted_name'].split(',')[0]}")
+    if abs(score) >= OUTLIER:
+        reasons.append(f"polytope {'larger' if score > 0 else 'smaller'} than its class's")
+    return reasons
 
-    Returns:
-        ``bins``: images by quarters of the size, smallest first, with the share predicted as
-        their label, its 95 % Wilson interval, and the mean probability for the images and between
-        their vertices; ``size_and_probability`` and ``size_and_hull_probability``: rank
-        correlations, None where one is constant or of fewer than three images; ``area``: the
-        chance that a wrong prediction's polytope is larger than a right one's, None unless there
-        are both, with its 95 % ``area_interval``, None where resampling gives none.
-    """
+
+def measure_trust(rows: Sequence[JudgedRecord], seed: int) -> Trust:
+    """Holds sizes against how sure and how right predictions are."""
     ordered = sorted(rows, key=lambda row: row["size"])
     parts = np.array_split(np.arange(len(ordered)), min(NUM_BINS, len(ordered)))
     bins = [_bin([ordered[number] for number in part]) for part in parts]
     sizes = np.array([row["size"] for row in rows], dtype=np.float64)
 
-    def correlation(name: str) -> float | None:
-        return rank_correlation(sizes, np.array([row[name] for row in rows], dtype=np.float64))
+    def correlation(values: Iterable[float]) -> float | None:
+        return rank_correlation(sizes, np.array([*values], dtype=np.float64))
 
     judged = np.array([row["agrees"] is not None for row in rows])
     wrong = np.array([row["agrees"] is False for row in rows])[judged]
     area, interval = None, None
     if wrong.any() and not wrong.all():
         area = area_under_roc(sizes[judged], wrong)
-        interval = area_interval(sizes[judged], wrong, np.random.default_rng([seed, 15]))
+        interval = area_interval(sizes[judged], wrong, seeded_numpy(seed, Purpose.TRUST))
     return {
         "bins": bins,
-        "size_and_probability": correlation("probability"),
-        "size_and_hull_probability": correlation("hull_probability"),
+        "size_and_probability": correlation(row["probability"] for row in rows),
+        "size_and_hull_probability": correlation(row["hull_probability"] for row in rows),
         "num_wrong": int(wrong.sum()),
         "num_judged": int(judged.sum()),
         "area": area,
@@ -172,7 +160,7 @@ def measure_trust(rows: Rows, seed: int) -> dict[str, Any]:
     }
 
 
-def _bin(rows: Rows) -> dict[str, Any]:
+def _bin(rows: Sequence[JudgedRecord]) -> Bin:
     judged = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {
         "num_images": len(rows),

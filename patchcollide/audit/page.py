@@ -1,12 +1,13 @@
 """The HTML page of an audit: images ranked by their polytopes, what that says, and its charts."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from patchcollide.audit.documents import Audit, ClassSummary, Row
 from patchcollide.errors import RunError
 from patchcollide.formats import as_number, as_percent, as_probability
 from patchcollide.io.files import write_text
@@ -27,7 +28,7 @@ MOST_CLASSES = 24
 _ROW_IN = 0.24
 
 
-def write_audit_page(run: Run, audit: Mapping[str, Any]) -> Path:
+def write_audit_page(run: Run, audit: Audit) -> Path:
     """Writes ``report.html`` of an audit, which needs nothing outside itself.
 
     Args:
@@ -62,11 +63,12 @@ def write_audit_page(run: Run, audit: Mapping[str, Any]) -> Path:
     return run / "report.html"
 
 
-def audit_lines(audit: Mapping[str, Any]) -> list[str]:
+def audit_lines(audit: Audit) -> list[str]:
     """Returns an audit's main figures, as the command line prints them."""
     classes, found = audit["classes"], audit["adequacy"]
-    low, high = found["interval"]
-    agreement = audit["agreement"]
+    agreement, interval = audit["agreement"], "no interval"
+    if found["interval"]:
+        interval = " to ".join(map(as_probability, found["interval"]))
     lines = [
         ("images", f"{len(audit['images'])} of {len(classes)} classes, by {audit['method']}"),
         ("left out, cannot be read or measured", str(len(audit["skipped"]))),
@@ -77,40 +79,40 @@ def audit_lines(audit: Mapping[str, Any]) -> list[str]:
         ("class with the smallest", _classed(classes[-1])),
         ("suspect images", str(len(audit["suspects"]))),
         (agreement_name(audit), "unknown" if agreement is None else as_percent(agreement)),
-        ("adequacy", f"{found['score']:.4f} ({as_probability(low)} to {as_probability(high)})"),
+        ("adequacy", f"{found['score']:.4f} ({interval})"),
     ]
     return [f"{name:<34}{value}" for name, value in lines]
 
 
-def agreement_name(audit: Mapping[str, Any]) -> str:
+def agreement_name(audit: Audit) -> str:
     """Says what the agreement is with: folders' names, or only what most of them are taken for."""
     named = len(audit["named_labels"]) == len(audit["classes"])
     return "predicted as their class" if named else "predicted like most of theirs"
 
 
-def _named(row: Mapping[str, Any]) -> str:
+def _named(row: Row) -> str:
     return f"{as_number(row['size'])}, {row['name']}"
 
 
-def _classed(group: Mapping[str, Any]) -> str:
+def _classed(group: ClassSummary) -> str:
     return f"{group['label'] or 'all'}, median {as_number(group['size_median'])}"
 
 
-def _ranked(rows: list[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _ranked(rows: list[Row]) -> Iterator[tuple[int, Row]]:
     """Yields the images that the ranking shows, with their ranks: the largest and the smallest."""
     for rank, row in enumerate(rows, start=1):
         if rank <= MOST_LARGEST or rank > len(rows) - MOST_SMALLEST:
             yield rank, row
 
 
-def _pictures(run: Run, row: Mapping[str, Any]) -> list[Picture]:
+def _pictures(run: Run, row: Row) -> list[Picture]:
     try:
         return [embedded(name, (run / name).read_bytes()) for name in row["pictures"]]
     except FileNotFoundError as error:
         raise RunError(f"{error.filename} is missing. Make the audit again.") from error
 
 
-def draw_classes(rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]]) -> str:
+def draw_classes(rows: Sequence[Row], classes: Sequence[ClassSummary]) -> str:
     """Draws the size of each image in a row for its class, with medians and quartiles.
 
     Args:
@@ -139,7 +141,7 @@ def draw_classes(rows: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[st
     return _inline(figure, "classes", "Sizes of polytopes by class")
 
 
-def draw_trust(rows: Sequence[Mapping[str, Any]]) -> str:
+def draw_trust(rows: Sequence[Row]) -> str:
     """Draws the probability of the predicted class between vertices against the size.
 
     Args:

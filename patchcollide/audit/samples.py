@@ -9,10 +9,11 @@ from pathlib import Path
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.evaluation.dataset import mean_pair_distance
-from patchcollide.images.folders import ImageFile, find_images, keyed_generator, source_digest
+from patchcollide.images.folders import ImageFile, find_images, source_digest
 from patchcollide.images.pictures import read_image, read_pixels
 from patchcollide.io.provenance import fingerprint
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
 
 

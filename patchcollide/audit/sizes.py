@@ -2,18 +2,19 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from patchcollide.audit.documents import Figures
 from patchcollide.config import Config
 from patchcollide.errors import NetworkError
 from patchcollide.evaluation.feature_distances import as_share, feature_distances, feature_scale
 from patchcollide.evaluation.gaps import finite
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.evaluation.visibility import measure_visibility
-from patchcollide.images.tensors import flat, pairwise_distances
+from patchcollide.images.tensors import as_batch, as_pictures, flat, pairwise_distances
 from patchcollide.networks.affine import AffineLayer, affine_layer
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures, excess
@@ -21,13 +22,10 @@ from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.exact import exact_target_in
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.polyhedra.spaces import PixelBox
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
-
-_DIRECTIONS = 13
-"""Tells the seed of the directions from those of other draws."""
 
 
 @runtime_checkable
@@ -60,7 +58,7 @@ class ExactFinder:
 
     def __init__(self, config: Config, network: CollisionNetwork, layer: AffineLayer) -> None:
         self._network, self._layer = network, layer
-        rng = np.random.default_rng([config.seed, _DIRECTIONS])
+        rng = seeded_numpy(config.seed, Purpose.AUDIT_DIRECTIONS)
         shape = (config.audit.num_vertices, layer.matrix.shape[1])
         self._directions = rng.standard_normal(shape)
 
@@ -153,7 +151,7 @@ class MeasuredPolytope:
         vertices: To 8 bits.
     """
 
-    figures: dict[str, Any]
+    figures: Figures
     vertices: UInt8[ndarray, "vertices height width channels"]
 
 
@@ -180,35 +178,17 @@ def measure_polytope(
         finder: Finds the vertices.
         picture: The image.
         label_class: The network's class that the image should have, if that is known.
-
-    Returns:
-        ``predicted`` class, its name, ``probability`` and ``margin`` over the next, and
-        ``label_probability``; ``size``, ``vertex_distance`` and ``feature_distance_relative`` (the
-        mean tau of :mod:`patchcollide.evaluation.feature_distances`, None if infinite); of points
-        between the vertices the share that gets the predicted class (``hull_agreement``), the mean
-        probability of that class (``hull_probability``) and of the label's
-        (``hull_label_probability``); between vertices rounded to 8 bits ``visible_share``,
-        ``coarse_share`` and ``ssim_mean`` (:mod:`patchcollide.evaluation.visibility`); and the
-        number of ``active`` units.
     """
     target = Target.of_picture(network, picture)
     features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
     vertices = finder.find(picture)
-    weights = uniform_weights(config.audit.hull_samples, len(vertices), seeded(config.seed, 3))
-    chances, differences = [], []
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        own = network.probabilities(image)[0]
-        for part in torch.split(weights, config.evaluation.batch_size):
-            output = network(combine(part, vertices.double()).float())
-            chances.append(output.probabilities)
-            differences.append(feature_distances(output.pre_activation, features))
-    hull = torch.cat(chances).double()
-    difference = torch.cat(differences).mean()
+        own = network.probabilities(as_batch(picture[None]))[0]
+    hull, difference = _between(config, network, features, vertices)
     distance = float(pairwise_distances(vertices).mean())
-    rounded = (255 * vertices.permute(0, 2, 3, 1)).round().clamp(0, 255).byte().numpy()
+    rounded = as_pictures(vertices)
     visible = measure_visibility(rounded)
-    figures = {
+    figures: Figures = {
         "predicted": target.class_index,
         "predicted_name": target.class_name,
         "probability": target.probability,
@@ -229,6 +209,25 @@ def measure_polytope(
         "active": int(features.active.sum()),
     }
     return MeasuredPolytope(figures, rounded)
+
+
+def _between(
+    config: Config,
+    network: CollisionNetwork,
+    features: TargetFeatures,
+    vertices: Float[Tensor, "vertices channels height width"],
+) -> tuple[Float[Tensor, "samples classes"], Float[Tensor, ""]]:
+    """Returns the probabilities of points between vertices, and how far their features are off."""
+    weights = uniform_weights(
+        config.audit.hull_samples, len(vertices), seeded(config.seed, Purpose.HULL)
+    )
+    chances, differences = [], []
+    with torch.no_grad():
+        for part in torch.split(weights, config.evaluation.batch_size):
+            output = network(combine(part, vertices.double()).float())
+            chances.append(output.probabilities)
+            differences.append(feature_distances(output.pre_activation, features))
+    return torch.cat(chances).double(), torch.cat(differences).mean()
 
 
 def _scale(features: TargetFeatures) -> Float[Tensor, ""]:

@@ -4,6 +4,7 @@ What takes seconds to import is imported by the command that needs it: ``--help`
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def plan(
         gpu=gpu,
     )
     if as_json:
-        echo(json.dumps(made.to_dict(), indent=2))
+        echo(json.dumps(asdict(made), indent=2))
     else:
         echo("\n".join(made.summary()))
         progress.print_table(("stage", "memory", "time"), made.rows())

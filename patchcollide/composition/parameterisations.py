@@ -10,7 +10,7 @@ from patchcollide.composition.mixing import mix_patches, tent_logits
 from patchcollide.composition.total_variation import coefficient_variation, total_variation
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
-from patchcollide.images.tensors import resized
+from patchcollide.images.tensors import as_batch, resized
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 CPU = torch.device("cpu")
@@ -142,9 +142,8 @@ def _as_tiles(
     k = patches.shape[1]
     tiles = torch.empty(k, patches.shape[-1], per_side, per_side, support, support)
     for location, neighbours in enumerate(patches):
-        # Copied, because patches read from a file may be read-only.
-        pixels = torch.from_numpy(neighbours.copy()).permute(0, 3, 1, 2).float().div_(255)
-        tiles[:, :, location // per_side, location % per_side] = resized(pixels, support)
+        pixels = resized(as_batch(neighbours), support)
+        tiles[:, :, location // per_side, location % per_side] = pixels
     return tiles
 
 
@@ -175,7 +174,7 @@ class FreePixels:
         generator: torch.Generator,
         device: torch.device = CPU,
     ) -> None:
-        start = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
+        start = as_batch(source[None])
         start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))

@@ -15,6 +15,7 @@ from patchcollide.networks.linear_regions.walk import Walk, margins, walk_segmen
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.progress import track
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
@@ -63,7 +64,7 @@ def compare_with_others(
         for first in range(0, len(images), _BATCH_SIZE):
             batch = as_batch(np.stack(images[first : first + _BATCH_SIZE]))
             parts.append(network(batch).pre_activation)
-    pairs = random_pairs(len(images), num_pairs, np.random.default_rng([seed, 6]))
+    pairs = random_pairs(len(images), num_pairs, seeded_numpy(seed, Purpose.CONTROL_PAIRS))
     hull = certificate["hull"]["feature_distance_relative"]
     found = {"hull_mean": hull["mean"], "hull_worst": hull["max"]}
     return measure_controls(torch.cat(parts), target, pairs, found)

@@ -12,6 +12,7 @@ from patchcollide.images.folders import find_images
 from patchcollide.images.pictures import read_image
 from patchcollide.images.tensors import as_batch, pairwise_distances, resized, to_channels
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
@@ -68,7 +69,7 @@ def mean_pair_distance(
     """Returns the mean L2 distance of random pairs of images, in 0..255; None without a pair."""
     if len(images) < 2:
         return None
-    rng = np.random.default_rng([seed, 4])
+    rng = seeded_numpy(seed, Purpose.DATA_PAIRS)
     pairs = [rng.choice(len(images), size=2, replace=False) for _ in range(num_pairs)]
     found = [pairwise_distances(as_batch(np.stack([images[a], images[b]]))) for a, b in pairs]
     return float(np.mean([float(distance) for distance in found]))
@@ -79,7 +80,7 @@ def images_of_store(
 ) -> list[UInt8[ndarray, "side side channels"]]:
     """Draws readable images of a store, all of them if there are fewer."""
     readable = np.flatnonzero(store.valid)
-    chosen = np.random.default_rng([seed, 5]).permutation(readable)[:count]
+    chosen = seeded_numpy(seed, Purpose.DATA_IMAGES).permutation(readable)[:count]
     return [to_channels(store.image(int(number)), channels) for number in np.sort(chosen)]
 
 
@@ -94,7 +95,7 @@ def images_of_folder(
     files = find_images(folder).files
     found: list[UInt8[ndarray, "size size channels"]] = []
     fit, max_pixels = config.images.fit, config.images.max_pixels
-    for number in np.random.default_rng([config.seed, 5]).permutation(len(files)):
+    for number in seeded_numpy(config.seed, Purpose.DATA_IMAGES).permutation(len(files)):
         if len(found) == count:
             break
         try:
@@ -119,7 +120,7 @@ def dataset_distance(
     readable = np.flatnonzero(store.valid)
     if len(readable) < 2:
         return None
-    rng = np.random.default_rng([seed, 4])
+    rng = seeded_numpy(seed, Purpose.DATA_PAIRS)
     total = 0.0
     for _ in range(num_pairs):
         first, second = rng.choice(readable, size=2, replace=False)

@@ -20,6 +20,7 @@ from patchcollide.config import Config
 from patchcollide.errors import NetworkError, ProgramError
 from patchcollide.formats import format_seconds, format_size
 from patchcollide.images.pictures import read_square
+from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import file_digest, printable, versions
 from patchcollide.networks.activations import BlindRegions
@@ -226,7 +227,7 @@ def measure_dimensions(
     found: dict[str, list[LayerDimensions]] = {layer: [] for layer in blinds}
     limits = limits or Limits()
     for image, picture in zip(images, pictures, strict=True):
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].double() / 255
+        pixels = as_batch(picture[None], torch.float64)
         trace = Trace(double, pixels, list(blinds))
         for layer, blind in blinds.items():
             start = time.perf_counter()

@@ -14,7 +14,7 @@ from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weig
 from patchcollide.images.tensors import as_batch, pairwise_distances
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
@@ -65,7 +65,7 @@ def evaluate_polytope(
         rounding: bool,
         num_samples: int,
     ) -> tuple[HullSamples, Gaps]:
-        weights = draw(num_samples, len(vertices), seeded(seed, 3))
+        weights = draw(num_samples, len(vertices), seeded(seed, Purpose.HULL))
         size = settings.batch_size
         return sample_hull(
             network, vertices, weights, target_class, features, batch_size=size, rounding=rounding

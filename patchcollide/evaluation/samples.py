@@ -20,7 +20,7 @@ from patchcollide.io.hdf5 import Hdf5Reader, open_hdf5, write_hdf5
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.progress import track
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Float32, Float64, Int64, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
@@ -309,7 +309,7 @@ def check_weights(
     num_samples: int, num_vertices: int, seed: int
 ) -> Float[Tensor, "samples vertices"]:
     """Returns weights where guesses are checked: half uniform, half near faces of the simplex."""
-    generator = seeded(seed, 7)
+    generator = seeded(seed, Purpose.CHECKED)
     inside = uniform_weights(-(-num_samples // 2), num_vertices, generator)
     state = int(torch.randint(2**62, (), generator=generator))
     concentration = np.full(num_vertices, _CONCENTRATION)
@@ -321,7 +321,7 @@ def null_weights(
     num_samples: int, num_images: int, num_vertices: int, seed: int
 ) -> Float[Tensor, "samples images"]:
     """Returns weights of so many different images, drawn anew for each sample; others are 0."""
-    generator = seeded(seed, 8)
+    generator = seeded(seed, Purpose.NULL_HULLS)
     inside = uniform_weights(num_samples, num_vertices, generator)
     rows = [torch.randperm(num_images, generator=generator) for _ in range(num_samples)]
     chosen = torch.stack(rows)[:, :num_vertices]

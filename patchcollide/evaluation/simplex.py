@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
-from patchcollide.images.tensors import as_batch
+from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
 
 CENTRE = -1
@@ -148,6 +148,5 @@ def hull_images(
     corners, found = as_batch(vertices), []
     # A batch at a time: as floats, thousands of images would not fit into memory.
     for part in torch.split(weights, Evaluation().batch_size):
-        images = 255 * round_to_8_bits(combine(part, corners))
-        found.append(images.permute(0, 2, 3, 1).round().numpy().astype(np.uint8))
+        found.append(as_pictures(combine(part, corners)))
     return np.concatenate(found)

@@ -10,8 +10,8 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation.controls import is_near
 from patchcollide.evaluation.feature_distances import feature_differences, feature_scale
 from patchcollide.evaluation.gaps import measure_gaps
-from patchcollide.evaluation.simplex import combine, round_to_8_bits
-from patchcollide.images.tensors import as_batch
+from patchcollide.evaluation.simplex import combine
+from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.runs.folder import Run
@@ -74,8 +74,8 @@ class Points:
         Args:
             weights: Not negative, of sum one.
         """
-        rounded = round_to_8_bits(combine(weights[None], self._vertices))[0]
-        return (255 * rounded).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        picture: ndarray = as_pictures(combine(weights[None], self._vertices))[0]
+        return picture
 
     def answer(self, weights: Float64[Tensor, "vertices"]) -> dict[str, Any]:
         """Returns what :meth:`describe` says of a convex combination of the vertices.

@@ -6,10 +6,9 @@ written once, whole or not at all.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from patchcollide.errors import DataError, ImageError, MissingLibraryError
 from patchcollide.io.files import (
@@ -19,6 +18,9 @@ from patchcollide.io.files import (
     read_json,
     write_json,
 )
+
+Settings = Mapping[str, int | str | list[str]]
+"""What decides a tree of pictures; its ``encoding-type`` says what they are."""
 
 _LIBRARIES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
@@ -51,14 +53,14 @@ def bundled_file(library: str, place: str) -> Path:
 
 
 def write_tree(
-    folder: Path, marker: str, settings: dict[str, Any], files: Iterable[tuple[str, bytes]]
+    folder: Path, marker: str, settings: Settings, files: Iterable[tuple[str, bytes]]
 ) -> None:
     """Writes files into a folder, unless it was written with the same settings before.
 
     Args:
         folder: Where to write; its parents are made.
         marker: The name of a JSON file with the settings.
-        settings: What decides the content; simple values.
+        settings: What decides the content.
         files: Paths in the folder, and what they hold; not asked for when all is there.
 
     Raises:
@@ -86,7 +88,7 @@ def write_tree(
         raise
 
 
-def _require_same(folder: Path, marker: str, settings: dict[str, Any]) -> None:
+def _require_same(folder: Path, marker: str, settings: Settings) -> None:
     what = settings["encoding-type"]
     if not (folder / marker).is_file():
         raise ImageError(

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from patchcollide.errors import DataError
-from patchcollide.images.bundled import bundled_file, write_tree
+from patchcollide.images.bundled import Settings, bundled_file, write_tree
 from patchcollide.images.pictures import png_bytes
 from patchcollide.shapes import Int64, UInt8, ndarray
 
@@ -108,7 +108,7 @@ def write_digits(folder: Path, digits: Digits, count: int) -> None:
         DiskFullError: If there is no room left.
     """
     count = min(count, len(digits))
-    settings = {
+    settings: Settings = {
         "encoding-type": "digits",
         "encoding-version": 1,
         "name": digits.name,

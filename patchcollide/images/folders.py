@@ -11,11 +11,10 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-import numpy as np
-
 from patchcollide.errors import ConfigError, ImageError, StoreError
 from patchcollide.images.pillow import readable_suffixes
 from patchcollide.io.seals import open_regular
+from patchcollide.randomness import keyed_generator
 
 _MOST_KINDS = 5
 
@@ -148,14 +147,6 @@ def sample_images(files: Sequence[ImageFile], fraction: float, seed: int) -> lis
             "give more images."
         )
     return sorted(chosen, key=lambda file: file.name)
-
-
-def keyed_generator(seed: int, key: str) -> np.random.Generator:
-    """Returns a random generator of its own for each ``seed`` and ``key``."""
-    digest = hashlib.sha256(key.encode()).digest()
-    return np.random.default_rng(
-        np.random.SeedSequence(seed, spawn_key=(int.from_bytes(digest[:16]),))
-    )
 
 
 def _refuse_folder(error: OSError) -> NoReturn:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from patchcollide.errors import ImageError
-from patchcollide.images.bundled import bundled_file, write_tree
-from patchcollide.images.folders import keyed_generator
+from patchcollide.images.bundled import Settings, bundled_file, write_tree
 from patchcollide.images.pictures import png_bytes, read_image, read_pixels, resize_square
 from patchcollide.progress import track
+from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
 
 MARKER = "photographs.json"
@@ -74,7 +74,7 @@ def write_photographs(folder: Path, *, cuts: int = 24, size: int = 256, seed: in
         MissingLibraryError: If a library that holds photographs is not installed.
         DiskFullError: If there is no room left.
     """
-    settings = {
+    settings: Settings = {
         "encoding-type": "photographs",
         "encoding-version": 1,
         "cuts": cuts,

@@ -45,9 +45,19 @@ def resized(
 def as_batch(
     images: UInt8[ndarray, "batch height width channels"]
     | Float[ndarray, "batch height width channels"],
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "batch channels height width"]:
     """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    # Copied, because arrays read from a file may be read-only.
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(dtype) / 255
+
+
+def as_pictures(
+    batch: Float[Tensor, "batch channels height width"],
+) -> UInt8[ndarray, "batch height width channels"]:
+    """Returns what the network takes as images of 0..255, rounded and cut off at the ends."""
+    levels = (255 * batch).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
 def pairwise_distances(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "pairs"]:

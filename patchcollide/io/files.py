@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes ``value`` and its digest as indented JSON, whole or not at all.
 
     NaN and infinity are refused.
@@ -188,7 +188,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, sealed_json(read))
 
 
-def sealed_json(value: dict[str, Any]) -> str:
+def sealed_json(value: Mapping[str, Any]) -> str:
     """Returns the text of a JSON file that holds ``value``, as it is read, and its digest."""
     content = {key: part for key, part in value.items() if key != "digest"}
     return json.dumps({**content, "digest": self_digest(content)}, indent=2) + "\n"
@@ -242,7 +242,7 @@ def take_digest(value: dict[str, Any]) -> bool:
     return not fits
 
 
-def _digest_of(value: dict[str, Any]) -> str:
+def _digest_of(value: Mapping[str, Any]) -> str:
     try:
         return self_digest(value)
     except (ValueError, RecursionError):  # NaN, which JSON does not know but Python reads.

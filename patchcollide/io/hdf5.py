@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from patchcollide.errors import InputError
+from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import require_open_files, written_beside
 from patchcollide.io.mapped_arrays import MappedArray
 from patchcollide.io.seals import is_damaged, seal
@@ -302,10 +303,9 @@ def open_hdf5(
         raise error(f"{path} is not a readable HDF5 file ({damaged}). Make it again.") from damaged
     with file:
         # As text: an array, which another program's file may hold there, compares to an array.
-        found = tuple(str(file.attrs.get(f"encoding-{key}")) for key in ("type", "version"))
-        if found[0] != encoding or found[1] not in (version, *older):
-            raise error(
-                f"{path} should be '{encoding}' version {version}, but is '{found[0]}' version "
-                f"{found[1]}. Make it again with this version of patchcollide."
-            )
-        yield Hdf5Reader(file, path, error, found[1])
+        names = ("encoding-type", "encoding-version")
+        found = {name: str(file.attrs.get(name)) for name in names}
+        if found["encoding-version"] not in older or found["encoding-type"] != encoding:
+            remedy = "Make it again with this version of patchcollide."
+            require_encoding(found, path, (encoding, version), error, remedy)
+        yield Hdf5Reader(file, path, error, found["encoding-version"])

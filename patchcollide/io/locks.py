@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from patchcollide.errors import StoreError
 from patchcollide.io.files import disk_full_explained, require_open_files
@@ -27,6 +27,10 @@ _ENCODING = "patchcollide-lock"
 _MOST_BYTES = 4096
 
 logger = logging.getLogger(__name__)
+
+_Owner = TypedDict(
+    "_Owner", {"encoding-type": str, "host": str, "pid": int, "since": str}, total=False
+)
 
 
 @contextlib.contextmanager
@@ -140,7 +144,7 @@ def _require_lock_file(number: int, path: Path) -> None:
 
 
 def _this_process() -> bytes:
-    owner = {
+    owner: _Owner = {
         "encoding-type": _ENCODING,
         "host": platform.node(),
         "pid": os.getpid(),
@@ -172,9 +176,9 @@ def _content(number: int) -> bytes:
     return os.read(number, _MOST_BYTES)
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parsed(content: bytes) -> _Owner:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return cast("_Owner", value) if isinstance(value, dict) else {}

@@ -6,11 +6,11 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-import torch
 
 from patchcollide._version import __version__
 from patchcollide.io.system import total_memory, usable_cores
@@ -38,13 +38,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Returns what of the machine decides the last bits of a result.
+class Machine(TypedDict):
+    """What of a machine decides the last bits of a result.
 
-    Returns:
-        ``num_threads``, among which PyTorch splits sums; ``cpu_capability``, the instructions that
-        it computes with; ``architecture`` of the processor; and the name of the ``gpu``, or None.
+    Attributes:
+        num_threads: Among which PyTorch splits sums.
+        cpu_capability: The instructions that it computes with.
+        architecture: Of the processor.
+        gpu: Its name, or None.
     """
+
+    num_threads: int
+    cpu_capability: str
+    architecture: str
+    gpu: str | None
+
+
+def machine() -> Machine:
+    """Returns what of this machine decides the last bits of a result."""
     # Takes long to import, which only those who compute should wait for.
     import torch
 
@@ -52,7 +63,7 @@ def machine() -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "architecture": platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu(),
     }
 
 
@@ -71,7 +82,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def self_digest(value: dict[str, Any]) -> str:
+def self_digest(value: Mapping[str, Any]) -> str:
     """Returns the fingerprint of a dictionary without its own entry ``digest``."""
     return fingerprint({key: part for key, part in value.items() if key != "digest"})
 
@@ -108,13 +119,21 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
 
 def describe_machine() -> dict[str, str | int | None]:
     """Returns what decides how fast a machine is."""
+    import torch
+
     return {
         "processor": _processor(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": total_memory(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu(),
     }
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _processor() -> str:

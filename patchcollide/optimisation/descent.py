@@ -25,7 +25,7 @@ from patchcollide.optimisation.stopping import (
     validate,
 )
 from patchcollide.progress import StopRequest, stop_requests, track
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
 from patchcollide.torch_modes import proof_modes
 
@@ -94,7 +94,7 @@ def find_vertices(
         DiskFullError: If there is no room for the state.
     """
     optimiser = make_optimiser(search.optimiser, parameterisation)
-    generator = seeded(search.seed, 1)
+    generator = seeded(search.seed, Purpose.DESCENT)
     progress = SearchState(diversity=search.objective.diversity)
     if checkpoint is not None:
         state = checkpoint.load(parameterisation.parameter, optimiser, generator)

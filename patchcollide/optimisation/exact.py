@@ -24,7 +24,7 @@ from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair,
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.polyhedra.spaces import PixelBox, Space, WholeSpace
 from patchcollide.progress import track
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, Float64, ndarray
 
@@ -118,14 +118,14 @@ def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
 
 def _vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
     count, polytope = config.optimiser.num_vertices, exact.polytope
-    rng = np.random.default_rng([config.seed, 7])
+    rng = seeded_numpy(config.seed, Purpose.EXACT_VERTICES)
     if config.exact.vertices == "far":
         return _far_vertices(polytope, count, rng)
     if config.exact.vertices == "random":
         directions = rng.standard_normal((count, len(exact.image)))
     else:
         chosen = choose_units(
-            exact.features, config.objective.units, count, seeded(config.seed, 5)
+            exact.features, config.objective.units, count, seeded(config.seed, Purpose.UNITS)
         ).numpy()
         if not len(chosen):
             raise TargetError(
@@ -218,7 +218,7 @@ def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str,
         ``not_measured`` says why by its name, a sentence each.
     """
     polytope, begun = exact.polytope, time.perf_counter()
-    rng = np.random.default_rng([seed, 8])
+    rng = seeded_numpy(seed, Purpose.EXTENTS)
     measures: dict[str, Callable[[], Any]] = {}
     if isinstance(polytope.space, PixelBox):
         span = polytope.space.low, polytope.space.high

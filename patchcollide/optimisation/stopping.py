@@ -10,7 +10,7 @@ from patchcollide.evaluation.simplex import combine, edge_middles, round_to_8_bi
 from patchcollide.images.tensors import pairwise_distances
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Int64, Tensor
 
 _BATCH = 8
@@ -70,7 +70,7 @@ def validate(
     with torch.no_grad():
         vertices = round_to_8_bits(images)
         count = search.optimiser.validation_samples
-        random = uniform_weights(count, len(vertices), seeded(search.seed, 2))
+        random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
         weights = torch.cat([random, edge_middles(len(vertices), count)]).to(vertices.device)
         margins, chances, gaps = [], [], []
         for part in torch.split(weights, _BATCH):

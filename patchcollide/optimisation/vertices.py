@@ -19,7 +19,7 @@ from patchcollide.optimisation.methods.registry import method_of
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.optimisation.units import choose_units
 from patchcollide.polyhedra.spaces import PatchSimplex
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, ndarray
 from patchcollide.torch_modes import proof_modes
@@ -93,7 +93,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
             features,
             config.objective.units if ours else "none",
             config.optimiser.num_vertices,
-            seeded(config.seed, 5),
+            seeded(config.seed, Purpose.UNITS),
         ),
         objective=config.objective,
         optimiser=config.optimiser,
@@ -120,7 +120,7 @@ def make_parameterisation(
         "num_vertices": config.optimiser.num_vertices,
         "output_size": network.input_size,
         "noise": config.optimiser.start_noise,
-        "generator": seeded(config.seed, 0),
+        "generator": seeded(config.seed, Purpose.START),
         "device": network.device,
     }
     if neighbours is None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.images.digits import read_digits
+from patchcollide.images.tensors import as_batch
 from patchcollide.networks.models.digit_networks import CLASS_NAMES, INPUT_SIZE
 from patchcollide.networks.models.training import train_module
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
@@ -90,7 +91,7 @@ def train_planar_layer(seed: int, epochs: int = EPOCHS) -> PlanarLayer:
     ).module.double()
     seen: list[torch.Tensor] = []
     module.get_submodule(BOTTLENECK).register_forward_hook(lambda _, __, out: seen.append(out))
-    pixels = torch.from_numpy(test.images.copy()).permute(0, 3, 1, 2).double() / 255
+    pixels = as_batch(test.images, torch.float64)
     layer: Any = module.get_submodule(LAYER)
     with torch.no_grad():
         answers = module(pixels).argmax(dim=1).numpy()

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
@@ -75,9 +74,8 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
     Raises:
         RunError: If a file is missing or damaged.
     """
-    summary = read_summary(run)
     try:
-        return _run_statistics(run, summary, store)
+        return _run_statistics(run, store)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"The summary of {run.folder} is damaged ({type(error).__name__}: {error}). Measure "
@@ -85,7 +83,8 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
         ) from error
 
 
-def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Measured:
+def _run_statistics(run: Run, store: Path | None) -> Measured:
+    summary = read_summary(run)
     target = float(summary["target_probability"])
     sampled = float(summary["sample_probability_mean"])
     distance = float(summary["vertex_distance_mean"])
@@ -93,6 +92,7 @@ def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Me
     if dataset is None and store is not None:
         dataset = _dataset_distance(run.config, run, store)
     losses = [row["loss"] for row in load_history(run) if math.isfinite(row.get("loss", math.nan))]
+    exact, not_exact = summary.get("exact"), Missing("not an exact run")
     unknown = Missing("the run has no store to measure its data set's distance")
     return {
         "success_rate": float(summary["success_rate"]),
@@ -105,7 +105,8 @@ def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Me
         "steps": float(summary["steps"]),
         "loss_drop": losses[0] - min(losses) if losses else Missing("no loss was recorded"),
         "test_accuracy": _test_accuracy(run.config),
-        **_exactness(summary.get("exact")),
+        "exact_violation": not_exact if exact is None else float(exact["violation_max"]),
+        "exact_seconds": not_exact if exact is None else float(exact["seconds"]),
     }
 
 
@@ -114,15 +115,6 @@ def _test_accuracy(config: Config) -> float | Missing:
     weights = Path(config.network.weights)
     found = read_metadata(weights).get("test_accuracy") if weights.is_file() else None
     return Missing("the network's weights do not say it") if found is None else float(found)
-
-
-def _exactness(exact: dict[str, Any] | None) -> Measured:
-    if exact is None:
-        return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
-    return {
-        "exact_violation": float(exact["violation_max"]),
-        "exact_seconds": float(exact["seconds"]),
-    }
 
 
 def _dataset_distance(config: Config, run: Run, store: Path) -> float | None:

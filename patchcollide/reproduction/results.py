@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from patchcollide.config import Section, Texts
 from patchcollide.config_files import parse_section
 from patchcollide.errors import ConfigError, RunError
+from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import is_occupied, read_json, write_json
 from patchcollide.reproduction.measures import Measured, Missing
 from patchcollide.reproduction.rows import Metric, Row
@@ -172,21 +173,15 @@ def read_results(out: Path) -> dict[str, Outcome]:
             )
         return {}
     about = read_json(path, error=RunError)
-    found = (about.get("encoding-type"), about.get("encoding-version"))
-    if found != (ENCODING, VERSION):
-        raise RunError(
-            f"{path} should be '{ENCODING}' version {VERSION}, but is '{found[0]}' version "
-            f"{found[1]}. Move it away: runs are kept, and only measured again."
-        )
+    remedy = "Move it away: runs are kept, and only measured again."
+    require_encoding(about, path, (ENCODING, VERSION), RunError, remedy)
     rows = about.get("rows")
     try:
-        return {
-            key: parse_section(Outcome, value, f"rows.{key}") for key, value in _items(rows).items()
-        }
+        if not isinstance(rows, dict):
+            raise ConfigError(f"'rows' should be an object, but is a {type(rows).__name__}")
+        return {key: parse_section(Outcome, value, f"rows.{key}") for key, value in rows.items()}
     except ConfigError as error:
-        raise RunError(
-            f"{path} is damaged ({error}). Move it away: runs are kept, and only measured again."
-        ) from None
+        raise RunError(f"{path} is damaged ({error}). {remedy}") from None
 
 
 def write_results(out: Path, rows: dict[str, Outcome]) -> None:
@@ -199,9 +194,3 @@ def write_results(out: Path, rows: dict[str, Outcome]) -> None:
             "rows": {key: rows[key].model_dump(mode="json") for key in sorted(rows)},
         },
     )
-
-
-def _items(rows: Any) -> dict[str, Any]:
-    if not isinstance(rows, dict):
-        raise ConfigError(f"'rows' should be an object, but is a {type(rows).__name__}")
-    return rows

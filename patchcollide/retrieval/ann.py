@@ -16,6 +16,7 @@ from patchcollide.store.faiss_library import (
     MOST_GPU_RESULTS,
     import_faiss,
     num_gpus,
+    num_quantisers,
     on_gpu,
     read_index,
 )
@@ -32,6 +33,11 @@ from patchcollide.torch_modes import proof_modes
 _SAMPLED_PATCHES = 64
 _SHARE_FOUND = 0.9
 _DECISIVE_COMPONENTS = 16
+
+
+def num_shortlisted(rerank: int, k: int, num_patches: int) -> int:
+    """Returns how many candidates of a query are compared exactly, to find ``k`` neighbours."""
+    return min(max(rerank, 2 * k), num_patches)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class AnnSearcher(Searcher):
         k: int,
         exclude: Int64[ndarray, "excluded"],
     ) -> SearchResult:
-        num_candidates = min(max(self.rerank, 2 * k), self.store.num_patches)
+        num_candidates = num_shortlisted(self.rerank, k, self.store.num_patches)
         descriptors = self.basis.describe_patches(queries)
         candidates = self._shortlist(descriptors, num_candidates, exclude)
         # A damaged index can name anything.
@@ -147,7 +153,7 @@ def open_index(store: PatchStore, settings: Index) -> AnnSearcher:
         store, basis, index, gpu_index, rerank=settings.rerank, probes=settings.probes
     )
     if "sampled_digest" not in about:
-        _require_own_patches(searcher, compressed="PQ" in about["factory"])
+        _require_own_patches(searcher, compressed=num_quantisers(about["factory"]) > 0)
     return searcher
 
 

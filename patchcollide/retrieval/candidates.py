@@ -10,7 +10,8 @@ from patchcollide.store.integer_products import centred, inner_products, row_nor
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
-_QUERIES_AT_ONCE = 32
+QUERIES_AT_ONCE = 32
+"""Queries that are compared at once with the candidates of all of them."""
 
 
 def allowed_once(
@@ -45,12 +46,12 @@ def exact_distances(
     """Returns squared distances of queries and candidates; :data:`NO_DISTANCE` where -1."""
 
     def few(start: int) -> np.ndarray:
-        part = slice(start, start + _QUERIES_AT_ONCE)
+        part = slice(start, start + QUERIES_AT_ONCE)
         return _few_distances(store, queries[part], candidates[part])
 
     with one_thread_each():
         # A few queries at a time in each thread.
-        parts = map_in_threads(few, range(0, len(queries), _QUERIES_AT_ONCE))
+        parts = map_in_threads(few, range(0, len(queries), QUERIES_AT_ONCE))
         return np.concatenate([candidates[:0], *parts])
 
 

@@ -17,9 +17,11 @@ from patchcollide.store.descriptors import Basis
 from patchcollide.store.reader import PatchStore, Shard
 from patchcollide.torch_modes import proof_modes
 
-_IMAGES_AT_ONCE = 64
+IMAGES_AT_ONCE = 64
+"""Images that a thread reads at once."""
 _BLOCKS_BETWEEN_MERGES = 8
-_SAMPLED_IMAGES = 32
+SAMPLED_IMAGES = 32
+"""Images that bound the distances before a pass, or up to twice as many."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class ExactSearcher(Searcher):
             return np.concatenate([self._farthest(*part, scan.k) for part in parts])
         bounds = np.full(scan.num_queries, NO_DISTANCE)
         numbers = np.flatnonzero(allowed)
-        if len(numbers) > 2 * _SAMPLED_IMAGES:
-            numbers = numbers[:: len(numbers) // _SAMPLED_IMAGES]
+        if len(numbers) > 2 * SAMPLED_IMAGES:
+            numbers = numbers[:: len(numbers) // SAMPLED_IMAGES]
             images = np.stack([self.store.image(int(number)) for number in numbers])
             _tighten(bounds, scan.block(images, numbers, bounds).nearest(scan.k), scan.k)
         return bounds
@@ -118,7 +120,7 @@ def _scan_shard(
     bounds = bounds.copy()
 
     def block(start: int) -> Pairs:
-        part = slice(start, start + _IMAGES_AT_ONCE)
+        part = slice(start, start + IMAGES_AT_ONCE)
         numbers = shard.first_image + start + np.flatnonzero(allowed[part])
         images = shard.read(part.start, part.stop)
         images = images if allowed[part].all() else images[allowed[part]]
@@ -126,7 +128,7 @@ def _scan_shard(
 
     best = Pairs.none()
     with one_thread_each():
-        found = map_in_threads(block, range(0, len(allowed), _IMAGES_AT_ONCE))
+        found = map_in_threads(block, range(0, len(allowed), IMAGES_AT_ONCE))
         for several in _batched(found):
             best = Pairs.joined([best, *several]).nearest(scan.k)
             _tighten(bounds, best, scan.k)

@@ -32,7 +32,8 @@ from patchcollide.store.integer_products import (
 )
 from patchcollide.torch_modes import proof_modes
 
-_IMAGES_AT_ONCE = 8
+IMAGES_AT_ONCE = 8
+"""Images whose patches are compared at once."""
 _COLUMNS_AT_ONCE = 16
 _UNIT = 2.0**-24
 _FAR = 2**31 - 1
@@ -98,7 +99,7 @@ class Scan:
             numbers: Their numbers in the store, rising.
             bounds: No neighbour of a query is farther than this squared distance.
         """
-        parts = (slice(n, n + _IMAGES_AT_ONCE) for n in range(0, len(images), _IMAGES_AT_ONCE))
+        parts = (slice(n, n + IMAGES_AT_ONCE) for n in range(0, len(images), IMAGES_AT_ONCE))
         few = [self._few(images[part], numbers[part], bounds) for part in parts]
         pairs = Pairs.joined(few)
         # Few can be among the nearest of all; of many, most are kept for nothing.

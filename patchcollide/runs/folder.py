@@ -16,6 +16,7 @@ from typing import Any
 from patchcollide.config import Config
 from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
+from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import (
     PARTIAL_SUFFIX,
     is_occupied,
@@ -222,12 +223,8 @@ def open_run(folder: Path, encoding: str = ENCODING) -> Run:
         )
         raise RunError(f"{folder} is not a run: it holds no {CONFIG_FILE}. {hint}")
     about = read_json(folder / CONFIG_FILE, error=RunError)
-    found = (about.get("encoding-type"), about.get("encoding-version"))
-    if found != (encoding, VERSION):
-        raise RunError(
-            f"{folder / CONFIG_FILE} should be '{encoding}' version {VERSION}, but is "
-            f"'{found[0]}' version {found[1]}. Make the run again with this version."
-        )
+    remedy = "Make the run again with this version."
+    require_encoding(about, folder / CONFIG_FILE, (encoding, VERSION), RunError, remedy)
     missing = {"fingerprint", "config", "identity", "inputs", "seed"} - about.keys()
     if missing:
         raise RunError(

@@ -15,7 +15,7 @@ from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch, pairwise_distances
 from patchcollide.io.files import output_path, write_text
 from patchcollide.io.provenance import array_digest
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.report.charts import draw_distances, draw_history, draw_samples
 from patchcollide.report.figures import (
     caption,
@@ -38,9 +38,6 @@ KINDS = ("table", "table1", "table3", "table5", "differences", "neighbours")
 SUFFIXES = (".png", ".pdf")
 
 _NUM_SAMPLES = 5
-
-_PURPOSE = 6
-"""Tells the seed of the samples shown from those of the samples measured."""
 
 _IMAGES = ("source", "target", "figure", "neighbours")
 
@@ -151,7 +148,7 @@ def _samples(
 ) -> UInt8[ndarray, "samples height width channels"]:
     """Returns images between the vertices, uniformly drawn; none for a single vertex."""
     count = _NUM_SAMPLES if len(vertices) > 1 else 0
-    weights = uniform_weights(count, len(vertices), seeded(seed, _PURPOSE))
+    weights = uniform_weights(count, len(vertices), seeded(seed, Purpose.SHOWN))
     return hull_images(weights, vertices)
 
 

@@ -28,7 +28,7 @@ from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.loading import ALL, NetworkSpec, load_network, merge_specs
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import layers_run_once
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.shapes import Float, Tensor
@@ -218,7 +218,7 @@ def _cells(
 def _samples(run: Run, count: int) -> Iterator[Float[Tensor, "batch channels height width"]]:
     """Yields points between vertices, drawn as the run's own evaluation draws them."""
     vertices = as_batch(load_vertex_pngs(run))
-    weights = uniform_weights(count, len(vertices), seeded(run.config.seed, 3))
+    weights = uniform_weights(count, len(vertices), seeded(run.config.seed, Purpose.HULL))
     for part in torch.split(weights, run.config.evaluation.batch_size):
         yield round_to_8_bits(combine(part, vertices))
 
@@ -229,5 +229,5 @@ def _null(
     images = DatasetImages(folder, config, network).draw()
     if len(images) < 2:
         raise ImageError(f"{folder} should hold two images or more, for pairs. Choose another.")
-    pairs = random_pairs(len(images), None, np.random.default_rng([config.seed, 6]))
+    pairs = random_pairs(len(images), None, seeded_numpy(config.seed, Purpose.CONTROL_PAIRS))
     return measure_pairs(network, layers, as_batch(np.stack(images)), pairs)

@@ -1,8 +1,7 @@
 """What became of a folder of images since a store was made from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -78,7 +77,9 @@ def find_changes(
     )
 
 
-def _changed(files: Sequence[ImageFile], stored: dict[str, Any]) -> list[ImageFile]:
+def _changed(
+    files: Sequence[ImageFile], stored: Mapping[str, tuple[int, int, str]]
+) -> list[ImageFile]:
     changed, unsure = [], []
     for file in files:
         size, time = source_state(file.path)

@@ -8,7 +8,6 @@ turns the components costs no correctness, and next to nothing of the variance t
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from patchcollide.geometry import PatchGrid
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import versions
 from patchcollide.shapes import Float32, Int8, Tensor, UInt8, ndarray
+from patchcollide.store.index_files import Build
 from patchcollide.store.integer_products import centred, inner_products, window_rows
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
@@ -27,7 +27,8 @@ VERSION = "2"
 
 _LARGEST = 127
 _PATCHES_AT_ONCE = 4096
-_IMAGES_AT_ONCE = 16
+IMAGES_AT_ONCE = 16
+"""Images that are described at once."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,13 @@ class Basis:
     ) -> Float32[ndarray, "patches components"]:
         """Returns the descriptors of all patches of ``images``, in the order of identifiers."""
         blocks = [np.empty((0, self.num_components), np.float32)]
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            pixels = centred(grid.reduce(images[start : start + _IMAGES_AT_ONCE]))
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            pixels = centred(grid.reduce(images[start : start + IMAGES_AT_ONCE]))
             rows = window_rows(torch.from_numpy(pixels), grid)
             blocks.append(self.describe_rows(rows).numpy())
         return np.concatenate(blocks)
 
-    def save(self, path: Path, *, store: PatchStore, settings: dict[str, Any]) -> None:
+    def save(self, path: Path, *, store: PatchStore, settings: Build) -> None:
         """Writes the basis, the store it belongs to, and the settings and seed it came from."""
         write_hdf5(
             path,

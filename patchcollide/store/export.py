@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -35,6 +35,15 @@ _GZIP_LEVEL = 4
 _SLACK = 1.1
 
 
+class _Made(TypedDict):
+    """What a file of an export is made from."""
+
+    store: str
+    start: int
+    stop: int
+    gzip: bool
+
+
 @dataclass(frozen=True)
 class _Part:
     """One file of an export.
@@ -49,7 +58,7 @@ class _Part:
     path: Path
     start: int
     stop: int
-    about: dict[str, Any]
+    about: _Made
 
 
 def export_patches(
@@ -92,7 +101,7 @@ def _parts(store: PatchStore, out: Path, compress: bool, patches_per_shard: int)
     for number, start in enumerate(starts):
         stop = min(start + patches_per_shard, total)
         path = out if len(starts) == 1 else _numbered(out, f"{number:05d}")
-        about = {"store": store.fingerprint, "start": start, "stop": stop, "gzip": compress}
+        about: _Made = {"store": store.fingerprint, "start": start, "stop": stop, "gzip": compress}
         parts.append(_Part(path, start, stop, about))
     return parts
 

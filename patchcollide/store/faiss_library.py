@@ -15,6 +15,18 @@ MOST_GPU_RESULTS = 2048
 
 _MOST_GPU_CODE_BYTES = 96
 
+CODEWORDS = 256
+"""Codewords of a byte: FAISS's product quantisers have 8 bits."""
+
+POINTS_PER_CENTRE = 256
+"""Points a centre, or codeword, that FAISS's k-means takes at most."""
+
+LIST_ITERATIONS, CODEWORD_ITERATIONS = 10, 25
+"""Iterations of its k-means over lists, and over codewords."""
+
+LARGEST_TABLE = 1 << 31
+"""Bytes of products of centres and codewords beyond which FAISS keeps none."""
+
 
 def import_faiss() -> Any:
     """Returns the module ``faiss``.
@@ -42,6 +54,23 @@ def _what_to_install() -> str:
     )
 
 
+def num_lists(factory: str) -> int:
+    """Returns the inverted lists of an index of this name; 0 if it has none."""
+    found = re.match(r"IVF(\d+)", factory)
+    return int(found[1]) if found else 0
+
+
+def num_quantisers(factory: str) -> int:
+    """Returns the bytes of a compressed descriptor in it; 0 if they are not compressed."""
+    found = re.search(r"PQ(\d+)", factory)
+    return int(found[1]) if found else 0
+
+
+def has_graph(factory: str) -> bool:
+    """Says whether a graph finds the nearest list in it."""
+    return "_HNSW" in factory
+
+
 def num_gpus() -> int:
     """Returns how many GPUs the installed FAISS can use; wheels for the processor have none."""
     count = getattr(import_faiss(), "get_num_gpus", None)
@@ -50,9 +79,8 @@ def num_gpus() -> int:
 
 def fits_gpu(factory: str) -> bool:
     """Says whether FAISS has an index of this name for GPUs: no graph, 96 bytes at most."""
-    code_bytes = re.search(r"PQ(\d+)", factory)
-    fits = int(code_bytes[1] if code_bytes else 0) <= _MOST_GPU_CODE_BYTES
-    return factory.startswith("IVF") and "_HNSW" not in factory and fits
+    fits = num_quantisers(factory) <= _MOST_GPU_CODE_BYTES
+    return num_lists(factory) > 0 and not has_graph(factory) and fits
 
 
 def on_gpu(index: Any, factory: str) -> Any:

@@ -18,18 +18,26 @@ import numpy as np
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
 from patchcollide.geometry import PatchGrid
-from patchcollide.io.files import read_json, written_beside
+from patchcollide.io.files import written_beside
 from patchcollide.io.provenance import file_digest
 from patchcollide.parallel import LOCAL, Backend, map_shards
 from patchcollide.progress import track
 from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
-from patchcollide.store.faiss_library import import_faiss, num_gpus, on_gpu, read_index, write_index
+from patchcollide.store.faiss_library import (
+    has_graph,
+    import_faiss,
+    num_gpus,
+    on_gpu,
+    read_index,
+    write_index,
+)
 from patchcollide.store.index_files import (
-    ABOUT_FILE,
     BASIS_FILE,
     INDEX_FILE,
+    AboutIndex,
+    Build,
     build_settings,
-    found_build,
+    found_index,
     require_same,
     write_about,
 )
@@ -53,11 +61,15 @@ _FLAT_UP_TO = 20_000
 _IVF_FLAT_UP_TO = 2_000_000
 _MOST_LISTS = 16_384
 _MOST_LISTS_WITHOUT_GRAPH = 4096
-_GRAPH_DEGREE = 32
+GRAPH_DEGREE = 32
+"""Neighbours of a centre in the graph of lists."""
 _LEAST_TRAINING_PATCHES = 39
-_CODE_BYTES = 32
-_PATCHES_AT_ONCE = 65_536
-_IMAGES_AT_ONCE = 256
+CODE_BYTES = 32
+"""Bytes of a compressed descriptor, or fewer where components do not divide into so many."""
+PATCHES_AT_ONCE = 65_536
+"""Patches that are gathered and described at once, to train an index."""
+IMAGES_AT_ONCE = 256
+"""Images whose patches are added to an index at once."""
 
 
 def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend = LOCAL) -> None:
@@ -78,15 +90,16 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     """
     import_faiss()
     build = build_settings(store, settings, seed)
-    found = found_build(store.path)
-    if found == build:
+    found = found_index(store.path)
+    if found and found["build"] == build:
         logger.info("%s has this index already: nothing to do.", store.path)
         if remove_work(store.path):
             logger.info("Removed what was left of the work on it.")
         return
-    num_indexed = _num_indexed(store, build, found)
+    num_indexed = _num_indexed(store, build, found["build"]) if found else 0
     work = claim_work(store, build)
-    basis_file, begun, factory = _begin(store, settings, seed, work, extends=num_indexed > 0)
+    earlier = found if num_indexed else None
+    basis_file, begun, factory = _begin(store, settings, seed, work, earlier)
     basis = Basis.load(basis_file, store=store)
     parts = _fill(store, basis, factory, begun, num_indexed, backend)
     index = _merged(begun, parts)
@@ -120,20 +133,23 @@ def index_factory(settings: Index, num_patches: int, gpu: bool = False) -> str:
     trained_on = min(num_patches, settings.training_patches)
     wanted = round(4 * num_patches**0.5)
     lists = max(1, min(_MOST_LISTS, wanted, trained_on // _LEAST_TRAINING_PATCHES))
-    graph = f"_HNSW{_GRAPH_DEGREE}" if lists > _MOST_LISTS_WITHOUT_GRAPH and not gpu else ""
-    code_bytes = math.gcd(settings.components, _CODE_BYTES)
+    graph = f"_HNSW{GRAPH_DEGREE}" if lists > _MOST_LISTS_WITHOUT_GRAPH and not gpu else ""
+    num_bytes = code_bytes(settings.components)
     return {
         "flat": "IDMap,Flat",
         "ivf-flat": f"IVF{lists}{graph},Flat",
-        "ivf-pq": f"IVF{lists}{graph},PQ{code_bytes}",
+        "ivf-pq": f"IVF{lists}{graph},PQ{num_bytes}",
     }[kind]
 
 
-def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any] | None) -> int:
+def code_bytes(components: int) -> int:
+    """Returns the bytes of a compressed descriptor of so many components."""
+    return math.gcd(components, CODE_BYTES)
+
+
+def _num_indexed(store: PatchStore, build: Build, found: Build) -> int:
     """Returns how many images are in the index already, of an earlier generation of the store."""
-    if found is None:
-        return 0
-    earlier: int | None = store.generations.get(found.get("store", ""))
+    earlier = store.generations.get(found["store"])
     if earlier is None:
         require_same(store.path, build, found)
         return 0
@@ -142,19 +158,19 @@ def _num_indexed(store: PatchStore, build: dict[str, Any], found: dict[str, Any]
 
 
 def _begin(
-    store: PatchStore, settings: Index, seed: int, folder: Path, *, extends: bool
+    store: PatchStore, settings: Index, seed: int, folder: Path, earlier: AboutIndex | None
 ) -> tuple[Path, Path, str]:
     """Makes the basis and the index that parts are added to, or finds them made."""
-    if extends:
-        about = read_json(store.path / ABOUT_FILE, error=IndexMismatchError)
+    if earlier:
+        digests = earlier["digests"]
 
         # The index in place stays as it is until the extended one is whole.
         def copy(name: str, path: Path) -> None:
-            _copy_whole(store.path / name, path, about["digests"][name])
+            _copy_whole(store.path / name, path, digests[name])
 
         basis_file = kept(folder, BASIS, ".h5", partial(copy, BASIS_FILE))
         begun = kept(folder, BEGUN, ".faiss", partial(copy, INDEX_FILE))
-        return basis_file, begun, str(about["factory"])
+        return basis_file, begun, earlier["factory"]
     factory = index_factory(settings, store.num_patches, gpu=num_gpus() > 0)
     basis_file = kept(folder, BASIS, ".h5", partial(_fit, store, settings, seed))
     train = partial(_train, store, basis_file, factory, settings.training_patches, seed)
@@ -195,15 +211,15 @@ def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> 
     """Returns an empty index, trained on a random sample: first images are all of one class."""
     index = import_faiss().index_factory(basis.num_components, factory)
     if not index.is_trained:
-        starts = range(0, len(ids), _PATCHES_AT_ONCE)
+        starts = range(0, len(ids), PATCHES_AT_ONCE)
         described = [
-            basis.describe_patches(store.patches(ids[start : start + _PATCHES_AT_ONCE]))
+            basis.describe_patches(store.patches(ids[start : start + PATCHES_AT_ONCE]))
             for start in starts
         ]
         index = on_gpu(index, factory)
-        if "_HNSW" in factory:
+        if has_graph(factory):
             # Each round of k-means finds the nearest centroids by a graph, too.
-            graph = import_faiss().IndexHNSWFlat(basis.num_components, _GRAPH_DEGREE)
+            graph = import_faiss().IndexHNSWFlat(basis.num_components, GRAPH_DEGREE)
             index.clustering_index = graph
         index.train(np.concatenate(described))
     return index
@@ -242,8 +258,8 @@ def _fill_part(
     number, shard = item
     index = on_gpu(read_index(begun, _REMEDY), factory)
     index.reset()
-    for start in range(0, len(shard.images), _IMAGES_AT_ONCE):
-        part = slice(start, start + _IMAGES_AT_ONCE)
+    for start in range(0, len(shard.images), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
         numbers = shard.first_image + start + np.flatnonzero(shard.valid[part])
         images = shard.read(part.start, part.stop)[shard.valid[part]]
         ids = numbers[:, None] * grid.num_positions + np.arange(grid.num_positions)

@@ -2,12 +2,17 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
-from patchcollide.config import Index
-from patchcollide.errors import IndexMismatchError
+from typing_extensions import TypedDict
+
+from patchcollide.config import Digest, Index
+from patchcollide.config_files import recorded
+from patchcollide.errors import IndexMismatchError, StoreError
+from patchcollide.io.encodings import Encoded, require_encoding
 from patchcollide.io.files import read_json, write_json
 from patchcollide.io.provenance import differences, file_digest, versions
+from patchcollide.store.manifest import read_exactly, remedy
 from patchcollide.store.reader import PatchStore
 
 ENCODING = "patchcollide-index"
@@ -22,15 +27,49 @@ _SAMPLE_BYTES = 4096
 _ALL = f"{INDEX_FILE}, {ABOUT_FILE} and {BASIS_FILE}"
 
 
-def build_settings(store: PatchStore, settings: Index, seed: int) -> dict[str, Any]:
+class Build(TypedDict):
+    """All that decides an index.
+
+    Attributes:
+        store: Fingerprint of the store.
+        seed: Of the samples.
+        index: The settings, but for those of searches.
+    """
+
+    store: str
+    seed: int
+    index: dict[str, int | str]
+
+
+class AboutIndex(Encoded):
+    """What ``index.json`` holds.
+
+    Attributes:
+        build: What the index was made from.
+        factory: FAISS's name of it.
+        variance_share: Share of the variance that its components hold.
+        digests: SHA-256 of its files, by their names.
+        sampled_digest: What :func:`sampled_digest` says of it; indexes of before lack it.
+        versions: Of the libraries.
+    """
+
+    build: Build
+    factory: str
+    variance_share: float
+    digests: dict[str, Digest]
+    sampled_digest: NotRequired[Digest]
+    versions: dict[str, str]
+
+
+def build_settings(store: PatchStore, settings: Index, seed: int) -> Build:
     """Returns all that decides an index."""
     built_with = settings.model_dump(mode="json", exclude={"probes", "rerank"})
     return {"store": store.fingerprint, "seed": seed, "index": built_with}
 
 
-def write_about(store: PatchStore, build: dict[str, Any], factory: str, share: float) -> None:
+def write_about(store: PatchStore, build: Build, factory: str, share: float) -> None:
     """Writes ``index.json``, which makes an index complete."""
-    about = {
+    about: AboutIndex = {
         "encoding-type": ENCODING,
         "encoding-version": VERSION,
         "build": build,
@@ -58,7 +97,7 @@ def sampled_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_own_files(store: PatchStore, about: dict[str, Any]) -> None:
+def require_own_files(store: PatchStore, about: AboutIndex) -> None:
     """Raises :class:`IndexMismatchError` if files are not those that ``index.json`` was written of.
 
     Of the FAISS index a few bytes are compared, and only of one that was built since they are
@@ -74,8 +113,10 @@ def require_own_files(store: PatchStore, about: dict[str, Any]) -> None:
                 f"{path} is missing or damaged ({error.strerror}). Run `patchcollide repair "
                 f"{store.path}`."
             ) from error
-    expected = {index: about.get("sampled_digest", found[index])}
-    expected[basis] = about.get("digests", {}).get(BASIS_FILE)
+    expected = {
+        index: about.get("sampled_digest", found[index]),
+        basis: about["digests"].get(BASIS_FILE),
+    }
     for path, digest in expected.items():
         if found[path] != digest:
             raise IndexMismatchError(
@@ -84,15 +125,32 @@ def require_own_files(store: PatchStore, about: dict[str, Any]) -> None:
             )
 
 
-def found_build(folder: Path) -> dict[str, Any] | None:
-    """Returns what the index in a store's folder was built from; None if there is none."""
+def found_index(folder: Path) -> AboutIndex | None:
+    """Returns what is known of the index in a store's folder; None if there is none.
+
+    Raises:
+        IndexMismatchError: If ``index.json`` is damaged, or of another version.
+    """
     if not (folder / ABOUT_FILE).exists():
         return None
-    build = _read(folder).get("build")
-    return build if isinstance(build, dict) else {}
+    path = folder / ABOUT_FILE
+    about = read_json(path, error=IndexMismatchError, sealed=True, remedy=remedy(folder))
+    other = "Remove it and run `patchcollide index` again."
+    require_encoding(about, path, (ENCODING, VERSION), IndexMismatchError, other)
+    return recorded(AboutIndex, about, path, IndexMismatchError, remedy(folder))
 
 
-def require_same(folder: Path, build: dict[str, Any], found: dict[str, Any]) -> None:
+def read_index_exactly(folder: Path) -> AboutIndex:
+    """Returns what is known of an index, with every byte of ``index.json`` checked.
+
+    Raises:
+        StoreError: If it is missing or damaged.
+    """
+    path = folder / ABOUT_FILE
+    return recorded(AboutIndex, read_exactly(path), path, StoreError, remedy(folder))
+
+
+def require_same(folder: Path, build: Build, found: Build) -> None:
     """Raises :class:`IndexMismatchError` if an index was built from something else."""
     changed = differences(build, found)
     if changed:
@@ -102,48 +160,31 @@ def require_same(folder: Path, build: dict[str, Any], found: dict[str, Any]) -> 
         )
 
 
-def read_about(store: PatchStore, settings: Index) -> dict[str, Any]:
+def read_about(store: PatchStore, settings: Index) -> AboutIndex:
     """Reads ``index.json`` of an index that fits the store and the settings.
 
     Raises:
         IndexMismatchError: If there is no index, or it belongs to another store, or was built with
             other settings: those are written into outputs.
     """
-    if not (store.path / ABOUT_FILE).exists():
+    about = found_index(store.path)
+    if about is None:
         raise IndexMismatchError(
             f"{store.path} has no index ({ABOUT_FILE} is missing). Run `patchcollide index` on the "
             "same images again, which adds it, or use --engine exact."
         )
-    about = _read(store.path)
-    build = about.get("build")
-    if not isinstance(build, dict) or build.get("store") != store.fingerprint:
+    if about["build"]["store"] != store.fingerprint:
         raise IndexMismatchError(
             f"{store.path / INDEX_FILE} was built for another store than the one in {store.path}. "
             f"Run `patchcollide index` again if the store was extended; otherwise remove {_ALL} "
             "there first."
         )
     for name in ("components", "kind"):
-        wanted, found = getattr(settings, name), build.get("index", {}).get(name)
+        wanted, found = getattr(settings, name), about["build"]["index"].get(name)
         if wanted != found:
             raise IndexMismatchError(
                 f"{store.path / INDEX_FILE} was built with index.{name} = {found}, but the "
                 f"settings have {wanted}. Set index.{name} = {found}, or remove {_ALL} there and "
                 "run `patchcollide index` again."
             )
-    return about
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    about = read_json(
-        folder / ABOUT_FILE,
-        error=IndexMismatchError,
-        sealed=True,
-        remedy=f"Run `patchcollide repair {folder}`.",
-    )
-    found = (about.get("encoding-type"), about.get("encoding-version"))
-    if found != (ENCODING, VERSION):
-        raise IndexMismatchError(
-            f"{folder / ABOUT_FILE} should be '{ENCODING}' version {VERSION}, but is "
-            f"'{found[0]}' version {found[1]}. Remove it and run `patchcollide index` again."
-        )
     return about

@@ -4,12 +4,11 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from patchcollide.errors import IndexMismatchError
 from patchcollide.io.files import read_json, write_json
 from patchcollide.io.provenance import file_digest
-from patchcollide.store.index_files import WORK_FOLDER
+from patchcollide.store.index_files import WORK_FOLDER, Build
 from patchcollide.store.reader import PatchStore
 
 logger = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ BASIS, BEGUN, PART = "basis", "begun", "part-"
 _BUILD_FILE = "build.json"
 
 
-def claim_work(store: PatchStore, build: dict[str, Any]) -> Path:
+def claim_work(store: PatchStore, build: Build) -> Path:
     """Returns the folder of unfinished work, emptied if that was for another index."""
     folder = store.path / WORK_FOLDER
     about = folder / _BUILD_FILE

@@ -8,24 +8,32 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchcollide.errors import StoreError
-from patchcollide.geometry import PatchGrid
+from patchcollide.geometry import GridSizes, PatchGrid
 from patchcollide.images.folders import source_digest
 from patchcollide.io.files import half_written
 from patchcollide.io.provenance import array_digest
 from patchcollide.io.seals import digest_without, open_regular, sealed_digest
 from patchcollide.parallel import map_in_threads
 from patchcollide.progress import track
-from patchcollide.store.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE, WORK_FOLDER
+from patchcollide.store.index_files import (
+    ABOUT_FILE,
+    BASIS_FILE,
+    INDEX_FILE,
+    WORK_FOLDER,
+    read_index_exactly,
+)
 from patchcollide.store.manifest import (
     BACKUP,
     FILES,
     MANIFEST,
+    SHARD_FILES,
+    Manifest,
+    ShardEntry,
+    checked_manifest,
     read_exactly,
     remedy,
-    require_sound,
     require_version,
 )
 from patchcollide.store.reader import open_shard
@@ -61,13 +69,14 @@ class Inspection:
     """
 
     store: Path
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
     indexed: bool
     damages: tuple[Damage, ...]
 
     def __str__(self) -> str:
-        manifest = self.manifest or {"num_images": 0, "shards": []}
-        counts = f"{manifest['num_images']} images, {len(manifest['shards'])} shards"
+        num_images = self.manifest["num_images"] if self.manifest else 0
+        num_shards = len(self.manifest["shards"]) if self.manifest else 0
+        counts = f"{num_images} images, {num_shards} shards"
         index = "index" if self.indexed else "no index"
         if not self.damages:
             return f"{counts}, {index}: all intact"
@@ -116,7 +125,7 @@ def inspect(folder: Path, *, quick: bool = False) -> Inspection:
     return Inspection(folder, manifest, indexed, tuple(damages))
 
 
-def _tell_of_leftovers(folder: Path, manifest: dict[str, Any] | None) -> None:
+def _tell_of_leftovers(folder: Path, manifest: Manifest | None) -> None:
     """Warns of what killed processes left: it is no damage, and no part of the store either."""
     if strange := _unlisted(folder, manifest):
         logger.warning(
@@ -145,35 +154,32 @@ def _tell_of_leftovers(folder: Path, manifest: dict[str, Any] | None) -> None:
         )
 
 
-def _unlisted(folder: Path, manifest: dict[str, Any] | None) -> list[str]:
+def _unlisted(folder: Path, manifest: Manifest | None) -> list[str]:
     listed = {entry["file"] for entry in manifest["shards"]} if manifest else set()
-    return sorted({path.name for path in folder.glob("shard-*.h5")} - listed) if listed else []
+    return sorted({path.name for path in folder.glob(SHARD_FILES)} - listed) if listed else []
 
 
-def _inspect_manifests(folder: Path) -> tuple[dict[str, Any] | None, list[Damage]]:
+def _inspect_manifests(folder: Path) -> tuple[Manifest | None, list[Damage]]:
     """Returns the manifest, from its second copy if need be, and what is wrong with both."""
-    copies: dict[str, dict[str, Any]] = {}
+    copies: dict[str, Manifest] = {}
     damages = []
     for name in (MANIFEST, BACKUP):
         try:
-            copies[name] = read_exactly(folder / name)
+            found = read_exactly(folder / name)
         except StoreError as error:
             damages.append(Damage(name, _reason(folder / name, error)))
-    for name, manifest in [*copies.items()]:
-        require_version(folder / name, manifest)
+            continue
+        require_version(folder / name, found)
         try:
-            require_sound(folder / name, manifest)
+            copies[name] = checked_manifest(folder / name, found)
         except StoreError as error:
             damages.append(Damage(name, _reason(folder / name, error)))
-            del copies[name]
     if len(copies) == 2 and copies[MANIFEST] != copies[BACKUP]:
         damages.append(Damage(BACKUP, f"is not the copy of {MANIFEST} that it should be"))
     return copies.get(MANIFEST, copies.get(BACKUP)), damages
 
 
-def _shard_damage(
-    folder: Path, grid: dict[str, Any], quick: bool, entry: dict[str, Any]
-) -> Damage | None:
+def _shard_damage(folder: Path, grid: GridSizes, quick: bool, entry: ShardEntry) -> Damage | None:
     path, last = folder / entry["file"], entry["first_image"] + entry["num_images"] - 1
     images = f"images {entry['first_image']} to {last}"
     try:
@@ -206,7 +212,7 @@ def _reason(path: Path, error: StoreError) -> str:
     return text.rstrip(".")
 
 
-def _damaged_images(folder: Path, grid: dict[str, Any], entry: dict[str, Any]) -> str:
+def _damaged_images(folder: Path, grid: GridSizes, entry: ShardEntry) -> str:
     """Names the damaged images of a shard whose pixels alone are damaged."""
     shard = open_shard(folder, PatchGrid(**grid).image_size, entry)
     names = [
@@ -218,17 +224,15 @@ def _damaged_images(folder: Path, grid: dict[str, Any], entry: dict[str, Any]) -
     return f"{len(names)} images: {', '.join(names[:_NAMED])}{more}"
 
 
-def _inspect_index(folder: Path, manifest: dict[str, Any], quick: bool) -> list[Damage]:
+def _inspect_index(folder: Path, manifest: Manifest, quick: bool) -> list[Damage]:
     try:
-        about = read_exactly(folder / ABOUT_FILE)
-        digests, built_for = about["digests"], about["build"]["store"]
+        about = read_index_exactly(folder)
     except StoreError as error:
         return [Damage(ABOUT_FILE, _reason(folder / ABOUT_FILE, error))]
-    except (KeyError, TypeError) as error:
-        return [Damage(ABOUT_FILE, f"does not say what it should ({error})")]
-    damages = []
+    damages, digests, built_for = [], about["digests"], about["build"]["store"]
     if built_for != manifest["fingerprint"]:
-        earlier = any(built_for == each["fingerprint"] for each in manifest["generations"])
+        generations = manifest.get("generations", [])
+        earlier = any(built_for == each["fingerprint"] for each in generations)
         whose = "the store before it was extended" if earlier else "another store"
         damages.append(Damage(ABOUT_FILE, f"belongs to an index of {whose}"))
     checked = (BASIS_FILE,) if quick else (BASIS_FILE, INDEX_FILE)

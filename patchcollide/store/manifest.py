@@ -5,13 +5,17 @@ store grows, ``manifest.json`` is replaced after all else: until then the store 
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from patchcollide.config import Count, Digest, Position, Recorded
-from patchcollide.config_files import require_recorded
+from typing_extensions import TypedDict
+
+from patchcollide.config import Count, Digest, Position
+from patchcollide.config_files import recorded
 from patchcollide.errors import GeometryError, StoreError
-from patchcollide.geometry import PatchGrid
+from patchcollide.geometry import GridSizes, PatchGrid
+from patchcollide.io.encodings import Encoded, require_encoding
 from patchcollide.io.files import read_json, sealed_json, write_json
 from patchcollide.io.seals import open_regular
 
@@ -19,19 +23,28 @@ ENCODING = "patchcollide-store"
 VERSION = "2"
 MANIFEST = "manifest.json"
 BACKUP = "manifest.backup.json"
-FILES = ("manifest*.json", "shard-*.h5", "basis.h5", "index.json", "index.faiss")
+SHARD_FILES = "shard-*.h5"
+"""Pattern of the names of shards."""
+FILES = ("manifest*.json", SHARD_FILES, "basis.h5", "index.json", "index.faiss")
 """Patterns of the names of all files of a store and its index."""
 _SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.h5", re.ASCII)
 
 
-class _Grid(Recorded):
-    image_size: Count
-    window_size: Count
-    stride: Count
-    patch_size: Count
+class ShardEntry(TypedDict):
+    """What the manifest says of a shard.
 
+    Attributes:
+        file: Its name.
+        first_image: Number of its first image.
+        num_images: How many it holds.
+        num_bytes: Size of the file.
+        pixel_bytes: Where in it the images begin and end.
+        digest: Of what it holds; the same wherever and whenever it is made of the same images.
+        sha256: Of all bytes of the file.
+        sha256_without_pixels: Of those outside ``pixel_bytes``.
+        names: Where the images came from, relative to the folder that was indexed.
+    """
 
-class _Shard(Recorded):
     file: str
     first_image: Position
     num_images: Count
@@ -43,34 +56,58 @@ class _Shard(Recorded):
     names: list[str]
 
 
-class _Unreadable(Recorded):
+class Unreadable(TypedDict):
+    """An image of the store that could not be read, and why."""
+
     image: Position
     name: str
     reason: str
 
 
-class _Generation(Recorded):
+class Generation(TypedDict):
+    """The store as it was before it was extended, or is."""
+
     fingerprint: Digest
     num_images: Count
 
 
-class _Manifest(Recorded):
-    """What a manifest must hold; :func:`require_sound` says how it hangs together."""
+class Manifest(Encoded):
+    """What a manifest holds; :func:`checked_manifest` says how it hangs together.
+
+    Attributes:
+        fingerprint: Of all that the store holds.
+        generations: What it was so far; stores of before lack them.
+        grid: How its images are cut.
+        folder: Where they came from.
+        num_images: Those that could not be read included.
+        num_patches: Of all images.
+        num_links_not_followed: Links in the folder; stores of before do not say.
+        num_files_left_out: Files there that are no pictures; likewise.
+        files_left_out: The first of these; likewise.
+        shards: The files of the store, in order.
+        invalid: The images that could not be read.
+        removed: Names of images whose files were gone when the store was extended.
+        settings: All settings it was made with.
+        versions: Of the libraries.
+    """
 
     fingerprint: Digest
-    generations: list[_Generation] = []  # noqa: RUF012 -- pydantic copies defaults
-    grid: _Grid
+    generations: NotRequired[list[Generation]]
+    grid: GridSizes
     folder: str
     num_images: Count
     num_patches: Count
-    shards: list[_Shard]
-    invalid: list[_Unreadable]
+    num_links_not_followed: NotRequired[int]
+    num_files_left_out: NotRequired[int]
+    files_left_out: NotRequired[list[str]]
+    shards: list[ShardEntry]
+    invalid: list[Unreadable]
     removed: list[str]
     settings: dict[str, Any]
     versions: dict[str, str]
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes both copies, with the manifest's digest.
 
     Raises:
@@ -80,7 +117,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_json(folder / BACKUP, manifest)
 
 
-def keep_backup(folder: Path, manifest: dict[str, Any]) -> None:
+def keep_backup(folder: Path, manifest: Manifest) -> None:
     """Writes the second copy again where it is not that of ``manifest``.
 
     That happens when a process is killed after the first and before the second.
@@ -93,7 +130,7 @@ def keep_backup(folder: Path, manifest: dict[str, Any]) -> None:
         write_json(folder / BACKUP, manifest)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of the store in ``folder``.
 
     Raises:
@@ -110,8 +147,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         require_version(path, read_json(path, error=StoreError, remedy=remedy(folder)))
         raise
     require_version(path, manifest)
-    require_sound(path, manifest)
-    return manifest
+    return checked_manifest(path, manifest)
 
 
 def require_folder(folder: Path) -> None:
@@ -138,27 +174,24 @@ def read_exactly(path: Path) -> dict[str, Any]:
     return value
 
 
-def require_version(path: Path, manifest: dict[str, Any]) -> None:
+def require_version(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raises :class:`StoreError` if a manifest is of another kind or version."""
-    found = (manifest.get("encoding-type"), manifest.get("encoding-version"))
-    if found != (ENCODING, VERSION):
-        raise StoreError(
-            f"{path} should be '{ENCODING}' version {VERSION}, but is '{found[0]}' version "
-            f"{found[1]}. Index the images again with this version of patchcollide."
-        )
+    what = "Index the images again with this version of patchcollide."
+    require_encoding(manifest, path, (ENCODING, VERSION), StoreError, what)
 
 
-def require_sound(path: Path, manifest: dict[str, Any]) -> None:
-    """Refuses a manifest that says what none that was written does; its digest proves nothing.
+def checked_manifest(path: Path, found: object) -> Manifest:
+    """Returns what a file holds as a manifest, if a store was written that has such a one.
 
-    Every reader goes by what a manifest says, and repair writes where it says: a shard is a file
-    of the store's own folder, and no other's; sizes and numbers fit each other.
+    The digest of a file proves nothing. Every reader goes by what a manifest says, and repair
+    writes where it says: a shard is a file of the store's own folder, and no other's; sizes and
+    numbers fit each other.
 
     Raises:
         StoreError: If a value is missing, of another type, or no store has such a one.
     """
     what = remedy(path.parent)
-    require_recorded(_Manifest, manifest, path, StoreError, what)
+    manifest = recorded(Manifest, found, path, StoreError, what)
     try:
         side = PatchGrid(**manifest["grid"]).image_size
     except (TypeError, GeometryError) as error:
@@ -187,9 +220,10 @@ def require_sound(path: Path, manifest: dict[str, Any]) -> None:
             f"{path} is damaged (its shards hold {expected} images, but num_images = "
             f"{manifest['num_images']}). {what}"
         )
+    return manifest
 
 
-def _wrong_sizes(entry: dict[str, Any], side: int) -> str:
+def _wrong_sizes(entry: ShardEntry, side: int) -> str:
     """Returns what is wrong with the sizes of a shard whose images are ``side`` pixels wide."""
     count, needed = entry["num_images"], entry["num_images"] * side * side * 3
     start, *stops = entry["pixel_bytes"] or [0]

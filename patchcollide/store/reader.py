@@ -23,7 +23,14 @@ from patchcollide.io.hdf5 import Hdf5Reader, open_hdf5
 from patchcollide.io.mapped_arrays import MappedArray
 from patchcollide.io.seals import digest_without, sealed_digest
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
-from patchcollide.store.manifest import MANIFEST, VERSION, read_manifest, remedy
+from patchcollide.store.manifest import (
+    MANIFEST,
+    VERSION,
+    Manifest,
+    ShardEntry,
+    read_manifest,
+    remedy,
+)
 
 SHARD_ENCODING = "patchcollide-shard"
 
@@ -48,7 +55,7 @@ class Shard:
     names: list[str]
     thumbnails: UInt8[ndarray, "n 8 8 3"]
     digests: list[str]
-    origin: tuple[Path, int, dict[str, Any]]
+    origin: tuple[Path, int, ShardEntry]
 
     @property
     def images(self) -> UInt8[ndarray, "n side side 3"]:
@@ -104,12 +111,12 @@ class Shard:
 class PatchStore:
     """A finished store, opened for reading."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], shards: Sequence[Shard]) -> None:
+    def __init__(self, path: Path, manifest: Manifest, shards: Sequence[Shard]) -> None:
         self.path = path
         self.manifest = manifest
         self.shards = tuple(shards)
         self.grid = PatchGrid(**manifest["grid"])
-        self.fingerprint: str = manifest["fingerprint"]
+        self.fingerprint = manifest["fingerprint"]
         self.generations: dict[str, int] = {
             entry["fingerprint"]: entry["num_images"] for entry in manifest.get("generations", [])
         }
@@ -242,7 +249,7 @@ class PatchStore:
         return out
 
 
-def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
+def open_shard(folder: Path, side: int, entry: ShardEntry) -> Shard:
     """Opens a shard of the store in ``folder``, whose images are ``side`` pixels wide.
 
     Args:
@@ -272,7 +279,7 @@ def open_shard(folder: Path, side: int, entry: dict[str, Any]) -> Shard:
         )
 
 
-def require_undamaged(folder: Path, entry: dict[str, Any]) -> None:
+def require_undamaged(folder: Path, entry: ShardEntry) -> None:
     """Raises :class:`StoreError` if a shard is cut off, or damaged anywhere but in its pixels.
 
     Those are most of its bytes, and left to :mod:`patchcollide.store.integrity`. The others steer

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchcollide.config import Config, Index
 from patchcollide.config_files import parse_config
@@ -17,10 +16,18 @@ from patchcollide.io.files import half_written
 from patchcollide.io.provenance import differences, versions
 from patchcollide.progress import track
 from patchcollide.store.index_builder import build_index
-from patchcollide.store.index_files import ABOUT_FILE, WORK_FOLDER, found_build
+from patchcollide.store.index_files import ABOUT_FILE, WORK_FOLDER, found_index, read_index_exactly
 from patchcollide.store.index_work import remove_work
 from patchcollide.store.integrity import INDEX_FILES, Inspection, inspect
-from patchcollide.store.manifest import BACKUP, FILES, MANIFEST, read_exactly, write_manifest
+from patchcollide.store.manifest import (
+    BACKUP,
+    FILES,
+    MANIFEST,
+    Manifest,
+    ShardEntry,
+    read_exactly,
+    write_manifest,
+)
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.shards import ShardJob, require_room, write_shard
 
@@ -62,7 +69,8 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
         _repair_shards(folder, manifest, entries, config, images or Path(manifest["folder"]))
     if damaged & set(INDEX_FILES):
         _repair_index(folder, config, damaged)
-    if found.indexed and (found_build(folder) or {}).get("store") == manifest["fingerprint"]:
+    index = found_index(folder) if found.indexed else None
+    if index and index["build"]["store"] == manifest["fingerprint"]:
         remove_work(folder)
     _report(found)
 
@@ -91,7 +99,7 @@ class _Originals:
     files: dict[str, ImageFile]
     unreadable: frozenset[str]
 
-    def job(self, path: Path, entry: dict[str, Any]) -> ShardJob:
+    def job(self, path: Path, entry: ShardEntry) -> ShardJob:
         """Returns how a shard is made; refuses if images are gone that once could be read."""
         gone = [name for name in entry["names"] if name not in self.files]
         if lost := [name for name in gone if name not in self.unreadable]:
@@ -109,8 +117,8 @@ class _Originals:
 
 def _repair_shards(
     folder: Path,
-    manifest: dict[str, Any],
-    entries: Sequence[dict[str, Any]],
+    manifest: Manifest,
+    entries: Sequence[ShardEntry],
     config: Config,
     images: Path,
 ) -> None:
@@ -119,11 +127,9 @@ def _repair_shards(
     refusals = []
     for entry in track(entries, "Making shards again", len(entries)):
         try:
-            record = _made_again(folder, entry, config, originals)
+            entry.update(_made_again(folder, entry, config, originals))
         except StoreError as error:
             refusals.append(str(error))
-        else:
-            entry.update({key: record[key] for key in entry})
     # Times of files and versions of libraries are written in a shard, and may be others now.
     if read_exactly(folder / MANIFEST)["shards"] != manifest["shards"]:
         write_manifest(folder, manifest)
@@ -132,7 +138,7 @@ def _repair_shards(
         raise StoreError(" ".join(refusals + hint[:1]))
 
 
-def _originals(images: Path, manifest: dict[str, Any]) -> _Originals:
+def _originals(images: Path, manifest: Manifest) -> _Originals:
     try:
         listing = find_images(images)
     except ImageError as error:
@@ -150,14 +156,14 @@ def _originals(images: Path, manifest: dict[str, Any]) -> _Originals:
 
 
 def _made_again(
-    folder: Path, entry: dict[str, Any], config: Config, originals: _Originals
-) -> dict[str, Any]:
+    folder: Path, entry: ShardEntry, config: Config, originals: _Originals
+) -> ShardEntry:
     """Makes one shard again in a folder of its own, then moves it to its place."""
     place = folder / _WORK_FOLDER
     job = originals.job(place / entry["file"], entry)
     try:
-        record = write_shard(config, job)
-        if record["digest"] != entry["digest"]:
+        made = write_shard(config, job).entry
+        if made["digest"] != entry["digest"]:
             raise StoreError(
                 f"{folder / entry['file']} cannot be made again from {originals.folder}: its "
                 "images there give other pixels than were stored. Bring back the images that were "
@@ -166,7 +172,7 @@ def _made_again(
         job.path.replace(folder / entry["file"])
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return record
+    return made
 
 
 def _repair_index(folder: Path, config: Config, damaged: set[str]) -> None:
@@ -182,7 +188,7 @@ def _repair_index(folder: Path, config: Config, damaged: set[str]) -> None:
 
 def _index_settings(folder: Path, config: Config) -> tuple[Index, int, str]:
     """Returns what an index was built with and for; if it does not say so, what the store does."""
-    with contextlib.suppress(StoreError, KeyError, TypeError, ValueError):
-        build = read_exactly(folder / ABOUT_FILE)["build"]
-        return Index.model_validate(build["index"]), int(build["seed"]), str(build["store"])
+    with contextlib.suppress(StoreError, ValueError):
+        build = read_index_exactly(folder)["build"]
+        return Index.model_validate(build["index"]), build["seed"], build["store"]
     return config.index, config.seed, ""

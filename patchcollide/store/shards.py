@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import array_digest, fingerprint, versions
 from patchcollide.io.seals import digest_without, sealed_digest
 from patchcollide.parallel import map_in_threads
-from patchcollide.store.manifest import VERSION
+from patchcollide.store.manifest import VERSION, ShardEntry, Unreadable
 from patchcollide.store.reader import SHARD_ENCODING, map_images
 
 # Names, digests and thumbnails of an image, and one unfinished shard's structure.
@@ -60,13 +60,40 @@ def plan_shards(
     return jobs
 
 
-def store_settings(config: Config) -> dict[str, Any]:
-    """Returns the settings that decide what a store holds."""
-    return config.model_dump(mode="json", include={"seed", "images", "patches", "store"})
+class StoreSettings(TypedDict):
+    """The settings that decide what a store holds."""
+
+    seed: int
+    images: dict[str, int | str]
+    patches: dict[str, int]
+    store: dict[str, int | float]
 
 
-def write_shard(config: Config, job: ShardJob) -> dict[str, Any]:
-    """Decodes the images of a shard and writes it; returns what the manifest says of it.
+def store_settings(config: Config) -> StoreSettings:
+    """Returns those of the settings that decide what a store holds."""
+    return {
+        "seed": config.seed,
+        "images": config.images.model_dump(mode="json"),
+        "patches": config.patches.model_dump(mode="json"),
+        "store": config.store.model_dump(mode="json"),
+    }
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A finished shard.
+
+    Attributes:
+        entry: What the manifest says of it.
+        invalid: Its images that could not be read, counted within it.
+    """
+
+    entry: ShardEntry
+    invalid: list[Unreadable]
+
+
+def write_shard(config: Config, job: ShardJob) -> WrittenShard:
+    """Decodes the images of a shard and writes it.
 
     Raises:
         DiskFullError: If there is no room left.
@@ -74,7 +101,7 @@ def write_shard(config: Config, job: ShardJob) -> dict[str, Any]:
     return _describe(job, _write(config, job))
 
 
-def finished_shard(config: Config, job: ShardJob) -> dict[str, Any] | None:
+def finished_shard(config: Config, job: ShardJob) -> WrittenShard | None:
     """Returns what :func:`write_shard` returned for a shard; None if it is to be written.
 
     It is if it is missing, if any of its bytes changed, and if it was made of something else.
@@ -95,16 +122,18 @@ def _stored_inputs(path: Path) -> Any:
         return file.attribute("inputs")
 
 
-def _describe(job: ShardJob, digest: str) -> dict[str, Any]:
-    """Returns what the manifest says of a shard whose bytes are as they were written."""
+def _describe(job: ShardJob, digest: str) -> WrittenShard:
+    """Returns what is known of a shard whose bytes are as they were written."""
     with open_hdf5(
         job.path, encoding=SHARD_ENCODING, version=VERSION, error=StoreError, checked=False
     ) as file:
         images = map_images(job.path, file, (len(job.files), None, None, 3))
-        entry = file.attribute("entry")
+        stored = file.attribute("entry")
     start, stop = images.offset, images.offset + images.nbytes
-    return {
-        **entry,
+    entry: ShardEntry = {
+        "digest": stored["digest"],
+        "file": stored["file"],
+        "num_images": stored["num_images"],
         "first_image": job.first_image,
         "num_bytes": job.path.stat().st_size,
         "sha256": digest,
@@ -113,6 +142,7 @@ def _describe(job: ShardJob, digest: str) -> dict[str, Any]:
         "sha256_without_pixels": digest_without(job.path, start, stop),
         "names": [file.name for file in job.files],
     }
+    return WrittenShard(entry, stored["invalid"])
 
 
 def _inputs(config: Config, job: ShardJob) -> str:

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
@@ -24,13 +23,16 @@ from patchcollide.store.manifest import (
     ENCODING,
     FILES,
     MANIFEST,
+    SHARD_FILES,
     VERSION,
+    Manifest,
     keep_backup,
     write_manifest,
 )
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.shards import (
     ShardJob,
+    WrittenShard,
     finished_shard,
     plan_shards,
     require_room,
@@ -89,7 +91,7 @@ def _new_store(config: Config, source: _Source, out: Path, backend: Backend) -> 
     partial = partial_path(out)
     _refuse_strange(partial)
     jobs = plan_shards(source.chosen, partial, config.store.images_per_shard)
-    manifest = _grown({}, config, source, _write_shards(config, jobs, out, backend))
+    manifest = _grown(None, config, source, _write_shards(config, jobs, out, backend))
     _remove_others(partial, manifest)
     if len(manifest["invalid"]) == manifest["num_images"]:
         shutil.rmtree(partial)
@@ -108,7 +110,7 @@ def _kept_store(
 ) -> PatchStore:
     store = PatchStore.open(out)
     settings = store_settings(config)
-    found = {key: store.manifest.get("settings", {}).get(key) for key in settings}
+    found = {key: store.manifest["settings"].get(key) for key in settings}
     if other := differences(settings, found, "settings"):
         raise StoreError(
             f"{out} already holds a store made with other settings ({'; '.join(other)}). Choose "
@@ -136,8 +138,8 @@ def _extended_store(
     """Writes new shards beside the old ones, then the manifest that knows them."""
     out, size = store.path, config.store.images_per_shard
     jobs = plan_shards(changes.to_store, out, size, len(store.shards), store.num_images)
-    records = _write_shards(config, jobs, out, backend)
-    manifest = _grown(store.manifest, config, source, records)
+    written = _write_shards(config, jobs, out, backend)
+    manifest = _grown(store.manifest, config, source, written)
     manifest["removed"] = sorted({*changes.removed, *changes.known_removed})
     write_manifest(out, manifest)
     _remove_others(out, manifest)
@@ -147,18 +149,18 @@ def _extended_store(
 
 
 def _grown(
-    old: dict[str, Any], config: Config, source: _Source, records: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Returns the manifest of a store after so many shards were added to it."""
-    invalid = [*old.get("invalid", [])]
-    for record in records:
-        first = record["first_image"]
-        invalid += [{**bad, "image": bad["image"] + first} for bad in record.pop("invalid")]
-    shards = [*old.get("shards", []), *records]
-    num_images = sum(shard["num_images"] for shard in shards)
-    digest = fingerprint([store_settings(config), [shard["digest"] for shard in shards]])
-    generations = [*old.get("generations", [])]
-    if records:
+    old: Manifest | None, config: Config, source: _Source, written: list[WrittenShard]
+) -> Manifest:
+    """Returns the manifest of a store, new or old, after shards were added to it."""
+    invalid = [*old["invalid"]] if old else []
+    for shard in written:
+        first = shard.entry["first_image"]
+        invalid += [{**bad, "image": bad["image"] + first} for bad in shard.invalid]
+    shards = [*(old["shards"] if old else []), *(shard.entry for shard in written)]
+    num_images = sum(entry["num_images"] for entry in shards)
+    digest = fingerprint([store_settings(config), [entry["digest"] for entry in shards]])
+    generations = [*(old.get("generations", []) if old else [])]
+    if written:
         generations.append({"fingerprint": digest, "num_images": num_images})
     return {
         "encoding-type": ENCODING,
@@ -182,11 +184,11 @@ def _grown(
 
 def _write_shards(
     config: Config, jobs: Sequence[ShardJob], out: Path, backend: Backend
-) -> list[dict[str, Any]]:
-    """Writes the shards that are not there yet; returns what the manifest says of each."""
+) -> list[WrittenShard]:
+    """Writes the shards that are not there yet; returns all of them."""
     found = map_in_threads(functools.partial(finished_shard, config), jobs)
-    records = list(track(found, "Checking finished shards", len(jobs)))
-    missing = [number for number, record in enumerate(records) if record is None]
+    shards = list(track(found, "Checking finished shards", len(jobs)))
+    missing = [number for number, shard in enumerate(shards) if shard is None]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
         logger.info("Going on with what was begun: %d of %d shards are there.", kept, len(jobs))
@@ -196,9 +198,9 @@ def _write_shards(
         functools.partial(write_shard, config), [jobs[number] for number in missing], backend
     )
     tracked = track(written, "Storing images, by shard", len(missing))
-    for number, record in zip(missing, tracked, strict=True):
-        records[number] = record
-    return [record for record in records if record is not None]
+    for number, shard in zip(missing, tracked, strict=True):
+        shards[number] = shard
+    return [shard for shard in shards if shard is not None]
 
 
 def _refuse_strange(partial: Path) -> None:
@@ -212,16 +214,16 @@ def _refuse_strange(partial: Path) -> None:
         )
 
 
-def _remove_others(folder: Path, manifest: dict[str, Any]) -> None:
+def _remove_others(folder: Path, manifest: Manifest) -> None:
     """Removes the shards that a stopped run with smaller shards or more images left there."""
     kept = {shard["file"] for shard in manifest["shards"]}
-    for path in folder.glob("shard-*.h5*"):
+    for path in folder.glob(f"{SHARD_FILES}*"):
         if path.name not in kept:
             path.unlink()
 
 
-def _summarise(out: Path, manifest: dict[str, Any], listing: Listing) -> None:
-    invalid, num_links = manifest["invalid"], manifest["num_links_not_followed"]
+def _summarise(out: Path, manifest: Manifest, listing: Listing) -> None:
+    invalid, num_links = manifest["invalid"], listing.num_links
     num_images = manifest["num_images"]
     logger.info("%s holds %d images, %d of them unreadable.", out, num_images, len(invalid))
     for entry in invalid[:5]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from patchcollide.audit import audit
+from patchcollide.audit.page import audit_lines
 from patchcollide.audit.samples import draw_sample, label_classes
 from patchcollide.audit.sizes import choose_finder, measure_polytope
 from patchcollide.cli.framework import app
@@ -234,3 +236,11 @@ def test_a_layer_without_a_blind_region_is_refused(write_images, tmp_path):
     done = CliRunner().invoke(app, [*words, "--weights", str(weights)])
     assert done.exit_code == 2
     assert not Path(tmp_path / "audit.partial").exists()
+
+
+def test_an_audit_of_one_image_says_that_it_has_no_interval(make, folder, tmp_path):
+    only = tmp_path / "only"
+    only.mkdir()
+    shutil.copy(folder / "day" / "1.png", only)
+    found = make(tmp_path / "audit", images=only, one_class=True)
+    assert re.search(r"^adequacy +0\.\d{4} \(no interval\)$", "\n".join(audit_lines(found)), re.M)

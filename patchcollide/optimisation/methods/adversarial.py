@@ -14,7 +14,7 @@ from patchcollide.errors import MissingLibraryError
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.descent import SearchState
 from patchcollide.optimisation.methods.problem import Problem
-from patchcollide.randomness import seeded
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
 
 
@@ -66,7 +66,7 @@ def attack(
     descent = foolbox.attacks.LinfProjectedGradientDescentAttack(steps=settings.attack_steps)
     # Foolbox draws from PyTorch's own generator.
     with torch.random.fork_rng(enabled=True):
-        torch.manual_seed(seeded(problem.config.seed, 8).initial_seed())
+        torch.manual_seed(seeded(problem.config.seed, Purpose.ADVERSARIAL).initial_seed())
         _, images, reached = descent(
             model,
             starts,

@@ -12,6 +12,7 @@ import torch
 
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
+from patchcollide.images.tensors import as_batch
 from patchcollide.networks.affine import LayerMap, read_layer_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
@@ -206,7 +207,7 @@ def search_null_space(
 
 
 def _read(network: CollisionNetwork, picture: np.ndarray) -> LayerMap:
-    image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].double() / 255
+    image = as_batch(picture[None], torch.float64)
     try:
         trace = Trace(network.in_float64().to("cpu"), image, [network.layer])
         return read_layer_map(trace, network.layer)

@@ -11,12 +11,14 @@ from patchcollide.formats import format_size, parse_size
 from patchcollide.io.files import partial_path
 from patchcollide.io.system import available_memory
 from patchcollide.retrieval.planning.footprint import Workload, stage_bytes
+from patchcollide.store.index_files import WORK_FOLDER
+from patchcollide.store.manifest import SHARD_FILES
 
 _SHARE = 0.8
 _SHARDS = (1024, 512, 256, 128, 64)
 _TRAINING_PATCHES = (163_840, 40_960)
 _BASIS_PATCHES = 5_000
-_BEGUN = ("shard-*.h5", "index.partial/*.faiss")
+_BEGUN = (SHARD_FILES, f"{WORK_FOLDER}/*.faiss")
 
 _DOING = {
     "extraction": "Storing",

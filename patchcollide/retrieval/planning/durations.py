@@ -3,18 +3,21 @@
 import math
 from dataclasses import dataclass
 
+from patchcollide.retrieval import candidates, scan
+from patchcollide.retrieval.ann import num_shortlisted
 from patchcollide.retrieval.planning.footprint import Workload
+from patchcollide.store.faiss_library import (
+    CODEWORD_ITERATIONS,
+    CODEWORDS,
+    LIST_ITERATIONS,
+    POINTS_PER_CENTRE,
+)
 
-# FAISS's iterations of k-means over lists and codewords, and the points it takes a codeword.
-_LIST_ITERATIONS = 10
-_CODEWORD_ITERATIONS = 25
-_CODEWORDS = 256
 # To multiply vectors of two values costs as much as of ten.
 _LEAST_TERMS = 10
-_QUERIES_AT_ONCE = 32
-_SCANNED_IMAGES = 8
-# The logarithm of the centres in the graph that is measured.
-_MEASURED_STEPS = 11
+
+MEASURED_CENTRES = 2048
+"""Centres in the graph whose speed is measured; of others it follows."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Accelerator:
         multiplied: 8-bit multiply-adds, about a fifth of the data sheet's peak.
         bytes_moved: In its memory, about half of the data sheet's.
         bytes_transferred: From the host's memory.
-        launches: Blocks of eight images that can be started.
+        launches: Blocks of images that can be started.
     """
 
     name: str
@@ -141,7 +144,7 @@ def accelerated_seconds(work: Workload, card: Accelerator, num_queries: int) -> 
     """
     dimension, components = work.config.grid.dimension, work.config.index.components
     transfer = work.store_bytes / card.bytes_transferred
-    started = work.num_images / _SCANNED_IMAGES / card.launches
+    started = work.num_images / scan.IMAGES_AT_ONCE / card.launches
     moved = {"exact": 2 * dimension + 16 * num_queries, "certified": 2 * dimension}
     moved["certified"] += 16 * components + 8 * num_queries
     terms = {"exact": dimension * num_queries}
@@ -158,19 +161,19 @@ def _training_seconds(work: Workload, rates: Rates) -> float:
         return 0.0
     gathering = work.trained_on / rates.patches_gathered
     describing = work.trained_on * _describing_terms(work) / rates.described
-    points = min(work.trained_on, _CODEWORDS * work.lists)
-    clustering = _LIST_ITERATIONS * points * _assigning_seconds(work, rates)
+    points = min(work.trained_on, POINTS_PER_CENTRE * work.lists)
+    clustering = LIST_ITERATIONS * points * _assigning_seconds(work, rates)
     if work.has_graph:
         # Each iteration makes its own.
-        clustering += _LIST_ITERATIONS * work.lists / rates.graphed
-    points = min(work.trained_on, _CODEWORDS**2)
-    coding = _CODEWORD_ITERATIONS * work.quantisers * points * _CODEWORDS / rates.coded
+        clustering += LIST_ITERATIONS * work.lists / rates.graphed
+    points = min(work.trained_on, POINTS_PER_CENTRE * CODEWORDS)
+    coding = CODEWORD_ITERATIONS * work.quantisers * points * CODEWORDS / rates.coded
     return gathering + describing + clustering + coding
 
 
 def _filling_seconds(work: Workload, rates: Rates) -> float:
     describing = _describing_terms(work) / rates.described
-    coding = _CODEWORDS * work.config.index.components if work.quantisers else 0
+    coding = CODEWORDS * work.config.index.components if work.quantisers else 0
     each = describing + _assigning_seconds(work, rates) + coding / rates.assigned
     return work.num_patches * each
 
@@ -178,7 +181,7 @@ def _filling_seconds(work: Workload, rates: Rates) -> float:
 def _assigning_seconds(work: Workload, rates: Rates) -> float:
     """To find the list of a patch; in a graph the steps grow with the logarithm of the lists."""
     if work.has_graph:
-        return math.log2(work.lists) / _MEASURED_STEPS / rates.linked
+        return math.log2(work.lists) / math.log2(MEASURED_CENTRES) / rates.linked
     return work.lists * work.config.index.components / rates.assigned
 
 
@@ -190,11 +193,11 @@ def _ann_seconds(work: Workload, rates: Rates, num_queries: int) -> float:
         scanning = scanned * work.quantisers / rates.looked_up
     else:
         scanning = scanned * index.components / rates.assigned
-    candidates = min(max(index.rerank, 2 * work.config.retrieval.k), work.num_patches)
+    shortlist = num_shortlisted(index.rerank, work.config.retrieval.k, work.num_patches)
     # Each candidate is compared with all queries of a batch.
-    comparing = candidates * _QUERIES_AT_ONCE * dimension / rates.described
+    comparing = shortlist * candidates.QUERIES_AT_ONCE * dimension / rates.described
     each = _assigning_seconds(work, rates) + scanning
-    each += candidates / rates.patches_gathered + comparing
+    each += shortlist / rates.patches_gathered + comparing
     return _table_seconds(work, rates) + num_queries * each
 
 

@@ -5,12 +5,13 @@ operating system takes them back when others need the room.
 """
 
 import os
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from patchcollide.config import Config
-from patchcollide.store.index_builder import index_factory
+from patchcollide.retrieval import candidates, exhaustive, scan
+from patchcollide.retrieval.ann import num_shortlisted
+from patchcollide.store import descriptors, faiss_library, index_builder
 
 STAGES = ("extraction", "basis", "training", "filling", "merging")
 ENGINES = ("exact", "certified", "ann")
@@ -27,16 +28,10 @@ _DECODED_IMAGE = 32_000_000
 # block is copied as it grows.
 _GROWTH = {"flat": 2.0, "ivf": 1.5}
 
-# Links of a list's centre to others: 64 of four bytes, and some to find a way in.
-_GRAPH_NODE = 280
-_CODEWORDS = 256
-_LARGEST_TABLE = 1 << 31
-_TRAINING_BLOCK = 65_536
-_FILLING_IMAGES = 256
-_DESCRIBED_IMAGES = 16
-_SCANNED_IMAGES = 8
-_SAMPLED_IMAGES = 256
-_QUERIES_AT_ONCE = 32
+# Vectors that FAISS adds to an index at once.
+_ADDED_AT_ONCE = 65_536
+# Beside a centre's links to others, some to find a way in.
+_WAY_IN = 24
 
 
 @dataclass(frozen=True)
@@ -61,24 +56,22 @@ class Workload:
     @cached_property
     def factory(self) -> str:
         """FAISS's name of the index."""
-        return index_factory(self.config.index, self.num_patches)
+        return index_builder.index_factory(self.config.index, self.num_patches)
 
     @property
     def lists(self) -> int:
         """Inverted lists of the index; 0 if it has none."""
-        found = re.match(r"IVF(\d+)", self.factory)
-        return int(found[1]) if found else 0
+        return faiss_library.num_lists(self.factory)
 
     @property
     def has_graph(self) -> bool:
         """Whether a graph finds the nearest list."""
-        return "_HNSW" in self.factory
+        return faiss_library.has_graph(self.factory)
 
     @property
     def quantisers(self) -> int:
         """Bytes of a compressed descriptor; 0 if they are not compressed."""
-        found = re.search(r"PQ(\d+)", self.factory)
-        return int(found[1]) if found else 0
+        return faiss_library.num_quantisers(self.factory)
 
     @property
     def trained_on(self) -> int:
@@ -114,8 +107,9 @@ class Workload:
     def begun_bytes(self) -> int:
         """Bytes of the trained, empty index: centres of lists, and codewords if it compresses."""
         components = self.config.index.components
-        codewords = 4 * _CODEWORDS * components if self.quantisers else 0
-        graph = _GRAPH_NODE if self.has_graph else 0
+        codewords = 4 * faiss_library.CODEWORDS * components if self.quantisers else 0
+        # Twice as many links of four bytes as a graph has neighbours.
+        graph = 8 * index_builder.GRAPH_DEGREE + _WAY_IN if self.has_graph else 0
         return self.lists * (4 * components + 8 + graph) + codewords
 
     @property
@@ -132,8 +126,8 @@ class Workload:
     @property
     def table_bytes(self) -> int:
         """Bytes of the products of centres and codewords, which FAISS keeps for each open index."""
-        size = 4 * self.lists * self.quantisers * _CODEWORDS
-        return size if size <= _LARGEST_TABLE else 0
+        size = 4 * self.lists * self.quantisers * faiss_library.CODEWORDS
+        return size if size <= faiss_library.LARGEST_TABLE else 0
 
     @property
     def _entry_bytes(self) -> int:
@@ -159,13 +153,15 @@ def engine_bytes(work: Workload, num_queries: int) -> dict[str, int]:
     index, grid = work.config.index, work.config.grid
     base = _PROCESS + _OPENED_IMAGE * work.num_images
     # Rows of patches, their products with queries and what they are compared with.
-    scanned = work.cores * _SCANNED_IMAGES * grid.num_positions
+    scanned = work.cores * scan.IMAGES_AT_ONCE * grid.num_positions
     exact = scanned * (2 * grid.dimension + 16 * num_queries)
-    candidates = _QUERIES_AT_ONCE * max(index.rerank, 2 * work.config.retrieval.k)
+    exact += work.cores * min(work.shard_images, exhaustive.IMAGES_AT_ONCE) * work.image_bytes
+    shortlist = num_shortlisted(index.rerank, work.config.retrieval.k, work.num_patches)
+    compared = candidates.QUERIES_AT_ONCE * shortlist
     ann = work.table_bytes + work.begun_bytes + work.num_patches // 8
-    ann += work.cores * candidates * (3 * grid.dimension + 8 * _QUERIES_AT_ONCE)
+    ann += work.cores * compared * (3 * grid.dimension + 8 * candidates.QUERIES_AT_ONCE)
     certified = max(ann, work.table_bytes + exact + scanned * (12 * index.components))
-    sample = min(work.num_images, _SAMPLED_IMAGES) * work.image_bytes
+    sample = min(work.num_images, 2 * exhaustive.SAMPLED_IMAGES) * work.image_bytes
     return {"exact": base + exact + sample, "certified": base + certified, "ann": base + ann}
 
 
@@ -184,12 +180,13 @@ def _training_bytes(work: Workload) -> int:
     if not work.lists:
         return sampling
     length = 4 * work.config.index.components
-    descriptors = work.trained_on * length
-    block = min(_TRAINING_BLOCK, work.trained_on)
-    gathering = descriptors + block * work.config.grid.dimension
-    subset = min(work.trained_on, _CODEWORDS * work.lists) * length
-    clustering = 2 * descriptors + subset
-    encoding = 2 * descriptors + 2 * _CODEWORDS**2 * length + work.table_bytes
+    described = work.trained_on * length
+    block = min(index_builder.PATCHES_AT_ONCE, work.trained_on)
+    gathering = described + block * work.config.grid.dimension
+    subset = min(work.trained_on, faiss_library.POINTS_PER_CENTRE * work.lists) * length
+    clustering = 2 * described + subset
+    points = faiss_library.POINTS_PER_CENTRE * faiss_library.CODEWORDS
+    encoding = 2 * described + 2 * points * length + work.table_bytes
     compressed = encoding if work.quantisers else 0
     return sampling + work.begun_bytes + max(gathering, clustering, compressed)
 
@@ -202,10 +199,11 @@ def _sampling_bytes(count: int, num_patches: int) -> int:
 
 def _filling_bytes(work: Workload) -> int:
     grid, length = work.config.grid, 4 * work.config.index.components
-    described = min(_FILLING_IMAGES, work.shard_images) * grid.num_positions * 2 * length
-    rows = min(_DESCRIBED_IMAGES, work.shard_images) * grid.num_positions
+    added = min(index_builder.IMAGES_AT_ONCE, work.shard_images)
+    described = added * grid.num_positions * 2 * length
+    rows = min(descriptors.IMAGES_AT_ONCE, work.shard_images) * grid.num_positions
     rows *= grid.dimension + 2 * length
-    encoded = _TRAINING_BLOCK * (2 * length + 64) if work.lists else 0
+    encoded = _ADDED_AT_ONCE * (2 * length + 64) if work.lists else 0
     part = int(_growth(work) * work.part_bytes)
     return part + work.table_bytes + described + rows + encoded
 

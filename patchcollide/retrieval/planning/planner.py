@@ -4,10 +4,9 @@ A plan tells stages and engines in numbers and as text.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -102,10 +101,6 @@ class Plan:
     busy_cores: float = 0.0
     problem: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as JSON has it."""
-        return asdict(self)
-
     def summary(self) -> list[str]:
         """Returns what a person wants to know first, line by line."""
         share = f"{self.num_images / self.num_found:.1%}"
@@ -169,7 +164,7 @@ def estimate(num_images: int, rates: Rates, config: Config, queries: int) -> Pla
     )
 
 
-def make_plan(
+def plan(
     config: Config,
     images: Path,
     out: Path,
@@ -201,7 +196,7 @@ def make_plan(
     wanted = num_images or len(files)
     busy = busy_cores()
     measure = partial(measure_rates, config, files, existing_folder(out), queries, wanted)
-    plan = replace(
+    made = replace(
         estimate(wanted, measure(), config, queries),
         num_found=max(num_images or 0, len(found)),
         memory_bytes=budget,
@@ -209,14 +204,14 @@ def make_plan(
         problem=_problem(Workload(config, wanted), budget, out),
     )
     if not gpu:
-        return plan
+        return made
     work = Workload(config, wanted)
     if torch.cuda.is_available():
         there = engine_seconds(work, measure(device="cuda"), queries)
         passes = {name: there[name] for name in ("exact", "certified")}
-        return replace(plan, accelerated=passes, accelerator="measured on the one here")
+        return replace(made, accelerated=passes, accelerator="measured on the one here")
     return replace(
-        plan,
+        made,
         accelerated=accelerated_seconds(work, H100, queries),
         accelerator=f"{H100.name}, estimated from its data sheet, not measured; the store as "
         f"8-bit pixels {'fits' if work.store_bytes < H100.memory_bytes else 'exceeds'} its "

@@ -17,25 +17,25 @@ import torch
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.geometry import PatchGrid
-from patchcollide.images.folders import ImageFile, keyed_generator
+from patchcollide.images.folders import ImageFile
 from patchcollide.images.pictures import read_image
 from patchcollide.images.thumbnails import thumbnail
 from patchcollide.io.provenance import array_digest
 from patchcollide.parallel import map_in_threads, one_thread_each
-from patchcollide.retrieval.planning.durations import Line, Rates
-from patchcollide.retrieval.scan import Scan
+from patchcollide.randomness import keyed_generator
+from patchcollide.retrieval.planning.durations import MEASURED_CENTRES, Line, Rates
+from patchcollide.retrieval.scan import IMAGES_AT_ONCE, Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store.descriptors import Basis
-from patchcollide.store.faiss_library import import_faiss
+from patchcollide.store.faiss_library import CODEWORDS, import_faiss
+from patchcollide.store.index_builder import GRAPH_DEGREE, code_bytes
 
 _SAMPLED_IMAGES = 33
 
 _BASIS_PATCHES = 1024
 
 _GATHERED_PATCHES = 8192
-
-_SCANNED_IMAGES = 8
 
 _LEAST_NEIGHBOURS = 10
 
@@ -46,12 +46,6 @@ _MATRIX_SIDE = 384
 _CENTRES = 4096
 
 _CODED = 65_536
-
-_GRAPH_CENTRES = 2048
-
-_GRAPH_DEGREE = 32
-
-_CODEWORDS = 256
 
 _QUERIES = 32
 
@@ -205,8 +199,8 @@ def _scan_lines(
     bounds = expected_bounds(_nearest(sample, k), growth)
     cores = os.cpu_count() or 1
     # Each core has as much to do.
-    blocks = -(-len(sample.images) // (_SCANNED_IMAGES * cores)) * cores
-    images = np.resize(sample.images, (blocks * _SCANNED_IMAGES, *sample.images.shape[1:]))
+    blocks = -(-len(sample.images) // (IMAGES_AT_ONCE * cores)) * cores
+    images = np.resize(sample.images, (blocks * IMAGES_AT_ONCE, *sample.images.shape[1:]))
     num_patches = len(images) * sample.grid.num_positions
     lines = []
     for guide in (None, basis):
@@ -233,11 +227,11 @@ def _pass(scan: Scan, images: np.ndarray, bounds: np.ndarray) -> None:
     """Passes over images as the engines do over a shard."""
 
     def block(start: int) -> None:
-        part = images[start : start + _SCANNED_IMAGES]
+        part = images[start : start + IMAGES_AT_ONCE]
         scan.block(part, start + np.arange(len(part)), bounds)
 
     with one_thread_each():
-        list(map_in_threads(block, range(0, len(images), _SCANNED_IMAGES)))
+        list(map_in_threads(block, range(0, len(images), IMAGES_AT_ONCE)))
 
 
 def disk_rates(folder: Path) -> dict[str, float]:
@@ -260,17 +254,17 @@ def index_rates(components: int) -> dict[str, float]:
     Raises:
         MissingLibraryError: If FAISS is not installed.
     """
-    faiss, quantisers = import_faiss(), np.gcd(components, 32).item()
+    faiss, quantisers = import_faiss(), code_bytes(components)
     assigned = _nearest_rate(faiss, _CENTRES, _CENTRES, components) * components
-    graph = faiss.IndexHNSWFlat(components, _GRAPH_DEGREE)
-    centres = _noise(_GRAPH_CENTRES, components)
+    graph = faiss.IndexHNSWFlat(components, GRAPH_DEGREE)
+    centres = _noise(MEASURED_CENTRES, components)
     start = time.perf_counter()
     graph.add(centres)
     built = time.perf_counter() - start
     linked = len(centres) / shortest_seconds(lambda: graph.search(centres, 1))
-    coded = _nearest_rate(faiss, _CODEWORDS, _CODED // 8, components // quantisers)
+    coded = _nearest_rate(faiss, CODEWORDS, _CODED // 8, components // quantisers)
     # The codewords are all zero, which costs as much as any others.
-    codes = faiss.IndexPQ(components, quantisers, 8)
+    codes = faiss.IndexPQ(components, quantisers, CODEWORDS.bit_length() - 1)
     codes.is_trained = True
     points = _noise(_CODED, components)
     codes.add(points)

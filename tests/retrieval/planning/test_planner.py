@@ -384,7 +384,7 @@ def test_plans_measure_the_settings_and_count_they_are_asked_for(
 ):
     asked = []
     monkeypatch.setattr(planner, "measure_rates", lambda *given, **_: asked.append(given) or RATES)
-    made = planner.make_plan(
+    made = planner.plan(
         Config(), write_images(), tmp_path / "a" / "b", memory="1TB", queries=5, num_images=77
     )
     (config, files, folder, queries, num_images) = asked[0]
