@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from patchcollide._version import __version__
 from patchcollide.io.system import total_memory, usable_cores
@@ -108,6 +107,8 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
 
 def describe_machine() -> dict[str, str | int | None]:
     """Returns what decides how fast a machine is."""
+    import torch
+
     return {
         "processor": _processor(),
         "cores": usable_cores(),
