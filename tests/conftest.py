@@ -1,5 +1,6 @@
 """Small, seeded inputs that the tests share."""
 
+import gc
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker for each core: more threads, here or in processes of tests, would only wait.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Nothing of what is imported and collected is ever garbage, so nothing looks for garbage among it:
+# not while it comes, and not in the tests, some of which ask for a look dozens of times.
+gc.disable()
 
 # PyTorch and all that loads it are imported where they are used: of the processes that read this
 # file, the one that hands the tests out to the others needs none of it, and all wait for it.
@@ -60,6 +65,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("same-everywhere")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
