@@ -25,6 +25,10 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     Raises:
         ConfigError: If the file is missing or not TOML, or a setting is unknown, mistyped or out
             of range.
+
+    Example:
+        >>> load_config(overrides=["optimiser.steps=50"]).optimiser.steps
+        50
     """
     values = read_toml(path) if path else {}
     where = [str(path or "the defaults")]

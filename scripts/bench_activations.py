@@ -122,9 +122,10 @@ def measure(
     }
     path = out / f"{activation}-{tolerance:g}.json"
     if path.exists():
-        found = read_json(path, error=RunError)
-        if found["about"] == about:
-            return found["row"]
+        kept = read_json(path, error=RunError)
+        if kept["about"] == about:
+            found: dict[str, Any] = kept["row"]
+            return found
     each = [
         measure_target(network, digits.images[place], arguments.seed, arguments.starts)
         for place in targets

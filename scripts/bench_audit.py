@@ -10,6 +10,7 @@ finished is not made again.
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from patchcollide.networks.models.training import measure_accuracy, train_digit_
 from patchcollide.networks.models.weights import write_weights
 
 MARKER = "planted.json"
-SCORES = {
+SCORES: dict[str, Callable[[dict[str, Any]], float]] = {
     "audit: size unlike the class's": lambda row: abs(row["size_z"]),
     "audit: size": lambda row: row["size"],
     "audit: label doubted in the polytope": lambda row: row["label_doubt"],
@@ -61,7 +62,9 @@ def planted_digits(arguments: argparse.Namespace) -> tuple[Digits, np.ndarray]:
     return replace(digits, images=digits.images[chosen], labels=labels), labels != right
 
 
-def train(arguments: argparse.Namespace, learned: Digits, epochs: int) -> tuple[Path, dict]:
+def train(
+    arguments: argparse.Namespace, learned: Digits, epochs: int
+) -> tuple[Path, dict[str, float]]:
     """Trains on the labels as they are, unless it was done; returns the weights' file."""
     test = read_digits(arguments.data, "test")
     path = arguments.out / f"mlp-{epochs}.safetensors"

@@ -62,7 +62,7 @@ COLUMNS = {
     "on_boundary_share": "on the boundary",
     "dead_share": "active but dead",
 }
-_PERCENT = ("violation_share", "success_rate", "distance_share", "visible_share")
+_PERCENT: tuple[str, ...] = ("violation_share", "success_rate", "distance_share", "visible_share")
 _PERCENT += ("on_boundary_share", "dead_share", "gap")
 
 

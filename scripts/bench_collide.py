@@ -147,7 +147,7 @@ def _run(name: str, start: Start, changes: dict[str, dict[str, Any]]) -> dict[st
 
 def _best_rate(start: Start, rates: list[float], steps: int) -> tuple[float, list[dict[str, Any]]]:
     """Returns the step size that lowers the active loss most within the trial's steps."""
-    trials = []
+    trials: list[dict[str, Any]] = []
     for rate in rates:
         changes = {"method": "authors", "learning_rate": rate, "steps": steps, "check_every": steps}
         search = start.search(objective=AUTHORS_OBJECTIVE, optimiser=changes)
@@ -178,7 +178,7 @@ def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
 
     begun = time.perf_counter()
     while evaluations < limit:
-        optimiser.step(closure)
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
         parameterisation.project()
         with torch.no_grad():
             row = validate(search, parameterisation.images())

@@ -65,7 +65,7 @@ _COLUMNS = {
 
 def measure_polytope(
     network: CollisionNetwork, picture: np.ndarray, scale: float, seed: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Measures the exact polytope of one digit at the first layer; ``scale`` is the data set's."""
     target = Target.of_picture(network, picture)
     exact = exact_target(load_config(), network, target, None)
@@ -106,7 +106,8 @@ class Bench:
 
     @property
     def _folder(self) -> Path:
-        return self.arguments.out / "digits"
+        out: Path = self.arguments.out
+        return out / "digits"
 
     def _pair(self) -> tuple[int, int]:
         """Returns the first digit, and the first of another class."""
@@ -134,7 +135,7 @@ class Bench:
             "test_accuracy": float(read_metadata(weights)["test_accuracy"]),
             **{
                 f"cosine_{layer}": mean_squared_cosine(
-                    network.module.get_submodule(layer).weight.double()
+                    network.module.get_parameter(f"{layer}.weight").double()
                 ).item()
                 for layer in ("fc1", "fc2")
             },

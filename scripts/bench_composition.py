@@ -40,8 +40,8 @@ def main() -> dict[str, Any]:
     mixture = random_mixture(config, network.input_size)
     weight = torch.randn(config.optimiser.num_vertices, 3, network.input_size, network.input_size)
     steps = {
-        "composition": lambda: mixture.images().backward(weight),
-        "roughness": lambda: mixture.roughness().backward(),
+        "composition": lambda: torch.autograd.backward(mixture.images(), weight),
+        "roughness": lambda: torch.autograd.backward(mixture.roughness()),
         "network": network_step(network, 2 * config.optimiser.num_vertices),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -102,7 +102,7 @@ def network_step(network: CollisionNetwork, num_images: int) -> Callable[[], Non
     """Returns a pass of random images forward and back."""
     images = torch.rand(num_images, 3, network.input_size, network.input_size)
     images.requires_grad_()
-    return lambda: network(images).pre_activation.square().sum().backward()
+    return lambda: torch.autograd.backward(network(images).pre_activation.square().sum())
 
 
 if __name__ == "__main__":

@@ -122,17 +122,15 @@ class Bench:
                 "config": self.config.model_dump(mode="json"),
             }
         )
-        if path.exists():
-            found = read_json(path, error=RunError)
-            if found["fingerprint"] == about:
-                return found["against"]
-        measured = measure_against_exact(
-            self.reference,
-            self.reference.vertices if vertices is None else vertices,
-            np.random.default_rng([self.config.seed, 12]),
-        )
-        write_json(path, {"fingerprint": about, "against": asdict(measured)})
-        return read_json(path, error=RunError)["against"]
+        if not path.exists() or read_json(path, error=RunError)["fingerprint"] != about:
+            measured = measure_against_exact(
+                self.reference,
+                self.reference.vertices if vertices is None else vertices,
+                np.random.default_rng([self.config.seed, 12]),
+            )
+            write_json(path, {"fingerprint": about, "against": asdict(measured)})
+        found: dict[str, Any] = read_json(path, error=RunError)["against"]
+        return found
 
 
 def search(bench: Bench, source: Path, name: str, *overrides: str) -> dict[str, Any] | None:

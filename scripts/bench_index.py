@@ -71,7 +71,8 @@ class Benchmark:
     @property
     def results(self) -> dict[str, Any]:
         """The results of each finished stage."""
-        return self.content["results"]
+        found: dict[str, Any] = self.content["results"]
+        return found
 
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
         """Does a stage, unless it is done, and writes down what it returns."""

@@ -16,7 +16,7 @@ from bench_machine import count, describe_machine, finish
 from patchcollide import pipeline
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.errors import ImageError
+from patchcollide.errors import ImageError, InputError
 from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.images.folders import find_images
 from patchcollide.images.pictures import read_square
@@ -133,6 +133,10 @@ def main() -> dict[str, Any]:
         config.seed,
         size=config.images.size_px,
     )
+    if distance is None:
+        raise InputError(
+            f"{arguments.photographs} holds one readable photograph, but a distance needs two."
+        )
     results: dict[str, Any] = {}
     for kind in arguments.kinds or ["patches", "pixels"]:
         for engine in arguments.engines if kind == "patches" else arguments.engines[:1]:

@@ -88,6 +88,7 @@ class Peer(ABC):
     def refusal(self, corpus: Corpus) -> str | None:
         """Says why it is not to be tried, whatever the memory."""
         del corpus
+        return None
 
     @abstractmethod
     def needed_bytes(self, corpus: Corpus) -> int:

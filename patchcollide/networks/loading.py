@@ -34,6 +34,11 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     Raises:
         NetworkError: If the network is unknown, its weights or the layer cannot be used, or there
             is no such device.
+
+    Example:
+        >>> network = load_network(Network(name="lenet5", weights="random"))
+        >>> network.num_classes
+        10
     """
     device = find_device(settings.device)
     network = _load(settings, seed).to(device)

@@ -4,6 +4,7 @@ The scripts of a page are joined into one that it can hold and name to the brows
 """
 
 import base64
+import functools
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -59,6 +60,15 @@ def render(name: str, **values: Any) -> str:
     Raises:
         RunError: If something that it shows is not there.
     """
+    try:
+        return _environment().get_template(name).render(**values)
+    except jinja2.UndefinedError as error:
+        raise RunError(lacking(str(error))) from error
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    # It keeps what it compiled: to compile the templates of a page takes longer than to fill them.
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [jinja2.PackageLoader("patchcollide", folder) for folder in _FOLDERS]
@@ -76,10 +86,7 @@ def render(name: str, **values: Any) -> str:
         "percent": as_percent,
         "probability": as_probability,
     }
-    try:
-        return environment.get_template(name).render(**values)
-    except jinja2.UndefinedError as error:
-        raise RunError(lacking(str(error))) from error
+    return environment
 
 
 def lacking(what: str) -> str:

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -22,6 +24,28 @@ PROMISED_KEYS = {
     "vertex_distance_mean", "dataset_distance_mean", "steps", "seconds", "peak_memory_bytes",
     "seed", "versions",
 }  # fmt: skip
+
+
+HEAVY = {
+    "PIL", "dask", "distributed", "faiss", "h5py", "jinja2", "joblib", "matplotlib", "pydantic",
+    "safetensors", "scipy", "skimage", "sklearn", "starlette", "timm", "torch", "torchvision",
+    "uvicorn",
+}  # fmt: skip
+"""Libraries that take long to import, for which only commands that use them should wait."""
+
+
+def test_help_waits_for_no_library_that_computes():
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('loaded', sorted({HEAVY} & sys.modules.keys())))\n"
+        "from patchcollide.cli import main\n"
+        "sys.argv = ['patchcollide', '--help']\n"
+        "main()"
+    )
+    run = [sys.executable, "-c", code]
+    printed = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    assert "Usage" in printed
+    assert printed.endswith("loaded []\n")
 
 
 def test_version_is_printed():

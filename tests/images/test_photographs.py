@@ -118,8 +118,10 @@ def test_writing_tells_how_far_it_is(few, tmp_path):
 
 def test_a_finished_tree_is_left_alone(few, tmp_path, monkeypatch):
     write_photographs(tmp_path / "photos", cuts=1, size=16)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(photographs, "photograph", lambda _: pytest.fail("read again"))
     write_photographs(tmp_path / "photos", cuts=1, size=16)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_tree_with_other_settings_is_refused(few, tmp_path):

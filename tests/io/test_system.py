@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import patchcollide
 from patchcollide.config_files import load_config
+from patchcollide.errors import ConfigError, StoreError
 from patchcollide.io import provenance, system
 from patchcollide.retrieval.planning import budgets
 from patchcollide.retrieval.planning.footprint import Workload
@@ -90,10 +92,18 @@ def test_a_load_that_is_not_known_is_none(monkeypatch):
     assert system.busy_cores() == 0
 
 
-def test_resources_are_required_without_linux(not_linux, tmp_path):
+def test_resources_are_required_without_linux(not_linux, monkeypatch, tmp_path):
     work = Workload(load_config(), 100)
     budgets.require_memory(work, budgets.memory_budget(None))
     budgets.require_disk(work, tmp_path)
+    little = SimpleNamespace(total=16 << 30, available=1 << 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    with pytest.raises(ConfigError, match=r"of memory, but the budget is 839kB"):
+        budgets.require_memory(work, budgets.memory_budget(None))
+    full = SimpleNamespace(total=16 << 30, used=16 << 30, free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(StoreError, match=r"of disk: .* but 0B are free there"):
+        budgets.require_disk(work, tmp_path)
 
 
 WITHOUT_POSIX = """

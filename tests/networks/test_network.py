@@ -23,9 +23,7 @@ from patchcollide.networks.models.efficientnet_lite0 import (
     load_efficientnet_lite0,
 )
 from patchcollide.networks.models.vgg16 import load_vgg16
-from patchcollide.networks.network import CollisionNetwork
-
-SIZE = 16
+from tests.helpers.small_networks import MEAN, SCALE, SIZE, small_module, wrap
 
 
 @pytest.fixture
@@ -33,36 +31,15 @@ def rng():
     return torch.Generator().manual_seed(0)
 
 
-def small_module(rng):
-    module = nn.Sequential(
-        nn.Conv2d(3, 5, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.AvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(5 * (SIZE // 4) ** 2, 9),
-        nn.ReLU(inplace=True),
-        nn.Linear(9, 4),
-        nn.GELU(),
-    )
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, generator=rng)
-    return module
-
-
-def wrap(module, layer, **options):
-    options = {"mean": (0.5, 0.4, 0.3), "scale": (0.2, 0.3, 0.4), "input_size": SIZE} | options
-    return CollisionNetwork(module, name="small", layer=layer, **options)
-
-
 def normalised(images):
-    mean, scale = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
+    mean, scale = torch.tensor(MEAN), torch.tensor(SCALE)
     return (images - mean[:, None, None]) / scale[:, None, None]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize(("layer", "units"), [("1", 5 * SIZE * SIZE), ("5", 9)])
 def test_pre_activation_is_the_input_of_an_in_place_activation(batch, layer, units, rng):
-    module = small_module(rng)
+    module = small_module(rng, nn.GELU())
     images = torch.rand(batch, 3, SIZE, SIZE, generator=rng)
     network = wrap(module, layer)
     pre_activation, logits = network(images)
@@ -116,14 +93,14 @@ def test_fc6_of_vgg16_is_the_first_fully_connected_layer(vgg, rng):
 
 def test_gradients_reach_the_image_even_from_blind_units(rng):
     images = torch.rand(2, 3, SIZE, SIZE, generator=rng, requires_grad=True)
-    pre_activation, _ = wrap(small_module(rng), "5")(images)
+    pre_activation, _ = wrap(small_module(rng, nn.GELU()), "5")(images)
     assert (pre_activation < 0).any()
     (gradient,) = torch.autograd.grad(pre_activation[pre_activation < 0].sum(), images)
     assert gradient.abs().sum() > 0
 
 
 def test_parameters_are_frozen_and_dropout_is_off(rng):
-    module = nn.Sequential(small_module(rng), nn.Dropout(0.5)).train()
+    module = nn.Sequential(small_module(rng, nn.GELU()), nn.Dropout(0.5)).train()
     network = wrap(module, "0.5")
     images = torch.rand(2, 3, SIZE, SIZE, generator=rng)
     assert not any(parameter.requires_grad for parameter in module.parameters())
@@ -131,7 +108,7 @@ def test_parameters_are_frozen_and_dropout_is_off(rng):
 
 
 def test_a_call_leaves_nothing_behind_even_when_it_fails(rng):
-    module = small_module(rng)
+    module = small_module(rng, nn.GELU())
     network = wrap(module, "5")
     network(torch.rand(1, 3, SIZE, SIZE, generator=rng))
     module[6] = nn.Linear(3, 4)
@@ -148,7 +125,7 @@ def test_a_relu_shared_by_two_places_is_refused():
 
 
 def test_a_layer_that_never_runs_is_refused(rng):
-    module = small_module(rng)
+    module = small_module(rng, nn.GELU())
     module.add_module("unused", nn.ReLU())
     module.forward = lambda images: nn.Sequential(*list(module)[:8])(images)
     with pytest.raises(NetworkError, match=r"'unused' of small .* ran 0 times"):
@@ -156,7 +133,7 @@ def test_a_layer_that_never_runs_is_refused(rng):
 
 
 def test_the_pass_of_a_search_ends_at_the_layer_with_the_same_values_and_gradients(rng):
-    network = wrap(small_module(rng), "1")
+    network = wrap(small_module(rng, nn.GELU()), "1")
     after: list[None] = []
     found = []
     network.module[2].register_forward_hook(lambda *_: after.append(None))
@@ -171,7 +148,7 @@ def test_the_pass_of_a_search_ends_at_the_layer_with_the_same_values_and_gradien
 
 
 def test_the_pass_of_a_search_can_be_in_bfloat16_and_a_call_is_not(rng):
-    network = wrap(small_module(rng), "5", low_precision=True)
+    network = wrap(small_module(rng, nn.GELU()), "5", low_precision=True)
     images = torch.rand(2, 3, SIZE, SIZE, generator=rng).requires_grad_()
     exact = network(images).pre_activation
     rough = network.pre_activation(images)
@@ -206,7 +183,7 @@ def test_cuda_asked_for_and_absent_is_refused(monkeypatch):
 
 def test_an_unknown_layer_is_answered_with_the_usable_ones(rng):
     with pytest.raises(NetworkError, match=r"small has no layer '9'\. Usable are 1, 5\."):
-        wrap(small_module(rng), "9")
+        wrap(small_module(rng, nn.GELU()), "9")
     with pytest.raises(NetworkError, match=r"no layer 'fc66'; did you mean fc6\?"):
         load_vgg16(weights="random", width=1, layer="fc66")
 
@@ -214,22 +191,22 @@ def test_an_unknown_layer_is_answered_with_the_usable_ones(rng):
 @pytest.mark.parametrize(("layer", "kind"), [("0", "Conv2d"), ("7", "GELU")])
 def test_a_layer_without_a_blind_region_is_refused(layer, kind, rng):
     with pytest.raises(NetworkError, match=rf"'{layer}' of small is a {kind}, .* Usable are 1, 5"):
-        wrap(small_module(rng), layer)
+        wrap(small_module(rng, nn.GELU()), layer)
 
 
 def test_a_given_blind_region_admits_any_activation(rng):
-    assert wrap(small_module(rng), "7", blind=BlindRegions(-9.0, None)).blind.low == -9.0
+    assert wrap(small_module(rng, nn.GELU()), "7", blind=BlindRegions(-9.0, None)).blind.low == -9.0
 
 
 def test_usable_layers_are_the_activations_with_a_blind_region(rng, efficientnet):
-    assert usable_layers(small_module(rng)) == ["1", "5"]
+    assert usable_layers(small_module(rng, nn.GELU())) == ["1", "5"]
     assert usable_layers(efficientnet.module)[-1] == "bn2.act"
 
 
 def test_a_layer_that_is_nowhere_constant_is_usable_with_a_tolerance(rng):
     with pytest.raises(NetworkError, match=r"GELU, .* exactly\. .*--set network\.tolerance=0\.01"):
-        wrap(small_module(rng), "7")
-    network = wrap(small_module(rng), "7", tolerance=0.01)
+        wrap(small_module(rng, nn.GELU()), "7")
+    network = wrap(small_module(rng, nn.GELU()), "7", tolerance=0.01)
     assert network.blind.tolerance == 0.01
     images = torch.rand(3, 3, SIZE, SIZE, generator=rng)
     z = network(images).pre_activation
@@ -242,7 +219,7 @@ def test_a_layer_that_is_nowhere_constant_is_usable_with_a_tolerance(rng):
     )
     assert usable_layers(network.module, 0.01) == ["1", "5", "7"]
     with pytest.raises(NetworkError, match=r"is a Conv2d, .* collide there\. Usable are 1, 5, 7\."):
-        wrap(small_module(rng), "0", tolerance=0.01)
+        wrap(small_module(rng, nn.GELU()), "0", tolerance=0.01)
 
 
 def test_the_tolerance_of_the_settings_reaches_the_network():
@@ -255,7 +232,7 @@ def test_the_tolerance_of_the_settings_reaches_the_network():
 
 
 def test_images_of_another_size_are_resized_with_gradients(rng):
-    network = wrap(small_module(rng), "1")
+    network = wrap(small_module(rng, nn.GELU()), "1")
     images = torch.rand(1, 3, 2 * SIZE, 3 * SIZE, generator=rng, requires_grad=True)
     resized = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
     pre_activation, logits = network(images)
@@ -266,14 +243,14 @@ def test_images_of_another_size_are_resized_with_gradients(rng):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_probabilities_sum_to_one(batch, rng):
-    network = wrap(small_module(rng), "1")
+    network = wrap(small_module(rng, nn.GELU()), "1")
     probabilities = network.probabilities(torch.rand(batch, 3, SIZE, SIZE, generator=rng))
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(batch))
 
 
 def test_an_image_in_bytes_gets_the_class_of_its_floats(rng):
     image = torch.randint(256, (SIZE, SIZE, 3), generator=rng, dtype=torch.uint8)
-    network = wrap(small_module(rng), "1", class_names=["a", "b", "c", "d"])
+    network = wrap(small_module(rng, nn.GELU()), "1", class_names=["a", "b", "c", "d"])
     expected = network.probabilities(image.permute(2, 0, 1)[None] / 255)[0]
     index, name, probability = network.top(image.numpy())
     assert network.top(image) == (index, name, probability)
@@ -284,17 +261,17 @@ def test_an_image_in_bytes_gets_the_class_of_its_floats(rng):
 
 def test_wrong_modules_are_refused_at_once(rng):
     with pytest.raises(NetworkError, match="has 4 classes, but 3 class names"):
-        wrap(small_module(rng), "1", class_names=["a", "b", "c"])
+        wrap(small_module(rng, nn.GELU()), "1", class_names=["a", "b", "c"])
     with pytest.raises(NetworkError, match=r"cannot classify a batch of shape \(1, 3, 20, 20\)"):
-        wrap(small_module(rng), "1", input_size=20)
+        wrap(small_module(rng, nn.GELU()), "1", input_size=20)
     with pytest.raises(
         NetworkError, match=r"logits of shape \(1, classes\), but returned \(1, 5, 16"
     ):
-        wrap(small_module(rng)[:2], "1")
+        wrap(small_module(rng, nn.GELU())[:2], "1")
 
 
 def test_the_digest_follows_the_parameters(rng):
-    module = small_module(rng)
+    module = small_module(rng, nn.GELU())
     first = wrap(module, "1").digest
     assert wrap(module, "5").digest == first
     with torch.no_grad():

@@ -8,35 +8,12 @@ from torch import nn
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
 from patchcollide.networks.loading import load_network
-from patchcollide.networks.network import CollisionNetwork
-
-SIZE = 16
+from tests.helpers.small_networks import SIZE, small_module, wrap
 
 
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)
-
-
-def layers(rng):
-    module = nn.Sequential(
-        nn.Conv2d(3, 5, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.AvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(5 * (SIZE // 4) ** 2, 9),
-        nn.ReLU(inplace=True),
-        nn.Linear(9, 4),
-    )
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, generator=rng)
-    return module
-
-
-def wrap(module, layer="act"):
-    return CollisionNetwork(
-        module, name="small", layer=layer, input_size=SIZE, mean=(0.5,) * 3, scale=(0.2,) * 3
-    )
 
 
 class Through(nn.Module):
@@ -68,7 +45,7 @@ class Skipping(Through):
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize(("layer", "shape"), [("1", (5, SIZE, SIZE)), ("5", (9,))])
 def test_features_get_the_logits_of_the_rest_of_the_network(batch, layer, shape, rng):
-    module = layers(rng)
+    module = small_module(rng)
     network = wrap(module, layer)
     features = torch.randn(batch, *shape, generator=rng)
     given = features.flatten(1)
@@ -94,7 +71,7 @@ def test_features_of_efficientnet_get_the_images_class(rng):
 
 def test_gradients_reach_given_features(rng):
     features = torch.randn(2, 9, generator=rng, requires_grad=True)
-    logits = wrap(layers(rng), "5").classify_features(features)
+    logits = wrap(small_module(rng), "5").classify_features(features)
     (gradient,) = torch.autograd.grad(logits.sum(), features)
     assert ((gradient != 0) == (features > 0)).all()
 
@@ -116,7 +93,7 @@ def test_features_behind_a_skip_connection_decide_no_class(share, rng):
 
 def test_more_or_fewer_features_than_units_are_refused(rng):
     with pytest.raises(NetworkError, match=r"'5' of small has 9 units, but features have 8 values"):
-        wrap(layers(rng), "5").classify_features(torch.randn(1, 8, generator=rng))
+        wrap(small_module(rng), "5").classify_features(torch.randn(1, 8, generator=rng))
 
 
 def dropped(values):

@@ -18,16 +18,26 @@ def rng():
     return np.random.default_rng(20190908)
 
 
+def figure_of(path, vertices, *, source=None, target=None, captions=None):
+    """Draws vertices, beside the first of them where no other source or target is given."""
+    write_figure(
+        path,
+        source=vertices[0] if source is None else source,
+        target=vertices[0] if target is None else target,
+        vertices=vertices,
+        title="A $title",
+        captions=["7\n1.000"] * (len(vertices) + 2) if captions is None else captions,
+    )
+    return read(path)
+
+
 @pytest.mark.parametrize("num_vertices", [1, 2, 5, 8])
 def test_a_figure_shows_every_picture_unresampled(num_vertices, rng, tmp_path):
     source, target = random_images(rng, 224, 224), random_images(rng, 224, 224)
     vertices = random_images(rng, num_vertices, 224, 224)
     captions = [caption("a class, a synonym", 0.5)] * (num_vertices + 2)
     path = tmp_path / "figure.png"
-    write_figure(
-        path, source=source, target=target, vertices=vertices, title="A $title", captions=captions
-    )
-    figure = read(path)
+    figure = figure_of(path, vertices, source=source, target=target, captions=captions)
     assert figure.shape[1] == 20 + (num_vertices + 1) * 224 + num_vertices * 18 + 110
     windows = np.lib.stride_tricks.sliding_window_view(figure, (1, 224, 3))[..., 0, 0, :, :]
     for picture in [source, target, *vertices]:
@@ -37,16 +47,7 @@ def test_a_figure_shows_every_picture_unresampled(num_vertices, rng, tmp_path):
 
 def test_small_pictures_are_enlarged_by_a_whole_number(rng, tmp_path):
     vertices = random_images(rng, 2, 28, 28)
-    path = tmp_path / "figure.png"
-    write_figure(
-        path,
-        source=vertices[0],
-        target=vertices[1],
-        vertices=vertices,
-        title="Digits",
-        captions=["7\n1.000"] * 4,
-    )
-    figure = read(path)
+    figure = figure_of(tmp_path / "figure.png", vertices, target=vertices[1])
     enlarged = vertices[0].repeat(8, axis=0).repeat(8, axis=1)
     tops = np.flatnonzero((figure[:, 20:244] == enlarged[0]).all(axis=(1, 2)))
     assert (figure[tops[0] : tops[0] + 224, 20:244] == enlarged).all()
@@ -55,16 +56,8 @@ def test_small_pictures_are_enlarged_by_a_whole_number(rng, tmp_path):
 def test_the_heat_map_is_dark_where_vertices_agree_and_bright_where_not(tmp_path):
     vertices = np.full((2, 224, 224, 3), 100, np.uint8)
     vertices[0, :, 112:] = 160
-    path = tmp_path / "figure.png"
-    write_figure(
-        path,
-        source=vertices[0],
-        target=vertices[0],
-        vertices=vertices,
-        title="Half",
-        captions=["a"] * 4,
-    )
-    line = read(path)[-150, 262 : 262 + 224].astype(int).sum(axis=1)
+    figure = figure_of(tmp_path / "figure.png", vertices)
+    line = figure[-150, 262 : 262 + 224].astype(int).sum(axis=1)
     assert line[:100].max() < 100
     assert line[124:].min() > 500
 
@@ -72,16 +65,8 @@ def test_the_heat_map_is_dark_where_vertices_agree_and_bright_where_not(tmp_path
 def test_purple_boxes_mark_on_every_vertex_where_they_differ(tmp_path):
     vertices = np.full((2, 224, 224, 3), 100, np.uint8)
     vertices[0, 60:88, 140:168] = 160
-    path = tmp_path / "figure.png"
-    write_figure(
-        path,
-        source=vertices[0],
-        target=vertices[0],
-        vertices=vertices,
-        title="A box",
-        captions=["a"] * 4,
-    )
-    purple = (read(path) == (0x8A, 0x1F, 0xA8)).all(axis=-1)
+    figure = figure_of(tmp_path / "figure.png", vertices)
+    purple = (figure == (0x8A, 0x1F, 0xA8)).all(axis=-1)
     for left in (20 + 242, 20 + 2 * 242):
         rows, cols = np.nonzero(purple[:, left : left + 224])
         # Around the square, on a line of three pixels.
@@ -94,14 +79,7 @@ def test_purple_boxes_mark_on_every_vertex_where_they_differ(tmp_path):
 def test_captions_must_match_the_vertices(rng, tmp_path):
     vertices = random_images(rng, 2, 28, 28)
     with pytest.raises(ValueError, match="Expected 4 captions, but found 3"):
-        write_figure(
-            tmp_path / "figure.png",
-            source=vertices[0],
-            target=vertices[1],
-            vertices=vertices,
-            title="",
-            captions=["a"] * 3,
-        )
+        figure_of(tmp_path / "figure.png", vertices, captions=["a"] * 3)
     assert not list(tmp_path.iterdir())
 
 
@@ -154,14 +132,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path):
         contact_sheet(np.random.default_rng(3), path, k=2, rows=2, cols=2)
     for path in paths[2:]:
         vertices = random_images(np.random.default_rng(4), 3, 32, 32)
-        write_figure(
-            path,
-            source=vertices[0],
-            target=vertices[1],
-            vertices=vertices,
-            title="Twice",
-            captions=["a"] * 5,
-        )
+        figure_of(path, vertices, target=vertices[1])
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[2].read_bytes() == paths[3].read_bytes()
     assert draw_history(history_of(9)) == draw_history(history_of(9))

@@ -72,30 +72,44 @@ def test_a_run_is_made_again_to_the_last_bit(run, tmp_path):
     assert kept.read_bytes() == before["vertex-1.png"]
 
 
-def test_patches_are_searched_for_and_composed_again(pair, write_images, tmp_path):
-    config = load_config(overrides=FAST)
-    store = write_store(config, write_images(), tmp_path / "store")
-    run = pipeline.collide(config, *pair, tmp_path / "run", store.path)
-    found = replay(run, tmp_path / "again")
+@pytest.fixture
+def store(write_images, tmp_path):
+    return write_store(load_config(overrides=FAST), write_images(), tmp_path / "store")
+
+
+@pytest.fixture
+def patches_run(pair, store, tmp_path):
+    return pipeline.collide(load_config(overrides=FAST), *pair, tmp_path / "run", store.path)
+
+
+def test_patches_are_searched_for_and_composed_again(patches_run, store, tmp_path):
+    found = replay(patches_run, tmp_path / "again")
     assert found.identical
     assert not found.notes
     assert "neighbours.png" in found.compared
     recorded = json.loads((tmp_path / "again" / "config.json").read_text())
     assert recorded["inputs"]["store"] == str(store.path)
+
+
+def test_of_patches_whose_store_is_gone_the_own_copy_is_composed(patches_run, store, write_images):
+    shutil.rmtree(store.path)
     # Another store of the same name.
-    shutil.rmtree(store.path)
-    write_store(config, write_images("others", seed=9), store.path)
+    write_store(load_config(overrides=FAST), write_images("others", seed=9), store.path)
     with pytest.raises(RunError, match=r"cannot be made again: store: .* is not what the run"):
-        replay(run)
+        replay(patches_run)
     shutil.rmtree(store.path)
-    without = replay(run)
+    without = replay(patches_run)
     assert without.identical
     assert any("own copy of the neighbours is composed" in note for note in without.notes)
-    by_lists = pipeline.collide(
-        config, *pair, tmp_path / "lists", neighbours_path=run / "neighbours.h5"
-    )
+
+
+def test_runs_of_lists_need_no_store(patches_run, store, pair, tmp_path):
+    lists = patches_run / "neighbours.h5"
+    config = load_config(overrides=FAST)
+    by_lists = pipeline.collide(config, *pair, tmp_path / "lists", neighbours_path=lists)
+    shutil.rmtree(store.path)
     assert replay(by_lists).notes == ()
-    (run / "neighbours.h5").unlink()
+    lists.unlink()
     assert replay(by_lists).identical
 
 
