@@ -5,6 +5,7 @@ those of its output. What bends takes note of where a unit would reach its next 
 everything is affine. Functions go by the names of PyTorch's operators (``torch.ops.aten``).
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,22 +28,36 @@ class Bounds:
 
     Attributes:
         may_bend: See above.
-        forward: The distance along the line to the next breakpoint, for each point.
-        backward: The distance to the one before.
+        points: How many points there are.
         are_mixed: Whether a breakpoint was met of which it is not known whose it is: then the
             distances say nothing, and each point has to go through the network alone.
     """
 
     def __init__(self, points: int, device: torch.device, may_bend: bool = True) -> None:
-        self.may_bend = may_bend
-        self.forward = torch.full((points,), torch.inf, dtype=torch.float64, device=device)
-        self.backward = self.forward.clone()
-        self.are_mixed = False
+        self.may_bend, self.points, self.are_mixed = may_bend, points, False
+        # Of units by their inverse distances, the largest ahead and the smallest behind.
+        self._high = torch.zeros(points, dtype=torch.float64, device=device)
+        self._low = self._high
+        # Of those that are on their breakpoints, by their distances.
+        self._ahead = self._behind = torch.full_like(self._high, torch.inf)
 
     @property
-    def points(self) -> int:
-        """How many points there are."""
-        return len(self.forward)
+    def forward(self) -> Tensor:
+        """The distance along the line to the next breakpoint, for each point."""
+        return _nearest(self._ahead, self._high)
+
+    @property
+    def backward(self) -> Tensor:
+        """The distance to the one before."""
+        return _nearest(self._behind, -self._low)
+
+    @classmethod
+    def joined(cls, all_bounds: Sequence["Bounds"]) -> "Bounds":
+        """Returns the bounds of several points, each found alone."""
+        found = cls(len(all_bounds), all_bounds[0]._high.device)
+        found._ahead = torch.cat([bounds.forward for bounds in all_bounds])
+        found._behind = torch.cat([bounds.backward for bounds in all_bounds])
+        return found
 
     def narrow(
         self, speed: Tensor, value: Tensor, corner: float | Tensor, in_order: bool = True
@@ -71,10 +86,11 @@ class Bounds:
         # In place: fresh memory for each large tensor costs as much as the division.
         ratio = torch.div(speed, distance, out=distance)
         low, high = ratio.reshape(self.points, -1).aminmax(dim=1)
-        if not (low.isfinite() & high.isfinite()).all():
+        # The sum of what is not negative is finite where all of it is.
+        if not math.isfinite((high - low).sum()):
             return self._narrow_on_breakpoints(speed, corner - value)
-        ahead = torch.where(high > 0, 1 / high, torch.inf)
-        self._take(ahead, torch.where(low < 0, -1 / low, torch.inf))
+        self._high = torch.maximum(self._high, high)
+        self._low = torch.minimum(self._low, low)
         return False
 
     def _narrow_on_breakpoints(self, speed: Tensor, distance: Tensor) -> bool:
@@ -82,12 +98,14 @@ class Bounds:
         reach = (distance / speed).reshape(self.points, -1)
         ahead = torch.where(reach > 0, reach, torch.inf).amin(dim=1)
         behind = torch.where(reach <= 0, -reach, torch.inf).amin(dim=1)
-        self._take(ahead, behind)
+        self._ahead = torch.minimum(self._ahead, ahead)
+        self._behind = torch.minimum(self._behind, behind)
         return bool((behind == 0).any())
 
-    def _take(self, ahead: Tensor, behind: Tensor) -> None:
-        self.forward = torch.minimum(self.forward, ahead)
-        self.backward = torch.minimum(self.backward, behind)
+
+def _nearest(distances: Tensor, rates: Tensor) -> Tensor:
+    """Returns the smaller of distances and of what inverse distances say; 0 says nothing."""
+    return torch.minimum(distances, torch.where(rates > 0, rates.reciprocal(), torch.inf))
 
 
 @dataclass(frozen=True, eq=False)
