@@ -13,9 +13,10 @@ import torch
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
 from patchcollide.networks.affine import LayerMap, read_layer_map
+from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
-from patchcollide.optimisation.descent import SearchState
+from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.methods.matching import match
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.polyhedra.subspaces import row_space
@@ -222,15 +223,9 @@ def _inputs(
 ) -> Float[Tensor, "batch inputs"]:
     """Returns what goes into a module, differentiable."""
     captured: list[Tensor] = []
-    hook = network.module.get_submodule(module).register_forward_pre_hook(
-        lambda _, args, kwargs: captured.append(next(iter((*args, *kwargs.values()))).flatten(1)),
-        with_kwargs=True,
-    )
-    try:
+    with captured_input(network.module.get_submodule(module), captured.append, and_stop=True):
         network(images)
-    finally:
-        hook.remove()
-    return captured[0]
+    return captured[0].flatten(1)
 
 
 def _exactly(
