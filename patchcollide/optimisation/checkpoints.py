@@ -38,6 +38,11 @@ class SearchState:
     stopped_because: str = ""
     weights: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def end(self) -> dict[str, int | str]:
+        """How it ended, as runs keep it."""
+        return {"steps": self.step, "stopped_because": self.stopped_because}
+
     def to_json(self) -> str:
         """Returns the state as one object, the weights beside the rest."""
         state = {
