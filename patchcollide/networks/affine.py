@@ -18,7 +18,7 @@ import torch
 from patchcollide.errors import NetworkError
 from patchcollide.networks.captures import hooked
 from patchcollide.networks.connections import Block, Connections, connections_of
-from patchcollide.networks.linear_regions.piecewise import Bounds, Line
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import Ray, straight_line
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, InputKind, LinearModule, Trace

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.linear_regions.lines import Line
 from patchcollide.networks.linear_regions.orders import (
     AFFINE,
     COPIES,
@@ -18,7 +19,6 @@ from patchcollide.networks.linear_regions.orders import (
     Order,
     as_before,
 )
-from patchcollide.networks.linear_regions.piecewise import Line
 from patchcollide.shapes import Tensor
 
 _BATCH_NORMS = {"cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"}

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.piecewise import Bounds, Line
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import straight_line
 from patchcollide.shapes import Float64, Tensor
 

@@ -19,8 +19,9 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.linear_regions.linear_steps import linear_step
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.orders import VIEWS
-from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO, Bounds, Line
+from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO
 from patchcollide.shapes import Tensor
 
 _DECISIONS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
