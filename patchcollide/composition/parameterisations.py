@@ -10,7 +10,7 @@ from patchcollide.composition.mixing import mix_patches, tent_logits
 from patchcollide.composition.total_variation import coefficient_variation, total_variation
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
-from patchcollide.images.tensors import resized
+from patchcollide.images.tensors import as_batch, resized
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 CPU = torch.device("cpu")
@@ -175,8 +175,7 @@ class FreePixels:
         generator: torch.Generator,
         device: torch.device = CPU,
     ) -> None:
-        start = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
-        start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
+        start = resized(as_batch(source[None]), output_size).repeat(num_vertices, 1, 1, 1)
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
 

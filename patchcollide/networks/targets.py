@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from patchcollide.errors import NetworkError
+from patchcollide.images.tensors import as_batch
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.network import CollisionNetwork
@@ -44,9 +44,8 @@ class Target:
         Raises:
             NetworkError: If the network gives it no finite probability.
         """
-        batch = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
-            output = network(batch)
+            output = network(as_batch(picture[None]))
         return cls(
             picture,
             output.pre_activation[0].float(),

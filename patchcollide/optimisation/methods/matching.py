@@ -7,9 +7,11 @@ noise gives one layer.
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.images.tensors import pairwise_distances
+from patchcollide.networks.activations import activated
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.descent import find_vertices
@@ -84,19 +86,17 @@ def match_features(
         2015, without their regulariser.
     """
     read = activations_of(problem.network)
-    goal = _activated(problem.network, problem.search.target.pre_activation[None])[0]
+    goal = activated(_activation(problem.network), problem.search.target.pre_activation[None])[0]
     return match(problem, read, goal)
 
 
 def activations_of(network: CollisionNetwork) -> Reading:
     """Returns what reads the values behind the layer's activation, with its own gradient."""
-    return lambda images: _activated(network, network.pre_activation(images))
+    return lambda images: activated(_activation(network), network.pre_activation(images))
 
 
-def _activated(network: CollisionNetwork, z: Float[Tensor, "batch units"]) -> Tensor:
-    # Many networks apply it in place.
-    activated: Tensor = network.module.get_submodule(network.layer)(z.clone())
-    return activated
+def _activation(network: CollisionNetwork) -> nn.Module:
+    return network.module.get_submodule(network.layer)
 
 
 def find_metamers(

@@ -12,6 +12,7 @@ import torch
 
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
+from patchcollide.images.tensors import flat
 from patchcollide.networks.affine import LayerMap, read_layer_map
 from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
@@ -207,7 +208,8 @@ def search_null_space(
 
 
 def _read(network: CollisionNetwork, picture: np.ndarray) -> LayerMap:
-    image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].double() / 255
+    shape = (1, network.channels, network.input_size, network.input_size)
+    image = torch.from_numpy(flat(picture)).reshape(shape)
     try:
         trace = Trace(network.in_float64().to("cpu"), image, [network.layer])
         return read_layer_map(trace, network.layer)
