@@ -19,6 +19,7 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
+from patchcollide.audit.documents import Row
 from patchcollide.audit.files import open_audit
 from patchcollide.config_files import load_config
 from patchcollide.evaluation.intervals import area_interval, area_under_roc
@@ -30,7 +31,7 @@ from patchcollide.networks.models.training import measure_accuracy, train_digit_
 from patchcollide.networks.models.weights import write_weights
 
 MARKER = "planted.json"
-SCORES: dict[str, Callable[[dict[str, Any]], float]] = {
+SCORES: dict[str, Callable[[Row], float]] = {
     "audit: size unlike the class's": lambda row: abs(row["size_z"]),
     "audit: size": lambda row: row["size"],
     "audit: label doubted in the polytope": lambda row: row["label_doubt"],
@@ -78,7 +79,7 @@ def train(
     }
 
 
-def judge(rows: list[dict[str, Any]], wrong: dict[str, bool], seed: int) -> list[dict[str, Any]]:
+def judge(rows: list[Row], wrong: dict[str, bool], seed: int) -> list[dict[str, Any]]:
     """Returns how well each score ranks mislabelled images before others."""
     positives = np.array([wrong[row["name"]] for row in rows])
     found = []

@@ -29,8 +29,9 @@ from patchcollide.images.pictures import read_square
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.descent import find_vertices, make_optimiser
-from patchcollide.optimisation.objective import StepLoss
+from patchcollide.optimisation.descent import find_vertices
+from patchcollide.optimisation.objective import HullObjective
+from patchcollide.optimisation.schedules import make_optimiser
 from patchcollide.optimisation.stopping import VertexSearch, far_enough, sure_enough, validate
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.randomness import seeded
@@ -163,7 +164,7 @@ def _best_rate(start: Start, rates: list[float], steps: int) -> tuple[float, lis
 def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
     """Runs L-BFGS on our objective: hull samples and the weight of distance stay as they begin."""
     search, parameterisation = start.search(), start.parameterisation()
-    losses, evaluations = StepLoss(search), 0
+    losses, evaluations = HullObjective(search), 0
     optimiser = torch.optim.LBFGS(
         [parameterisation.parameter],
         max_iter=search.optimiser.check_every,
@@ -174,7 +175,7 @@ def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
         nonlocal evaluations
         evaluations += 1
         optimiser.zero_grad()
-        return losses.backward(parameterisation, search.objective, seeded(search.seed, 1))["loss"]
+        return losses.backward(parameterisation, 0, seeded(search.seed, 1))["loss"]
 
     begun = time.perf_counter()
     while evaluations < limit:
@@ -193,14 +194,14 @@ def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
 def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times whole steps: composition, network, and the update of the parameters."""
     search, parameterisation = start.search(), start.parameterisation()
-    losses = StepLoss(search)
+    losses = HullObjective(search)
     optimiser = make_optimiser(search.optimiser, parameterisation)
     seconds = []
     with Meter() as meter:
         for _ in range(arguments.repeat + 1):
             begun = time.perf_counter()
             optimiser.zero_grad()
-            losses.backward(parameterisation, search.objective, seeded(0))
+            losses.backward(parameterisation, 0, seeded(0))
             optimiser.step()
             parameterisation.project()
             seconds.append(time.perf_counter() - begun)

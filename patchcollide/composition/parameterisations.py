@@ -174,8 +174,7 @@ class FreePixels:
         generator: torch.Generator,
         device: torch.device = CPU,
     ) -> None:
-        start = as_batch(source[None])
-        start = resized(start, output_size).repeat(num_vertices, 1, 1, 1)
+        start = resized(as_batch(source[None]), output_size).repeat(num_vertices, 1, 1, 1)
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
 

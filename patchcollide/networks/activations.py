@@ -153,10 +153,12 @@ def response_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """
     if type(module) is nn.Threshold:
         return functools.partial(F.threshold, threshold=module.threshold, value=module.value)
-    return curve_of(module) or functools.partial(_of_a_copy, module)
+    return curve_of(module) or functools.partial(activated, module)
 
 
-def _of_a_copy(module: nn.Module, z: Tensor) -> Tensor:
+def activated(module: nn.Module, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Returns what an activation module makes of its inputs, with its own gradient."""
+    # Many networks apply it in place.
     found: Tensor = module(z.clone())
     return found
 

@@ -11,15 +11,14 @@ of which no two matrices make the same but by chance.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.captures import hooked
 from patchcollide.networks.connections import Block, Connections, connections_of
-from patchcollide.networks.linear_regions.piecewise import Bounds, Line
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import Ray, straight_line
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, InputKind, LinearModule, Trace
@@ -255,18 +254,14 @@ def _require_straight(trace: Trace, layer: str, linear: LinearModule) -> None:
     network.layer = layer
     image, name = trace.image, trace.name_of(linear)
 
-    def enter(
-        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        (ray,) = (*args, *kwargs.values())
+    def enter(ray: Ray) -> Ray:
         value, generator = ray.line.value, torch.Generator().manual_seed(0)
         slope = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-        moving = Ray(Line(value.clone(), slope.to(value), ray.line.bounds))
-        return ((moving,), {}) if args else ((), dict.fromkeys(kwargs, moving))
+        return Ray(Line(value.clone(), slope.to(value), ray.line.bounds))
 
     # What comes before the module does not move, so it may do anything.
     still = Line(image, torch.zeros_like(image), Bounds(1, image.device, may_bend=False))
-    with linear.register_forward_pre_hook(enter, with_kwargs=True):
+    with hooked(linear, enter):
         try:
             straight_line(network.pre_activation, network.module, still)
         except NetworkError as error:
@@ -285,21 +280,10 @@ class _Probe:
         """Returns the layer's pre-activation of each."""
         network = copy.copy(trace.network)
         network.layer = layer
-        hooks = (
-            self._linear.register_forward_pre_hook(self._step, with_kwargs=True),
-            self._linear.register_forward_hook(self._lift),
-        )
-        try:
-            with torch.no_grad():
-                return network.pre_activation(trace.image.expand(3, -1, -1, -1))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(self._linear, self._step, self._lift), torch.no_grad():
+            return network.pre_activation(trace.image.expand(3, -1, -1, -1))
 
-    def _step(
-        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        (value,) = (*args, *kwargs.values())
+    def _step(self, value: Tensor) -> Tensor:
         if len(value) != 3:
             raise NetworkError(f"its module sees {len(value)} rows for three images")
         generator = torch.Generator().manual_seed(0)
@@ -309,9 +293,9 @@ class _Probe:
         self.shape, self.entered, self.step = value.shape, value[0].flatten(), step.flatten()
         moved = value.clone()
         moved[1] += step
-        return ((moved,), {}) if args else ((), dict.fromkeys(kwargs, moved))
+        return moved
 
-    def _lift(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _lift(self, _: Tensor, output: Tensor) -> Tensor:
         self.moved = (output[1] - output[0]).flatten()
         # A power of two, and no smaller than what it is added to: few digits are lost.
         self.height = float(output.abs().amax().clamp(min=1).log2().ceil().exp2())

@@ -1,8 +1,11 @@
-"""What goes into the activation of a layer during a forward pass."""
+"""What goes into parts of a module, and comes out of them, during a forward pass.
+
+Hooks are set here alone, for a block: nothing outlives it, and others may use the module too.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -10,6 +13,41 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.networks.layers import listed
 from patchcollide.shapes import Float, Tensor
+
+Enter: TypeAlias = Callable[[Any], Any]
+"""Gets a part's first argument; what it returns, unless None, goes in instead."""
+
+Leave: TypeAlias = Callable[[Any, Any], Any]
+"""Gets a part's first argument and its output; what it returns, unless None, comes out instead."""
+
+
+@contextlib.contextmanager
+def hooked(
+    part: nn.Module, entering: Enter | None = None, leaving: Leave | None = None
+) -> Iterator[None]:
+    """Shows what goes into a module and comes out, each time that it runs in the block."""
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+        changed = entering(_first(args, kwargs)) if entering else None
+        if changed is None:
+            return None
+        if args:
+            return (changed, *args[1:]), kwargs
+        return args, kwargs | dict.fromkeys(list(kwargs)[:1], changed)
+
+    def leave(_: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> Any:
+        return leaving(_first(args, kwargs), output) if leaving else None
+
+    with contextlib.ExitStack() as hooks:
+        if entering:
+            hooks.enter_context(part.register_forward_pre_hook(enter, with_kwargs=True))
+        if leaving:
+            hooks.enter_context(part.register_forward_hook(leave, with_kwargs=True))
+        yield
+
+
+def _first(args: tuple[Any, ...], kwargs: Any) -> Any:
+    return next(iter((*args, *kwargs.values())), None)
 
 
 class _LayerReachedError(Exception):
@@ -28,16 +66,16 @@ def captured_input(
         and_stop: Whether the block ends where the part runs first.
     """
 
-    def capture(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        (value,) = (*args, *kwargs.values())
+    def capture(value: Tensor) -> None:
         # The activation may overwrite its input: keep a copy.
         receive(value.clone(memory_format=torch.contiguous_format))
         if and_stop:
             raise _LayerReachedError
 
-    # A hook for this pass only: nothing outlives it, and others may use the module too.
-    hook = activation.register_forward_pre_hook(capture, with_kwargs=True)
-    with hook, contextlib.suppress(_LayerReachedError) if and_stop else contextlib.nullcontext():
+    with (
+        hooked(activation, capture),
+        contextlib.suppress(_LayerReachedError) if and_stop else contextlib.nullcontext(),
+    ):
         yield
 
 

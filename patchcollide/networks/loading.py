@@ -4,7 +4,8 @@ Each network's module owns the library it comes from and is imported only when a
 """
 
 import difflib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,26 +50,30 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
 
 
 def _load(settings: Network, seed: int) -> CollisionNetwork:
-    common: dict[str, Any] = {
-        "weights": settings.weights,
-        "sha256": settings.sha256,
-        "layer": settings.layer,
-        "seed": seed,
-        "tolerance": settings.tolerance,
-    }
-    if settings.name == "efficientnet_lite0":
+    return _loader(settings.name)(
+        weights=settings.weights,
+        sha256=settings.sha256,
+        layer=settings.layer,
+        seed=seed,
+        tolerance=settings.tolerance,
+    )
+
+
+def _loader(name: str) -> Callable[..., CollisionNetwork]:
+    """Returns what builds a network; what it needs is imported only when it is asked for."""
+    if name == "efficientnet_lite0":
         from patchcollide.networks.models.efficientnet_lite0 import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(**common)
-    if settings.name == "vgg16":
+        return load_efficientnet_lite0
+    if name == "vgg16":
         from patchcollide.networks.models.vgg16 import load_vgg16
 
-        return load_vgg16(**common)
-    if settings.name in DIGIT_NETWORKS:
-        return _load_digit_network(settings.name, **common)
-    close = difflib.get_close_matches(settings.name, NETWORK_NAMES, n=1)
+        return load_vgg16
+    if name in DIGIT_NETWORKS:
+        return functools.partial(_load_digit_network, name)
+    close = difflib.get_close_matches(name, NETWORK_NAMES, n=1)
     raise NetworkError(
-        f"network.name = '{settings.name}' is not a known network"
+        f"network.name = '{name}' is not a known network"
         f"{f'; did you mean {close[0]}?' if close else '.'} Known are {', '.join(NETWORK_NAMES)}."
     )
 

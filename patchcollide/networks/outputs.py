@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.captures import hooked
 from patchcollide.shapes import Float, Tensor
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Outputs:
         if not self.part:
             yield
             return
-        with module.get_submodule(self.part).register_forward_hook(lambda _, args, __: args[0]):
+        with hooked(module.get_submodule(self.part), leaving=lambda value, _: value):
             yield
 
 
@@ -220,16 +221,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # The last of each alone: attention holds large ones.
         self._made: dict[str, Tensor] = {}
         self._parts: list[tuple[str, str, Tensor]] = []
-        self._hooks = [
-            part.register_forward_hook(self._keep(name, part))
-            for name, part in module.named_modules()
-            if name and isinstance(part, _PARTS)
-        ]
+        self._hooks = contextlib.ExitStack()
+        for name, part in module.named_modules():
+            if name and isinstance(part, _PARTS):
+                self._hooks.enter_context(hooked(part, leaving=self._keep(name, part)))
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.close()
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -244,9 +243,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _keep(self, name: str, part: nn.Module) -> Callable[..., None]:
         ending = {nn.Softmax: "softmax", nn.LogSoftmax: "log_softmax"}.get(type(part), "sigmoid")
 
-        def keep(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def keep(value: Any, output: Any) -> None:
             # Only what has the shape of the outputs can take their place.
-            if args and isinstance(output, Tensor) and args[0].shape == output.shape:
+            both = isinstance(value, Tensor) and isinstance(output, Tensor)
+            if both and value.shape == output.shape:
                 self._parts.append((name, ending, output))
 
         return keep

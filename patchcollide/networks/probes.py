@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.captures import hooked
 from patchcollide.shapes import Float, Tensor
 
 # What two ways of computing the same may differ by, of the largest value. Floating-point arithmetic
@@ -78,15 +78,11 @@ def replaced_input(part: nn.Module, values: Float[Tensor, "batch units"]) -> Ite
         values: In channel, height, width order; gradients flow to them.
     """
 
-    def replace(
-        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        (found,) = (*args, *kwargs.values())
+    def replace(found: Tensor) -> Tensor:
         # In the layout of what it replaces, so that the rest computes as it always does.
-        replaced = torch.empty_like(found).copy_(values.reshape(found.shape))
-        return ((replaced,), {}) if args else ((), dict.fromkeys(kwargs, replaced))
+        return torch.empty_like(found).copy_(values.reshape(found.shape))
 
-    with part.register_forward_pre_hook(replace, with_kwargs=True):
+    with hooked(part, replace):
         yield
 
 

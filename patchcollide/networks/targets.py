@@ -44,9 +44,8 @@ class Target:
         Raises:
             NetworkError: If the network gives it no finite probability.
         """
-        batch = as_batch(picture[None])
         with torch.no_grad():
-            output = network(batch)
+            output = network(as_batch(picture[None]))
         return cls(
             picture,
             output.pre_activation[0].float(),

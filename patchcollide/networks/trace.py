@@ -3,8 +3,9 @@
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.captures import hooked
 from patchcollide.networks.curves import curve_of
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import noise_image
@@ -149,28 +151,23 @@ class Trace:
         self._last, self._last_kind = prepared.clone(), PIXELS
         self._passed = _Passed()
         self._passed.begin(prepared)
-        hooks = []
-        for name, part in _leaves(self.network.module):
-            self._names[part] = name
-            hooks.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
-            hooks.append(part.register_forward_hook(self._leave))
-        try:
+        with contextlib.ExitStack() as hooks:
+            for name, part in _leaves(self.network.module):
+                self._names[part] = name
+                enter, leave = partial(self._enter, part), partial(self._leave, part)
+                hooks.enter_context(hooked(part, enter, leave))
             with torch.no_grad(), self._passed:
                 self.network.module(prepared)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
-    def _enter(self, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter(self, part: nn.Module, value: Any) -> None:
         self._ran.append(part)
-        value = next((value for value in (*args, *kwargs.values())), None)
         # By memory and by value: what a function did in between, also in place, is seen.
         known = isinstance(value, Tensor) and self._is_last(value)
         self._kinds[part] = self._last_kind if known else ANY
         if isinstance(value, Tensor) and part in self._parts.values():
             self._entered[part] = value.flatten().clone()
 
-    def _leave(self, part: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+    def _leave(self, part: nn.Module, _: Any, output: Any) -> None:
         kind = self._kinds[part]
         if not isinstance(output, Tensor):
             self._last_kind = ANY
@@ -262,7 +259,8 @@ def run_capturing(
 
     with contextlib.ExitStack() as hooks:
         for layer in runs:
-            hooks.enter_context(_watched(network.module, layer, count))
+            part = network.module.get_submodule(layer)
+            hooks.enter_context(hooked(part, partial(count, layer)))
         logits = network.logits_of_prepared(network.prepared(images))
     for layer, times in runs.items():
         if times != 1:
@@ -286,19 +284,7 @@ def layers_run_once(network: CollisionNetwork) -> dict[str, int]:
     names = network.usable_layers
     with contextlib.ExitStack() as hooks:
         for name in names:
-            hooks.enter_context(_watched(network.module, name, measure))
+            part = network.module.get_submodule(name)
+            hooks.enter_context(hooked(part, partial(measure, name)))
         network.module(network.prepared(noise_image(network.channels, network.input_size)))
     return {name: units[name] for name in names if runs[name] == 1}
-
-
-@contextlib.contextmanager
-def _watched(module: nn.Module, layer: str, receive: Receiver) -> Iterator[None]:
-    """Hands what goes into a layer's activation to ``receive``, as long as the block lasts."""
-
-    def capture(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        (value,) = (*args, *kwargs.values())
-        receive(layer, value)
-
-    part = module.get_submodule(layer)
-    with part.register_forward_pre_hook(capture, with_kwargs=True):
-        yield

@@ -1,9 +1,8 @@
 """The state of a search in a file, so that it can go on exactly where it stopped."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,45 @@ _KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 }
 
 
+@dataclass
+class SearchState:
+    """How far a search has come.
+
+    Attributes:
+        step: Steps done.
+        history: One row a step: the terms of the loss and, at checks, the validation.
+        stopped_because: Why it ended; empty while it goes on.
+        weights: Those that the objective has changed, by name.
+    """
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped_because: str = ""
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def end(self) -> dict[str, int | str]:
+        """How it ended, as runs keep it."""
+        return {"steps": self.step, "stopped_because": self.stopped_because}
+
+    def to_json(self) -> str:
+        """Returns the state as one object, the weights beside the rest."""
+        state = {
+            "step": self.step,
+            **self.weights,
+            "history": self.history,
+            "stopped_because": self.stopped_because,
+        }
+        return json.dumps(state, allow_nan=False)
+
+    @classmethod
+    def of_json(cls, text: str) -> "SearchState":
+        """Returns the state that a file holds; errors as a wrong text causes them."""
+        state = json.loads(text)
+        known = {name: state.pop(name) for name in ("step", "history", "stopped_because")}
+        return cls(**known, weights=state)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A file for the parameters, the optimiser's averages, the random generator and the history.
@@ -40,7 +78,7 @@ class Checkpoint:
         parameter: Tensor,
         optimiser: torch.optim.Optimizer,
         generator: torch.Generator,
-        state: dict[str, Any],
+        state: SearchState,
     ) -> None:
         """Writes the state after a step, whole or not at all."""
         averages = optimiser.state[parameter]
@@ -52,7 +90,7 @@ class Checkpoint:
                 "parameter": parameter.detach().cpu().numpy(),
                 **{name: averages[name].cpu().numpy() for name in _KEPT[type(optimiser)]},
                 "generator": generator.get_state().numpy(),
-                "state": [json.dumps(state, allow_nan=False)],
+                "state": [state.to_json()],
             },
             attributes={
                 "fingerprint": self.fingerprint,
@@ -62,8 +100,8 @@ class Checkpoint:
 
     def load(
         self, parameter: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator
-    ) -> dict[str, Any] | None:
-        """Restores the state into the arguments; returns the rest, or None if there is no file.
+    ) -> SearchState | None:
+        """Restores a search into the arguments; returns the rest, or None if there is no file.
 
         Raises:
             RunError: If the file is damaged or belongs to another run.
@@ -92,8 +130,16 @@ class Checkpoint:
             try:
                 generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
                 optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
-                state: dict[str, Any] = json.loads(file.strings("state")[0])
-            except (IndexError, OSError, RuntimeError, TypeError, ValueError) as damaged:
+                state = SearchState.of_json(file.strings("state")[0])
+            except (
+                AttributeError,
+                IndexError,
+                KeyError,
+                OSError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as damaged:
                 raise RunError(
                     f"{self.path} is damaged ({damaged}). Remove it to start again."
                 ) from damaged

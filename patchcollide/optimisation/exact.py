@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,29 @@ from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, Float64, ndarray
 
 logger = logging.getLogger(__name__)
+
+
+class Widths(TypedDict):
+    """How far single pixels can change."""
+
+    num_pixels: int
+    mean: float
+    min: float
+    max: float
+
+
+class Extents(TypedDict, total=False):
+    """What :func:`measure_extents` measured."""
+
+    dimension: int | None
+    dimension_bound: int
+    kernel_within: bool | None
+    ball_radius: float | None
+    pixel_widths: Widths | None
+    far_pair: float | None
+    most_changed: float | None
+    not_measured: dict[str, str]
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,12 +224,12 @@ def vertex_history(vertices: Sequence[Vertex]) -> list[dict[str, float]]:
     ]
 
 
-def vertex_state(vertices: Sequence[Vertex]) -> dict[str, Any]:
+def vertex_state(vertices: Sequence[Vertex]) -> dict[str, int | str]:
     """Returns how a search for exact vertices ended."""
     return {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
 
 
-def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str, Any]:
+def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> Extents:
     """Measures how far a polytope reaches; distances are in the 0..255 scale.
 
     Returns:
@@ -234,15 +257,14 @@ def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> dict[str,
     missing: dict[str, str] = {}
     found = {name: attempt(name, measure, missing) for name, measure in measures.items()}
     theory = found.pop("theory", None) or {}
-    return {
-        **theory,
-        **found,
-        **({"not_measured": missing} if missing else {}),
-        "seconds": time.perf_counter() - begun,
-    }
+    extents = cast(Extents, {**theory, **found})
+    if missing:
+        extents["not_measured"] = missing
+    extents["seconds"] = time.perf_counter() - begun
+    return extents
 
 
-def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, Any]:
+def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> Extents:
     polytope = exact.polytope
     bounds = polytope.lower, polytope.upper
     found = examine(polytope.matrix, polytope.offset, *bounds, exact.image, input_range=span)
@@ -253,7 +275,7 @@ def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, 
     }
 
 
-def _measure_widths(settings: Exact, exact: ExactTarget) -> dict[str, Any]:
+def _measure_widths(settings: Exact, exact: ExactTarget) -> Widths:
     count = min(settings.width_pixels, len(exact.image))
     pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
     widths = 255 * exact.polytope.pixel_widths(pixels)

@@ -124,13 +124,12 @@ def far_enough(row: dict[str, float], search: VertexSearch) -> bool:
     return settings.num_vertices == 1 or row["validation_distance"] >= settings.stop_distance
 
 
-def next_diversity(diversity: float, row: dict[str, float], search: VertexSearch) -> float:
-    """Returns the weight of the vertices' distance after a validation.
+def next_diversity(diversity: float, *, sure: bool, far: bool) -> float:
+    """Returns the weight of the vertices' distance after a validation found them sure, and far.
 
     Where the hull is sure but the vertices are near, distance counts for more; where they are far
     but the hull is not sure, for less. So one set of weights serves targets of any confidence.
     """
-    sure, far = sure_enough(row, search), far_enough(row, search)
     if sure == far:
         return diversity
     return diversity * _ADAPTATION if sure else diversity / _ADAPTATION

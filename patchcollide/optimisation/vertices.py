@@ -1,8 +1,9 @@
 """The composition stage: vertices of a run, from neighbours or from free pixels."""
 
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class FoundVertices:
     """
 
     unrounded: Float32[ndarray, "vertices height width channels"]
-    state: dict[str, Any]
+    state: dict[str, int | str]
     history: list[dict[str, float]]
     contributions: Contributions | None
 
@@ -65,7 +66,7 @@ def search_vertices(
         contributions = parameterisation.contributions()
     return FoundVertices(
         unrounded=images.contiguous().numpy(),
-        state={"steps": progress.step, "stopped_because": progress.stopped_because},
+        state=progress.end,
         history=progress.history,
         contributions=contributions,
     )
@@ -116,22 +117,24 @@ def make_parameterisation(
         source: The source as the network sees it, uint8 (H, W, channels).
         neighbours: What to compose from; None for free pixels.
     """
-    common: dict[str, Any] = {
-        "num_vertices": config.optimiser.num_vertices,
-        "output_size": network.input_size,
-        "noise": config.optimiser.start_noise,
-        "generator": seeded(config.seed, Purpose.START),
-        "device": network.device,
-    }
+    make: Callable[..., Parameterisation]
     if neighbours is None:
-        return FreePixels(source, **common)
-    composed = config.composition.neighbours or None
-    return PatchMixture(
-        to_channels(neighbours.patches[:, :composed], network.channels),
-        neighbours.grid,
-        margin=neighbours.margin,
-        coefficient_size=config.composition.coefficient_size,
-        **common,
+        make = functools.partial(FreePixels, source)
+    else:
+        composed = config.composition.neighbours or None
+        make = functools.partial(
+            PatchMixture,
+            to_channels(neighbours.patches[:, :composed], network.channels),
+            neighbours.grid,
+            margin=neighbours.margin,
+            coefficient_size=config.composition.coefficient_size,
+        )
+    return make(
+        num_vertices=config.optimiser.num_vertices,
+        output_size=network.input_size,
+        noise=config.optimiser.start_noise,
+        generator=seeded(config.seed, Purpose.START),
+        device=network.device,
     )
 
 

@@ -16,7 +16,10 @@ from patchcollide.polyhedra.matrices import (
     all_finite,
     balanced_columns,
     block_of,
+    connected_parts,
+    entries_of,
     fit_as_they_are,
+    largest_entries,
     lengths,
     num_entries,
     powers_of_two,
@@ -42,7 +45,7 @@ class Constraints:
         variable_lower: Bounds of each variable.
         variable_upper: Bounds of each variable.
         hard: Rows that define the space; others give way when none can be met, see
-            :func:`patchcollide.polyhedra.linear_programs.least_violation`.
+            :func:`patchcollide.polyhedra.clashes.least_violation`.
         name_row: Says what a row is, such as ``unit 12``.
         name_variable: Says what a variable is, such as ``pixel 7``.
 
@@ -105,28 +108,39 @@ class Constraints:
         if not free.any():
             return found
         found = balanced_columns(self.matrix, np.where(self.fixed, 0.0, found), free)
-        if not known.any():
-            found[free] *= self._typical_size(found)
+        found[free] *= self._typical_sizes(found, known)[free]
         return np.where(self.fixed, 1.0, found)
 
-    def _typical_size(self, sizes: Float64[ndarray, "variables"]) -> float:
-        """Returns how far off boundaries are, in some sizes of variables: the median."""
+    def _typical_sizes(self, sizes: ndarray, known: ndarray) -> Float64[ndarray, "variables"]:
+        """Returns how far off boundaries are, in some sizes of variables: the median.
+
+        One for all variables of a part of the matrix that has no entries in common with others; 1
+        where one of them is known.
+        """
+        part_of_rows, part_of_variables = connected_parts(
+            *entries_of(self.matrix)[1:], self.matrix.shape
+        )
         reach = lengths(scaled_columns(self.matrix, sizes))
         rounding = ROUNDING * abs(self.offset)
-        ends = [abs(end - self.offset) for end in (self.lower, self.upper)]
-        far = [
-            end[which] / reach[which]
-            for end, which in ((end, (end > rounding) & (reach > 0)) for end in ends)
-        ]
-        bounds = [
-            abs(end[sizes > 0]) / sizes[sizes > 0]
-            for end in (self.variable_lower, self.variable_upper)
-        ]
-        every = np.concatenate(far + bounds)
-        every = every[np.isfinite(every) & (every > 0)]
-        if not len(every):
-            return 1.0
-        return float(fit_as_they_are(powers_of_two(np.median(every, keepdims=True)))[0])
+        far, parts = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+        for end in (abs(self.lower - self.offset), abs(self.upper - self.offset)):
+            which = np.isfinite(end) & (end > rounding) & (reach > 0)
+            far.append(end[which] / reach[which])
+            parts.append(part_of_rows[which])
+        for end in (abs(self.variable_lower), abs(self.variable_upper)):
+            which = np.isfinite(end) & (end > 0) & (sizes > 0)
+            far.append(end[which] / sizes[which])
+            parts.append(part_of_variables[which])
+        every, part_of = np.concatenate(far), np.concatenate(parts)
+        order = np.argsort(part_of, kind="stable")
+        names, starts = np.unique(part_of[order], return_index=True)
+        factors = np.ones(sum(self.matrix.shape))
+        for name, found in zip(names, np.split(every[order], starts)[1:], strict=True):
+            # A boundary through the origin but for rounding does not say how far off others are.
+            median = np.median(found[found > ROUNDING * found.max()], keepdims=True)
+            factors[name] = fit_as_they_are(powers_of_two(median))[0]
+        factors[part_of_variables[known]] = 1.0
+        return np.asarray(factors[part_of_variables])
 
     @cached_property
     def ranges(self) -> Float64[ndarray, "rows"]:
@@ -142,9 +156,14 @@ class Constraints:
         terms = abs(self.matrix[:, fixed]) @ abs(self.variable_lower[fixed])
         return np.asarray(abs(self.offset) + terms)
 
+    @cached_property
+    def _varies(self) -> Bool[ndarray, "variables"]:
+        """Which variables are not fixed, and in a row."""
+        return ~self.fixed & (largest_entries(self.matrix, axis=0) > 0)
+
     def rounding(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "rows"]:
         """Returns by how much the values of rows may be wrong, for the size of their terms."""
-        far = float(np.linalg.norm(np.where(self.fixed, 0.0, point) / self.sizes))
+        far = float(np.linalg.norm(np.where(self._varies, point, 0.0) / self.sizes))
         return np.asarray(ROUNDING * (self._constants + self.ranges * far))
 
     def share_missed(self, point: Float64[ndarray, "variables"], share: float = SHARE) -> float:

@@ -138,10 +138,6 @@ class ExactPolytope:
             is_vertex=tight_rank == len(point),
         )
 
-    def minimise_units(self, weights: Float64[ndarray, "units"]) -> Vertex:
-        """Finds the vertex where a weighted sum of units is smallest; see :meth:`minimise`."""
-        return self.minimise(weights @ self.matrix)
-
     def unit_vertices(self, units: Int64[ndarray, "units"]) -> tuple[Vertex, ...]:
         """Finds one vertex for each unit, where it is deepest in its blind region.
 

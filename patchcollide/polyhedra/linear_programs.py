@@ -1,12 +1,20 @@
 """Linear programs: a point, or which constraints clash, or a ray without end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from patchcollide.errors import InfeasibleError, ProgramError, UnboundedError
+from patchcollide.polyhedra.clashes import (
+    elastic_rows,
+    infeasible,
+    largest_first,
+    least_violation,
+    missed_constant,
+    require_ordered,
+)
 from patchcollide.polyhedra.constraints import Constraints
-from patchcollide.polyhedra.matrices import blocks, dense, from_entries, powers_of_two
+from patchcollide.polyhedra.matrices import largest_entries
 from patchcollide.polyhedra.solver import (
     INFEASIBLE,
     MEMORY_BYTES,
@@ -17,23 +25,6 @@ from patchcollide.polyhedra.solver import (
 )
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
-
-_NAMED = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Clash:
-    """How far constraints are from being met together.
-
-    Attributes:
-        violation: The least by which all rows that may give way must do so, in their units.
-        point: Where no row is violated by more.
-        members: The constraints that clash, none of which could be left out (up to rounding).
-    """
-
-    violation: float
-    point: Float64[ndarray, "variables"]
-    members: tuple[str, ...]
 
 
 def minimise(
@@ -54,16 +45,17 @@ def minimise(
         ProgramError: If the program is too large for the memory, or the solver gives up.
     """
     require_memory(constraints, memory_bytes)
-    _require_ordered(constraints)
+    require_ordered(constraints)
     if not np.isfinite(direction).all():
         raise ProgramError("What is minimised has a weight that is NaN or infinite. Correct it.")
     solution, status = solve(direction, constraints)
-    if solution is not None:
+    if solution is not None and _ray_of_one(direction, constraints) is None:
         return solution
-    if status == UNBOUNDED:
+    if solution is not None or status == UNBOUNDED:
         raise _unbounded(direction, constraints)
     refused = _refusal(constraints, memory_bytes) if status == INFEASIBLE else None
-    if refused is None or refused.violation is None or refused.violation <= _most(constraints):
+    violation = getattr(refused, "violation", None)
+    if violation is None or violation <= _most(constraints):
         eased = _eased(constraints, memory_bytes)
         if eased is not None:
             solution, _ = solve(direction, eased)
@@ -76,41 +68,6 @@ def minimise(
         "could not be solved in float64. Check that the weights of the layer have no extreme "
         "values, or allow units a tolerance."
     )
-
-
-def least_violation(constraints: Constraints, memory_bytes: int = MEMORY_BYTES) -> Clash:
-    """Finds the point that misses the constraints least, and which of them keep it from more.
-
-    All rows that are not hard give way by the same amount, which is minimised. The rows and
-    bounds with a multiplier in the dual are the clash.
-
-    Raises:
-        InfeasibleError: If the hard rows and bounds cannot be met by themselves.
-        ProgramError: If the program is too large for the memory, or the solver gives up.
-
-    Source:
-        The multipliers are a vertex of the Farkas cone's cross-section, whose supports are the
-        minimal clashes: Gleeson and Ryan, "Identifying Minimally Infeasible Subsystems of
-        Inequalities", ORSA Journal on Computing 2 (1), 1990.
-    """
-    _require_ordered(constraints)
-    # What all give way by is measured in the range of the widest row, so that none is lost.
-    unit = float(powers_of_two(np.array([constraints.ranges.max(initial=0.0) or 1.0]))[0])
-    gives = np.where(constraints.hard, 0.0, unit)
-    elastic, sources = _elastic(constraints, gives)
-    require_memory(elastic, memory_bytes)
-    direction = np.zeros(len(elastic.variable_lower))
-    direction[-1] = 1.0
-    solution, status = solve(direction, elastic)
-    if solution is None:
-        if status == INFEASIBLE and constraints.hard.any():
-            soft = replace(constraints, hard=np.zeros_like(constraints.hard))
-            raise _infeasible(least_violation(soft, memory_bytes))
-        raise ProgramError(
-            f"Which of {len(constraints.lower)} constraints clash could not be found in float64."
-        )
-    point = solution.point[:-1]
-    return Clash(unit * solution.value, point, _members(constraints, solution, sources))
 
 
 def _allowances(constraints: Constraints) -> ndarray:
@@ -130,7 +87,7 @@ def _eased(constraints: Constraints, memory_bytes: int) -> Constraints | None:
     """
     if not len(constraints.lower):
         return None
-    elastic, _ = _elastic(constraints, _allowances(constraints) / SHARE)
+    elastic, _ = elastic_rows(constraints, _allowances(constraints) / SHARE)
     try:
         require_memory(elastic, memory_bytes)
     except ProgramError:
@@ -150,16 +107,24 @@ def _eased(constraints: Constraints, memory_bytes: int) -> Constraints | None:
     )
 
 
-def _refusal(constraints: Constraints, memory_bytes: int) -> InfeasibleError:
-    """Returns the error that says which constraints clash."""
+def _refusal(constraints: Constraints, memory_bytes: int) -> InfeasibleError | ProgramError:
+    """Returns the error that says which constraints clash, or that it is not certain that any do.
+
+    Where every variable has both ends, the solver's word is taken that they do.
+    """
     try:
-        return _infeasible(least_violation(constraints, memory_bytes))
+        return infeasible(
+            missed_constant(constraints) or least_violation(constraints, memory_bytes)
+        )
     except InfeasibleError as error:
         return error
     except ProgramError as error:
-        return InfeasibleError(
-            f"No point meets all constraints. Which of them clash is not known: {error}"
-        )
+        ends = np.concatenate([constraints.variable_lower, constraints.variable_upper])
+        if np.isfinite(ends).all():
+            return InfeasibleError(
+                f"No point meets all constraints. Which of them clash is not known: {error}"
+            )
+        return error
 
 
 def find_ray(
@@ -185,103 +150,27 @@ def find_ray(
     return np.asarray(ray / (abs(ray).max() if (constraints.sizes != 1).any() else 1.0))
 
 
-def _elastic(constraints: Constraints, steps: ndarray) -> tuple[Constraints, ndarray]:
-    """Splits rows into their sides and lets each give way by so much times one more variable.
-
-    Returns the constraints, and which row each side belongs to.
-    """
-    above = np.flatnonzero(np.isfinite(constraints.lower))
-    below = np.flatnonzero(np.isfinite(constraints.upper))
-    sources = np.concatenate([above, below])
-    gives = steps[sources]
-    gives[len(above) :] *= -1
-    places = np.arange(len(sources))
-    column = from_entries(gives, places, np.zeros_like(places), (len(sources), 1))
-    nothing = np.full(len(sources), np.inf)
-    lower, upper = -nothing, nothing.copy()
-    lower[: len(above)] = constraints.lower[above]
-    upper[len(above) :] = constraints.upper[below]
-    matrix = constraints.matrix[sources]
-    joined = (
-        np.hstack([matrix, dense(column)])
-        if isinstance(matrix, np.ndarray)
-        else blocks([[matrix, column]])
-    )
-    elastic = Constraints(
-        matrix=joined,
-        offset=constraints.offset[sources],
-        lower=lower,
-        upper=upper,
-        variable_lower=np.append(constraints.variable_lower, 0.0),
-        variable_upper=np.append(constraints.variable_upper, np.inf),
-        hard=constraints.hard[sources],
-    )
-    return elastic, sources
-
-
-def _members(constraints: Constraints, solution: Solution, sources: ndarray) -> tuple[str, ...]:
-    """Names what has a multiplier, rows first, the largest first; hard rows too."""
-    # Beside each other they are by how much they press over a row's range, a variable's size.
-    ranges = np.where(constraints.ranges > 0, constraints.ranges, 1.0)
-    rows = solution.row_duals * ranges[sources]
-    bounds = solution.bound_duals[:-1] * constraints.sizes
-    smallest = SHARE * max(abs(rows).max(initial=0.0), abs(bounds).max(initial=0.0))
-    # What presses from above has a negative multiplier: raising it lowers the value.
-    names = [
-        *(constraints.describe_row(int(sources[i]), bool(rows[i] < 0)) for i in _largest(rows)),
-        *(constraints.describe_bound(int(i), bool(bounds[i] < 0)) for i in _largest(bounds)),
-    ]
-    sizes = np.concatenate([abs(rows)[_largest(rows)], abs(bounds)[_largest(bounds)]])
-    return tuple(
-        dict.fromkeys(name for name, size in zip(names, sizes, strict=True) if size > smallest)
-    )
-
-
-def _largest(values: ndarray) -> ndarray:
-    return np.argsort(-abs(values), kind="stable")
-
-
-def _require_ordered(constraints: Constraints) -> None:
-    """Refuses what is empty by itself.
-
-    Raises:
-        InfeasibleError: If a lower bound is above its upper one.
-    """
-    sides = (
-        (constraints.name_row, constraints.lower, constraints.upper),
-        (constraints.name_variable, constraints.variable_lower, constraints.variable_upper),
-    )
-    for name, lower, upper in sides:
-        wrong = (lower > upper) | np.isposinf(lower) | np.isneginf(upper)
-        for number in np.flatnonzero(wrong)[:1].tolist():
-            clash = (
-                f"{name(number)} >= {lower[number]:.6g}",
-                f"{name(number)} <= {upper[number]:.6g}",
-            )
-            raise InfeasibleError(
-                f"No point meets {clash[0]} and {clash[1]}: correct the bounds.", clash=clash
-            )
-
-
-def _infeasible(clash: Clash) -> InfeasibleError:
-    named = ", ".join(clash.members[:_NAMED])
-    more = len(clash.members) - _NAMED
-    return InfeasibleError(
-        f"No point meets all constraints. {len(clash.members)} of them clash: {named}"
-        f"{f' and {more} more' if more > 0 else ''}. Units would have to miss their bounds by "
-        f"{clash.violation:.3g}: allow them that as a tolerance, or choose another target or a "
-        "larger space.",
-        clash=clash.members,
-        violation=clash.violation,
-    )
+def _ray_of_one(direction: ndarray, constraints: Constraints) -> ndarray | None:
+    """Returns a ray along a variable that no row holds, however little it weighs; None if none."""
+    low, high = constraints.variable_lower, constraints.variable_upper
+    falls = np.isinf(np.where(direction > 0, low, high)) & (direction != 0)
+    if not falls.any():
+        return None
+    (ends,) = np.nonzero(falls & (largest_entries(constraints.matrix, axis=0) == 0))
+    if not len(ends):
+        return None
+    ray = np.zeros(len(direction))
+    ray[ends[0]] = -np.sign(direction[ends[0]])
+    return ray
 
 
 def _unbounded(direction: ndarray, constraints: Constraints) -> UnboundedError:
-    ray = find_ray(direction, constraints)
+    ray = _ray_of_one(direction, constraints)
+    ray = find_ray(direction, constraints) if ray is None else ray
     if ray is None:
         where = "no ray could be computed"
     else:
-        largest = _largest(ray)[:3]
+        largest = largest_first(ray)[:3]
         steps = [f"{constraints.name_variable(int(i))} by {ray[i]:.3g}" for i in largest if ray[i]]
         where = f"it falls for ever along a ray that moves {', '.join(steps)} ..."
     return UnboundedError(

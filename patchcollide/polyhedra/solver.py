@@ -1,6 +1,7 @@
 """SciPy's solvers: HiGHS for linear programs, and least squares with non-negative weights."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +143,7 @@ def _signs(ends: Float64[ndarray, "rows"], shift: Float64[ndarray, "rows"]) -> n
     return np.where(np.isfinite(ends), np.where(abs(apart) > rounding, np.sign(apart), 0.0), ends)
 
 
-def _run(program: dict[str, Any], tolerance: float, presolve: bool) -> Any:
+def _run(program: Mapping[str, Any], tolerance: float, presolve: bool) -> Any:
     # Takes a second to import, which only exact polytopes should wait for.
     from scipy.optimize import linprog
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from patchcollide.errors import GeometryError
 from patchcollide.formats import format_size
+from patchcollide.polyhedra.clashes import Clash, least_violation
 from patchcollide.polyhedra.constraints import Constraints
-from patchcollide.polyhedra.linear_programs import Clash, least_violation
 from patchcollide.polyhedra.matrices import Matrix, blocks, from_entries
 from patchcollide.polyhedra.solver import MEMORY_BYTES
 from patchcollide.shapes import Float, Float64, Int64, ndarray

@@ -9,7 +9,7 @@ from patchcollide.config_files import load_config
 from patchcollide.evaluation.evaluate import evaluate_polytope
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.objective import StepLoss
+from patchcollide.optimisation.objective import HullObjective
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
 from patchcollide.randomness import seeded
 
@@ -30,7 +30,7 @@ def first_step(device, precision="float32"):
     source, target = pictures(network.input_size)
     search = make_search(config, network, Target.of_picture(network, target))
     parameterisation = make_parameterisation(config, network, source, None)
-    row = StepLoss(search).backward(parameterisation, search.objective, seeded(0))
+    row = HullObjective(search).backward(parameterisation, 0, seeded(0))
     return row, parameterisation.parameter.grad.cpu()
 
 

@@ -29,7 +29,7 @@ def test_the_weight_of_distance_is_kept_with_the_state(small_network):
     _, progress = find_vertices(search, still)
     checked = [row["diversity"] for row in progress.history if "diversity" in row]
     assert checked == [2.0, 3.0]
-    assert progress.diversity == pytest.approx(4.5)
+    assert progress.weights["diversity"] == pytest.approx(4.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from patchcollide.errors import OutOfMemoryError
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.optimisation.descent import find_vertices, history_columns
-from patchcollide.optimisation.objective import StepLoss
+from patchcollide.optimisation.objective import HullObjective
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.randomness import seeded
 from tests.helpers.searches import KINDS, parameterise, search_for
@@ -204,7 +204,7 @@ def test_where_memory_runs_out_smaller_batches_give_the_same_gradient(
     objective = {"penalty": penalty, "hull_samples": 4, "diversity": 0.5}
     search = search_for(small_network, objective=objective)
     whole, parts = parameterise(kind), parameterise(kind)
-    expected = StepLoss(search).backward(whole, search.objective, seeded(1))
+    expected = HullObjective(search).backward(whole, 0, seeded(1))
     run = small_network.pre_activation
 
     def limited(images):
@@ -213,13 +213,13 @@ def test_where_memory_runs_out_smaller_batches_give_the_same_gradient(
         return run(images)
 
     monkeypatch.setattr(small_network, "pre_activation", limited)
-    losses = StepLoss(search)
-    row = losses.backward(parts, search.objective, seeded(1))
+    losses = HullObjective(search)
+    row = losses.backward(parts, 0, seeded(1))
     assert row == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(parts.parameter.grad, whole.parameter.grad, rtol=1e-4, atol=1e-6)
     assert ("memory ran out" in caplog.text) == (fits < 7)
     caplog.clear()
-    losses.backward(parts, search.objective, seeded(1))
+    losses.backward(parts, 0, seeded(1))
     assert not caplog.text  # it remembers what fits
 
 

@@ -10,7 +10,7 @@ from patchcollide.composition.total_variation import total_variation
 from patchcollide.images.tensors import pairwise_distances
 from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.targets import TargetFeatures, active_residuals, excess
-from patchcollide.optimisation.objective import (
+from patchcollide.optimisation.losses import (
     active_loss,
     inactive_absolute_loss,
     inactive_hinge_loss,

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from patchcollide.config import Objective, Optimiser
-from patchcollide.optimisation.descent import (
+from patchcollide.optimisation.schedules import (
     authors_schedule,
     make_optimiser,
-    objective_at,
     schedule,
     step_size,
+    weights_at,
 )
 
 
@@ -65,10 +65,10 @@ def test_the_authors_step_rises_in_equal_factors_and_falls_back(step, share):
 def test_the_authors_weights_change_in_the_last_third():
     objective = Objective(active=100.0, inactive=10.0, total_variation=100.0)
     settings = Optimiser(method="authors", steps=300)
-    assert objective_at(199, objective, settings) == objective
-    later = objective_at(200, objective, settings)
+    assert weights_at(199, objective, settings) == objective
+    later = weights_at(200, objective, settings)
     assert (later.active, later.inactive, later.total_variation) == (1000, 1, 100)
-    assert objective_at(299, objective, Optimiser(steps=300)) == objective
+    assert weights_at(299, objective, Optimiser(steps=300)) == objective
 
 
 def test_the_authors_way_averages_gradients_and_adam_does_not_follow_their_size():

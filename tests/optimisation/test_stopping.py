@@ -9,7 +9,7 @@ import torch
 from patchcollide.composition.parameterisations import FreePixels
 from patchcollide.evaluation.simplex import edge_middles, round_to_8_bits, uniform_weights
 from patchcollide.optimisation.descent import find_vertices
-from patchcollide.optimisation.stopping import next_diversity, sure_enough, validate
+from patchcollide.optimisation.stopping import far_enough, next_diversity, sure_enough, validate
 from patchcollide.randomness import seeded
 from tests.helpers.pictures import picture
 from tests.helpers.searches import batch_of, batches_seen, parameterise, search_for
@@ -33,7 +33,8 @@ def test_the_weight_of_distance_follows_what_is_missing(small_network, share, di
         "validation_gap": 0.3,
         "validation_distance": distance,
     }
-    assert next_diversity(2.0, row, search) == pytest.approx(2 * factor)
+    sure, far = sure_enough(row, search), far_enough(row, search)
+    assert next_diversity(2.0, sure=sure, far=far) == pytest.approx(2 * factor)
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(0.1, True), (0.2, True), (0.21, False)])

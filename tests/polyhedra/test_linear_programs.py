@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from patchcollide.errors import InfeasibleError, ProgramError, UnboundedError
-from patchcollide.polyhedra.linear_programs import find_ray, least_violation, minimise
+from patchcollide.polyhedra.clashes import least_violation
+from patchcollide.polyhedra.linear_programs import find_ray, minimise
 from tests.helpers.polyhedra import all_vertices, clarabel_minimum, half_spaces, polyhedron
 
 

@@ -4,13 +4,14 @@ Polyhedra of small numbers are enumerated. Their rows and columns are then multi
 from 1e-12 to 1e12, which moves every vertex to a known place and changes nothing else.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pytest
 
-from patchcollide.errors import InfeasibleError, UnboundedError
+from patchcollide.errors import InfeasibleError, ProgramError, UnboundedError
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair
 from patchcollide.polyhedra.proposition1 import examine
@@ -77,8 +78,8 @@ def multiplied(base, rows, columns, shift=0.0):
     )
 
 
-def scales(rng, count, most=12):
-    return 10.0 ** rng.integers(-most, most + 1, count) * rng.uniform(1, 9, count)
+def scales(rng, count):
+    return 10.0 ** rng.integers(-12, 13, count) * rng.uniform(1, 9, count)
 
 
 WAYS = ["as it is", "rows", "columns", "both", "far"]
@@ -170,50 +171,99 @@ def largest_radius(base):
 @pytest.mark.parametrize("way", ["as it is", "rows", "both"])
 def test_dimension_and_boundedness_are_those_of_enumeration(span, way):
     for seed in range(NUM_SEEDS):
-        rng = np.random.default_rng(seed + 2000)
-        base, inside = draw(rng, *span)
-        if base.worst(inside)[0] > 0 or base.fixed.any():
-            continue
-        columns = np.ones(len(inside))
-        rows = np.ones(len(base.lower)) if way == "as it is" else scales(rng, len(base.lower))
-        if way == "both" and span[1] == np.inf:
-            # What a variable without bounds is measured in must be told from its weights.
-            columns = scales(rng, len(inside), most=4)
-        # Ends as a target's are: computed from the matrix that is there.
-        matrix = base.matrix * rows[:, None] * columns
-        values, offset = matrix @ (inside / columns), np.zeros(len(rows))
-        gaps = base.matrix @ inside
-        lower = values + rows * (base.lower - gaps)
-        upper = values + rows * (base.upper - gaps)
-        found = examine(matrix, offset, lower, upper, inside / columns, input_range=span)
-        near = polyhedron(
-            base.matrix,
-            base.lower,
-            base.upper,
-            np.maximum(span[0], inside - 1),
-            np.minimum(span[1], inside + 1),
-        )
-        around = all_vertices(near) - inside
-        assert found.dimension == np.linalg.matrix_rank(around, tol=1e-7), seed
-        cone = polyhedron(
-            base.matrix,
-            np.where(np.isfinite(base.lower), 0.0, -np.inf),
-            np.where(np.isfinite(base.upper), 0.0, np.inf),
-            0.0 if np.isfinite(span[0]) else -1.0,
-            0.0 if np.isfinite(span[1]) else 1.0,
-        )
-        rays = all_vertices(cone)
-        assert found.bounded == (abs(rays).max() < 1e-7), seed
-        equations = base.matrix[base.equations]
-        assert found.rank_matched == (np.linalg.matrix_rank(equations) if len(equations) else 0)
-        direction = rng.normal(size=len(inside))
-        ends = np.full(len(inside), span[0]), np.full(len(inside), span[1])
-        polytope = ExactPolytope(matrix, offset, lower, upper, Box(len(inside), ends=ends))
-        if (rays @ direction).min() < -1e-7:
-            with pytest.raises(UnboundedError):
-                polytope.minimise(direction * columns)
-        else:
+        compare_with_enumeration(span, way, seed)
+
+
+def compare_with_enumeration(span, way, seed):
+    rng = np.random.default_rng(seed + 2000)
+    base, inside = draw(rng, *span)
+    if base.worst(inside)[0] > 0 or base.fixed.any():
+        return
+    columns = np.ones(len(inside))
+    rows = np.ones(len(base.lower)) if way == "as it is" else scales(rng, len(base.lower))
+    if way == "both" and span[1] == np.inf:
+        # What a variable without bounds is measured in is told from its weights alone.
+        columns = scales(rng, len(inside))
+    # Ends as a target's are: computed from the matrix that is there.
+    matrix = base.matrix * rows[:, None] * columns
+    values, offset = matrix @ (inside / columns), np.zeros(len(rows))
+    gaps = base.matrix @ inside
+    lower = values + rows * (base.lower - gaps)
+    upper = values + rows * (base.upper - gaps)
+    found = examine(matrix, offset, lower, upper, inside / columns, input_range=span)
+    near = polyhedron(
+        base.matrix,
+        base.lower,
+        base.upper,
+        np.maximum(span[0], inside - 1),
+        np.minimum(span[1], inside + 1),
+    )
+    around = all_vertices(near) - inside
+    assert found.dimension == np.linalg.matrix_rank(around, tol=1e-7), seed
+    cone = polyhedron(
+        base.matrix,
+        np.where(np.isfinite(base.lower), 0.0, -np.inf),
+        np.where(np.isfinite(base.upper), 0.0, np.inf),
+        0.0 if np.isfinite(span[0]) else -1.0,
+        0.0 if np.isfinite(span[1]) else 1.0,
+    )
+    rays = all_vertices(cone)
+    assert found.bounded == (abs(rays).max() < 1e-7), seed
+    equations = base.matrix[base.equations]
+    assert found.rank_matched == (np.linalg.matrix_rank(equations) if len(equations) else 0)
+    direction = rng.normal(size=len(inside))
+    ends = np.full(len(inside), span[0]), np.full(len(inside), span[1])
+    polytope = ExactPolytope(matrix, offset, lower, upper, Box(len(inside), ends=ends))
+    if (rays @ direction).min() < -1e-7:
+        with pytest.raises(UnboundedError):
             polytope.minimise(direction * columns)
+    else:
+        polytope.minimise(direction * columns)
+
+
+@pytest.mark.parametrize("seed", [37, 44, 77, 111, 125, 135, 161, 174, 187, 231, 257, 283])
+def test_variables_without_bounds_may_be_of_any_size(seed):
+    # Seeds at which sizes were once told wrongly: from boundaries that are zero but for rounding,
+    # from other parts of the matrix, or from the largest entries alone.
+    compare_with_enumeration((0.0, np.inf), "both", seed)
+    compare_with_enumeration((-np.inf, np.inf), "both", seed)
+
+
+def wild(seed):
+    """A polytope around a known point, whose weights are of any size, and a direction."""
+    rng = np.random.default_rng(seed)
+    num_rows, size = rng.integers(1, 5, 2).tolist()
+    matrix = rng.normal(size=(num_rows, size)) * 10.0 ** rng.uniform(-12, 12, (num_rows, size))
+    point = abs(rng.normal(size=size)) * 10.0 ** rng.uniform(-12, 12, size)
+    values, kinds = matrix @ point, rng.choice(3, num_rows)
+    lower, upper = np.where(kinds, values, -np.inf), np.where(kinds < 2, values, np.inf)
+    ends = np.zeros(size), np.full(size, np.inf)
+    polytope = ExactPolytope(matrix, np.zeros(num_rows), lower, upper, Box(size, ends=ends))
+    return polytope, rng.normal(size=size) / point
+
+
+def test_what_has_a_point_is_never_said_to_have_none():
+    ends = Counter()
+    for seed in range(60):
+        polytope, direction = wild(seed)
+        try:
+            polytope.minimise(direction)
+            ends["found"] += 1
+        except ProgramError as error:
+            ends[type(error)] += 1
+    assert not ends[InfeasibleError]
+    assert ends["found"] + ends[UnboundedError] >= 57
+
+
+def test_a_ray_along_a_variable_in_no_row_is_found_however_little_it_weighs():
+    ends = np.zeros(2), np.full(2, np.inf)
+    polytope = ExactPolytope(
+        np.array([[1.0, 0.0]]), np.zeros(1), np.ones(1), np.full(1, 2.0), Box(2, ends=ends)
+    )
+    with pytest.raises(UnboundedError, match="moves pixel 1 by 1") as caught:
+        polytope.minimise(np.array([1.0, -1e-15]))
+    assert caught.value.ray.tolist() == [0, 1]
+    assert polytope.minimise(np.array([1.0, 1e-15])).image.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-160, 1e-12, 1.0, 1e12, 1e160, 1e300])

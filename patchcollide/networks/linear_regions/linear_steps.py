@@ -4,12 +4,13 @@ Functions go by the names of PyTorch's operators (``torch.ops.aten``). What is l
 values and slopes alike; what is affine has a rule of its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.linear_regions.lines import Line
 from patchcollide.networks.linear_regions.orders import (
     AFFINE,
     COPIES,
@@ -18,7 +19,6 @@ from patchcollide.networks.linear_regions.orders import (
     Order,
     as_before,
 )
-from patchcollide.networks.linear_regions.piecewise import Line
 from patchcollide.shapes import Tensor
 
 _BATCH_NORMS = {"cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"}
@@ -31,13 +31,14 @@ FACTORIES |= {"ones_like", "zeros_like"}
 
 
 def linear_step(
-    name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    name: str, function: Callable[..., Any], lines: Sequence[Line], args: Any, kwargs: Any
 ) -> Line | list[Line] | None:
     """Applies a linear or affine function.
 
     Args:
         name: Its operator's.
         function: Itself.
+        lines: Those among its arguments, in order.
         args: With a :class:`Line` wherever values depend on the input.
         kwargs: Likewise.
 
@@ -45,8 +46,8 @@ def linear_step(
         The result, or results; None if the function is none of these, or is not linear in all that
         depends on the input.
     """
-    lines = list(lines_in([*args, *kwargs.values()]))
     first: Any = args[0]
+    is_alone = len(lines) == 1 and lines[0] is first
     if name == "_conj":
         # PyTorch only marks a tensor as conjugate, which a wrapper of it does not show.
         function = torch.conj_physical
@@ -57,31 +58,31 @@ def linear_step(
         return lines[0].to(value, torch.zeros_like(value), True)
     if name in VIEWS or name in COPIES:
         order = VIEWS.get(name) or COPIES[name]
-        return _linear(function, args, kwargs, order) if lines == [first] else None
+        return _linear(function, args, kwargs, order) if is_alone else None
     if name in AFFINE:
-        return _affine(function, args, kwargs, *AFFINE[name])
-    if name == "div" and lines == [first] and not kwargs.get("rounding_mode"):
+        return _affine(function, lines, args, kwargs, *AFFINE[name])
+    if name == "div" and is_alone and not kwargs.get("rounding_mode"):
         return _linear(function, args, {}, as_before)
     if name in PRODUCTS and len(lines) == 1:
         value = function(*(_part(arg, "value") for arg in args))
         slope, order = _slope_of_product(name, *args)
         return lines[0].to(value, slope, order(value))
-    if name in _SUMS_WITH_PRODUCTS and len(list(lines_in(args[1:3]))) < 2:
+    if name in _SUMS_WITH_PRODUCTS and not all(isinstance(arg, Line) for arg in args[1:3]):
         return _sum_with_product(name, function, *args, **kwargs)
-    if name == "convolution" and lines == [first]:
+    if name == "convolution" and is_alone:
         value = function(first.value, *args[1:])
         slope = function(first.slope, args[1], None, *args[3:])
         return lines[0].to(value, slope, first.leads and first.value.ndim > 2)
-    if name in _BATCH_NORMS and lines == [first]:
+    if name in _BATCH_NORMS and is_alone:
         return _batch_norm(*args)
     return None
 
 
-def lines_in(arguments: Any) -> Iterator[Line]:
+def _lines_in(arguments: Any) -> Iterator[Line]:
     """Yields the lines among arguments, also those in lists."""
     for argument in arguments:
         if isinstance(argument, list | tuple):
-            yield from lines_in(argument)
+            yield from _lines_in(argument)
         elif isinstance(argument, Line):
             yield argument
 
@@ -104,7 +105,7 @@ def _nought(constant: Any) -> Any:
 
 
 def _linear(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], order: Order
+    function: Callable[..., Any], args: Any, kwargs: Any, order: Order
 ) -> Line | list[Line]:
     line: Line = args[0]
     rest = args[1:]
@@ -119,14 +120,14 @@ def _linear(
 
 def _affine(
     function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    lines: Sequence[Line],
+    args: Any,
+    kwargs: Any,
     places: tuple[int, ...],
     order: Callable[..., bool],
 ) -> Line | None:
     linear = [arg for place, arg in enumerate(args) if place in places]
-    lines = list(lines_in(linear))
-    if len(lines) != len(list(lines_in([*args, *kwargs.values()]))):
+    if len(list(_lines_in(linear))) != len(lines):
         return None
     value = function(*_part(args, "value"), **kwargs)
     slopes = [
@@ -160,14 +161,15 @@ def _sum_with_product(
 ) -> Line:
     terms = [_part(term, "value") for term in (added, first, second)]
     value = function(*terms, beta=beta, alpha=alpha)
-    slope, kept = torch.zeros_like(value), True
     if isinstance(first, Line) or isinstance(second, Line):
         slope, order = _slope_of_product(_SUMS_WITH_PRODUCTS[name], first, second)
         slope, kept = slope if alpha == 1 else alpha * slope, order(value)
+    else:
+        slope, kept = torch.zeros_like(value), True
     if isinstance(added, Line):
         slope = torch.add(slope, added.slope, alpha=beta)
         kept = kept and added.ordered_in(value.shape)
-    return next(lines_in((added, first, second))).to(value, slope, kept)
+    return next(_lines_in((added, first, second))).to(value, slope, kept)
 
 
 def _batch_norm(

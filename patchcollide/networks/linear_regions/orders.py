@@ -7,7 +7,7 @@ where the values of a point, read row by row, still follow those of the point be
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from patchcollide.networks.linear_regions.piecewise import Line
+from patchcollide.networks.linear_regions.lines import Line
 from patchcollide.shapes import Tensor
 
 Order: TypeAlias = Callable[..., bool]

@@ -4,10 +4,9 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.piecewise import Bounds, Line
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import straight_line
 from patchcollide.shapes import Float64, Tensor
-from patchcollide.torch_modes import proof_modes
 
 WALKABLE = (
     "Networks of convolutions, linear layers, batch norm, ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, "
@@ -16,11 +15,10 @@ WALKABLE = (
 """What a network may be made of, in words."""
 
 
-@proof_modes()
 def trace(
     module: nn.Module, value: Float64[Tensor, "points ..."], slope: Float64[Tensor, "..."]
 ) -> Line:
-    """Sends points of a line through a network.
+    """Sends points of a line through a network, in the modes that the caller has set.
 
     Args:
         module: A network in float64, in evaluation mode, of what :data:`WALKABLE` names.
@@ -68,7 +66,5 @@ def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
 def _joined(lines: list[Line]) -> Line:
     """Returns lines of a point each as one of several points."""
     value, slope = (torch.cat([getattr(x, part) for x in lines]) for part in ("value", "slope"))
-    bounds = Bounds(len(lines), value.device)
-    bounds.forward = torch.cat([line.bounds.forward for line in lines])
-    bounds.backward = torch.cat([line.bounds.backward for line in lines])
+    bounds = Bounds.joined([line.bounds for line in lines])
     return Line(value, slope, bounds, in_order=False)

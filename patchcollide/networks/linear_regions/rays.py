@@ -8,16 +8,20 @@ unnoticed. Values and slopes share memory wherever the network's own tensors wou
 change in place reaches all views of what is changed.
 """
 
+import functools
+import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.linear_regions.linear_steps import linear_step, lines_in
+from patchcollide.networks.linear_regions.linear_steps import linear_step
+from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.orders import VIEWS
-from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO, Bounds, Line
+from patchcollide.networks.linear_regions.piecewise import BENDS, BENDS_OF_TWO
 from patchcollide.shapes import Tensor
 
 _DECISIONS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
@@ -68,18 +72,25 @@ class Ray(Tensor):
     ) -> Any:
         """Applies an operator to values and slopes."""
         del types
-        name = function._schema.name.removeprefix("aten::")
-        if function._schema.is_mutable:
+        name, changes, num_returns = _signature(function)
+        if changes:
             return _changed_in_place(name, function, args, kwargs or {})
-        lines, named = _lines(args), _lines(kwargs or {})
-        if (bounds := _bounds_of_constants(name, lines, named)) is not None:
-            values = function(*_values(lines), **_values(named))
+        call = _Call(args, kwargs or {})
+        if (bounds := call.bounds_of_constants(name)) is not None:
+            values = call.of_values(function)
             return torch.utils._pytree.tree_map(lambda value: _constant(value, bounds), values)
-        found = _applied(name, function, lines, named)
+        found = _applied(name, function, call)
         if isinstance(found, list):
             return [Ray(line) for line in found]
-        more = len(function._schema.returns) - 1
+        more = num_returns - 1
         return (Ray(found), *[_ByProduct(found.value)] * more) if more else Ray(found)
+
+
+@functools.cache
+def _signature(function: Any) -> tuple[str, bool, int]:
+    """Returns an operator's name, whether it changes an argument, and how much it returns."""
+    schema = function._schema
+    return schema.name.removeprefix("aten::"), schema.is_mutable, len(schema.returns)
 
 
 class _ByProduct(Tensor):
@@ -104,13 +115,37 @@ class _ByProduct(Tensor):
         raise NetworkError(f"{name} of indices is not piecewise linear")
 
 
-def _bounds_of_constants(name: str, args: Any, kwargs: dict[str, Any]) -> Bounds | None:
-    """Returns the bounds of arguments that may go through any function; see :class:`Bounds`."""
-    lines = list(lines_in([*args, *kwargs.values()]))
-    # Views share memory with what may be changed in place later.
-    if not lines or lines[0].bounds.may_bend or name in VIEWS:
-        return None
-    return None if any(bool(line.slope.any()) for line in lines) else lines[0].bounds
+class _Call:
+    """An operator's arguments, with each ray replaced by its line.
+
+    Attributes:
+        lines: All of them, also those in lists, in order.
+    """
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.lines: list[Line] = []
+        self.args = self._unwrapped(args)
+        self.kwargs = {name: self._unwrapped(value) for name, value in kwargs.items()}
+
+    def _unwrapped(self, argument: Any) -> Any:
+        if isinstance(argument, Ray):
+            self.lines.append(argument.line)
+            return argument.line
+        if isinstance(argument, tuple | list):
+            return type(argument)([self._unwrapped(inner) for inner in argument])
+        return argument
+
+    def bounds_of_constants(self, name: str) -> Bounds | None:
+        """Returns the bounds of arguments that may go through any function; see ``Bounds``."""
+        # Views share memory with what may be changed in place later.
+        if not self.lines or self.lines[0].bounds.may_bend or name in VIEWS:
+            return None
+        moves = any(bool(line.slope.any()) for line in self.lines)
+        return None if moves else self.lines[0].bounds
+
+    def of_values(self, function: Any) -> Any:
+        """Applies the operator to the lines' values alone."""
+        return function(*_values(self.args), **_values(self.kwargs))
 
 
 def _values(arguments: Any) -> Any:
@@ -127,10 +162,8 @@ def _constant(value: Any, bounds: Bounds) -> Any:
     return Ray(Line(value, torch.zeros_like(value), bounds)) if floats else value
 
 
-def _applied(
-    name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
-) -> Line | list[Line]:
-    lines = list(lines_in([*args, *kwargs.values()]))
+def _applied(name: str, function: Callable[..., Any], call: _Call) -> Line | list[Line]:
+    lines, args, kwargs = call.lines, call.args, call.kwargs
     if any(line.bounds is not lines[0].bounds for line in lines):
         raise NetworkError(f"{name} uses a value that was kept from another pass")
     if name in _DECISIONS:
@@ -140,12 +173,12 @@ def _applied(
     if name == "view" and isinstance(args[1], torch.dtype):
         raise NetworkError("a view as another type of number is not linear")
     found: Line | list[Line] | None = None
-    if name in BENDS and lines == [args[0]]:
+    if name in BENDS and len(lines) == 1 and lines[0] is args[0]:
         found = BENDS[name](*args, **kwargs)
     elif name in BENDS_OF_TWO:
         found = BENDS_OF_TWO[name](*args, **kwargs)
     else:
-        found = linear_step(name, function, args, kwargs)
+        found = linear_step(name, function, lines, args, kwargs)
     if found is None:
         known_as = name.lstrip("_").removeprefix("native_").removesuffix("_kernel")
         raise NetworkError(f"{known_as} is not piecewise linear, or not known to be")
@@ -187,18 +220,16 @@ def _restates(
     )
 
 
-def _changed_in_place(
-    name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _changed_in_place(name: str, function: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
     """Applies an operator that changes its first argument; any views of it change too."""
     if name == "as_strided_" and _restates(*args):
         return args[0]
     if torch.Tag.inplace_view in function.tags or not name.endswith("_") or "out" in kwargs:
         raise NetworkError(f"{name} changes a tensor's shape or another tensor in place")
     changed: Any = args[0]
-    lines, named = _lines(args), _lines(kwargs)
-    if _bounds_of_constants(name, lines, named) is not None:
-        function(*_values(lines), **_values(named))
+    call = _Call(args, kwargs)
+    if call.bounds_of_constants(name) is not None:
+        call.of_values(function)
         return changed
     if changed.is_complex():
         raise NetworkError(f"{name} of complex values is not known")
@@ -209,7 +240,7 @@ def _changed_in_place(
         )
     plain = name.removesuffix("_")
     operator = getattr(torch.ops.aten, plain)
-    found = _applied(plain, operator, lines, named)
+    found = _applied(plain, operator, call)
     if not isinstance(found, Line):
         raise NetworkError(f"{name} is not known")
     line = changed.line
@@ -219,15 +250,6 @@ def _changed_in_place(
     line.value.copy_(found.value)
     line.slope.copy_(found.slope)
     return changed
-
-
-def _lines(arguments: Any) -> Any:
-    """Returns arguments with each ray replaced by its line."""
-    if isinstance(arguments, dict):
-        return {name: _lines(argument) for name, argument in arguments.items()}
-    if isinstance(arguments, tuple | list):
-        return type(arguments)(_lines(argument) for argument in arguments)
-    return arguments.line if isinstance(arguments, Ray) else arguments
 
 
 def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -> Any:
@@ -245,26 +267,19 @@ def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -
         NetworkError: If an operator is not piecewise linear, or not known to be, or the module
             changes itself; says only where and which.
     """
-    inside: list[str] = []
-    hooks = []
-    for name, part in module.named_modules():
-        hooks.append(part.register_forward_pre_hook(_entering(inside, name)))
-        hooks.append(part.register_forward_hook(_leaving(inside)))
-    before = _state(module)
+    parts = list(module.modules())
+    before = _state(parts)
     try:
         with torch.no_grad():
             # A copy: what is done in place must not reach the caller.
             value = line.value.clone()
             output = run(Ray(_laid_out(line.to(value, line.slope.clone()))))
     except (NetworkError, RuntimeError, TypeError, ValueError) as error:
-        where = inside[-1] if inside else ""
+        where = _innermost(module, error.__traceback__)
         kind = type(module.get_submodule(where)).__name__
         reason = str(error).strip().split("\n")[0].removesuffix(".")
         raise NetworkError(f"'{where}' ({kind}): {reason}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if _state(module) != before:
+    if _state(parts) != before:
         raise NetworkError(
             f"'' ({type(module).__name__}): it changes its own parameters or buffers in a forward "
             "pass, so it is another function each time"
@@ -272,18 +287,22 @@ def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -
     return output.line if isinstance(output, Ray) else output
 
 
-def _state(module: nn.Module) -> list[tuple[int, int]]:
+def _state(parts: Sequence[nn.Module]) -> list[tuple[int, int]]:
     """Returns what changes when a parameter or buffer does, or is replaced."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return [(id(x), 0 if x.is_inference() else x._version) for x in tensors]
+    # Their own tables: to go through named_parameters takes as long as a small network.
+    tensors = [x for part in parts for x in (*part._parameters.values(), *part._buffers.values())]
+    return [(id(x), 0 if x is None or x.is_inference() else x._version) for x in tensors]
 
 
-def _entering(inside: list[str], name: str) -> Callable[..., None]:
-    return lambda *_: inside.append(name)
+def _innermost(module: nn.Module, trace: TracebackType | None) -> str:
+    """Returns the name of the innermost part of a module that was running when it failed.
 
-
-def _leaving(inside: list[str]) -> Callable[..., None]:
-    def leave(*_: Any) -> None:
-        inside.pop()
-
-    return leave
+    Told from the calls that were under way: hooks would cost each pass what only errors need.
+    """
+    names = {part: name for name, part in module.named_modules()}
+    where = ""
+    for frame, _ in traceback.walk_tb(trace):
+        running = frame.f_locals.get("self")
+        if isinstance(running, nn.Module):
+            where = names.get(running, where)
+    return where

@@ -67,7 +67,6 @@ def margins(logits: Float[Tensor, "batch classes"], target_class: int) -> Float[
     return logits[:, target_class] - others.amax(dim=1)
 
 
-@proof_modes()
 def walk_segment(
     module: nn.Module,
     start: Float64[Tensor, "*shape"],

@@ -12,7 +12,7 @@ from torch import nn
 
 from patchcollide.errors import MissingLibraryError
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.descent import SearchState
+from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor

@@ -7,30 +7,36 @@ noise gives one layer.
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from patchcollide.composition.parameterisations import Parameterisation
-from patchcollide.config import Objective
 from patchcollide.images.tensors import pairwise_distances
+from patchcollide.networks.activations import activated
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.descent import SearchState, find_vertices
+from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Problem
+from patchcollide.optimisation.objective import Objective
+from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.shapes import Float, Tensor
 
 Reading = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch values"]]
 
 
-class MatchLoss:
+class MatchObjective(Objective):
     """Half the squared distance of each image's values to a goal, and nothing else.
 
     Images do not see each other: the loss is the mean over them, and of a mean the gradient of one
     image is its own.
 
     Args:
+        search: Decides the checks, which are for the history.
         read: Returns the values of images, differentiable.
         goal: What they should be.
     """
 
-    def __init__(self, read: Reading, goal: Float[Tensor, "values"]) -> None:
+    def __init__(self, search: VertexSearch, read: Reading, goal: Float[Tensor, "values"]) -> None:
+        super().__init__(search)
         self._read, self._goal = read, goal
 
     def values(
@@ -40,9 +46,10 @@ class MatchLoss:
         return (self._read(images) - self._goal).square().sum(dim=1) / 2
 
     def backward(
-        self, parameterisation: Parameterisation, _: Objective, __: torch.Generator
+        self, parameterisation: Parameterisation, step: int, generator: torch.Generator
     ) -> dict[str, float]:
-        """Adds the gradient of the loss to the parameter's; returns the loss of the step."""
+        """See :meth:`Objective.backward`: all steps are alike, and nothing is drawn."""
+        del step, generator
         images = parameterisation.images()
         loss = self.values(images).mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -59,8 +66,8 @@ def match(
     Optimiser, schedule, checks and checkpoints are those of the default method, so that only the
     loss differs; the checks are for the history and end nothing.
     """
-    loss = MatchLoss(read, goal)
-    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint, loss)
+    objective = MatchObjective(problem.search, read, goal)
+    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint, objective)
 
 
 def match_features(
@@ -79,19 +86,17 @@ def match_features(
         2015, without their regulariser.
     """
     read = activations_of(problem.network)
-    goal = _activated(problem.network, problem.search.target.pre_activation[None])[0]
+    goal = activated(_activation(problem.network), problem.search.target.pre_activation[None])[0]
     return match(problem, read, goal)
 
 
 def activations_of(network: CollisionNetwork) -> Reading:
     """Returns what reads the values behind the layer's activation, with its own gradient."""
-    return lambda images: _activated(network, network.pre_activation(images))
+    return lambda images: activated(_activation(network), network.pre_activation(images))
 
 
-def _activated(network: CollisionNetwork, z: Float[Tensor, "batch units"]) -> Tensor:
-    # Many networks apply it in place.
-    activated: Tensor = network.module.get_submodule(network.layer)(z.clone())
-    return activated
+def _activation(network: CollisionNetwork) -> nn.Module:
+    return network.module.get_submodule(network.layer)
 
 
 def find_metamers(

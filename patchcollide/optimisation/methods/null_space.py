@@ -12,11 +12,12 @@ import torch
 
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
-from patchcollide.images.tensors import as_batch
+from patchcollide.images.tensors import flat
 from patchcollide.networks.affine import LayerMap, read_layer_map
+from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
-from patchcollide.optimisation.descent import SearchState
+from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.methods.matching import match
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.polyhedra.subspaces import row_space
@@ -207,7 +208,8 @@ def search_null_space(
 
 
 def _read(network: CollisionNetwork, picture: np.ndarray) -> LayerMap:
-    image = as_batch(picture[None], torch.float64)
+    shape = (1, network.channels, network.input_size, network.input_size)
+    image = torch.from_numpy(flat(picture)).reshape(shape)
     try:
         trace = Trace(network.in_float64().to("cpu"), image, [network.layer])
         return read_layer_map(trace, network.layer)
@@ -223,15 +225,9 @@ def _inputs(
 ) -> Float[Tensor, "batch inputs"]:
     """Returns what goes into a module, differentiable."""
     captured: list[Tensor] = []
-    hook = network.module.get_submodule(module).register_forward_pre_hook(
-        lambda _, args, kwargs: captured.append(next(iter((*args, *kwargs.values()))).flatten(1)),
-        with_kwargs=True,
-    )
-    try:
+    with captured_input(network.module.get_submodule(module), captured.append, and_stop=True):
         network(images)
-    finally:
-        hook.remove()
-    return captured[0]
+    return captured[0].flatten(1)
 
 
 def _exactly(

@@ -11,8 +11,7 @@ from patchcollide.config import Config
 from patchcollide.errors import TargetError
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.checkpoints import Checkpoint
-from patchcollide.optimisation.descent import SearchState
+from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 

@@ -7,7 +7,8 @@ only when it is asked for.
 
 from patchcollide.config import Config
 from patchcollide.errors import ConfigError
-from patchcollide.optimisation.descent import SearchState, find_vertices
+from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Method, Problem
 from patchcollide.shapes import Float, Tensor
 

@@ -233,6 +233,21 @@ def test_what_is_not_piecewise_linear_is_refused_by_name(part, words):
         trace(module, value, torch.ones(3, 9, 9, dtype=DOUBLE))
 
 
+class Renamed(nn.Module):
+    def forward(this, x):  # noqa: N805
+        return this._halved(x).exp()
+
+    def _halved(self, x):
+        return x / 2
+
+
+def test_the_innermost_part_that_failed_is_named_however_it_calls_itself():
+    inner = nn.Sequential(nn.Linear(4, 4), Renamed())
+    module = nn.Sequential(nn.Flatten(), inner).double().eval()
+    with pytest.raises(NetworkError, match=re.escape("'1.1' (Renamed): exp is not piecewise")):
+        trace(module, torch.zeros(2, 4, dtype=torch.float64), torch.ones(4, dtype=torch.float64))
+
+
 def test_dropout_that_drops_is_refused():
     module = nn.Sequential(nn.Dropout())
     with pytest.raises(NetworkError, match=r"\(Dropout\): bernoulli is not piecewise linear"):

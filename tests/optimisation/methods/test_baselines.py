@@ -20,7 +20,7 @@ from patchcollide.networks import feature_files
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.optimisation.methods import adversarial
-from patchcollide.optimisation.methods.matching import MatchLoss
+from patchcollide.optimisation.methods.matching import MatchObjective
 from patchcollide.optimisation.methods.null_space import NullSpace, nearest_in_range
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of, require_applicable
@@ -28,6 +28,7 @@ from patchcollide.optimisation.vertices import make_parameterisation, make_searc
 from patchcollide.polyhedra.subspaces import row_space
 from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
+from tests.helpers.searches import search_for
 
 SIDE = 6
 
@@ -120,7 +121,8 @@ class TestFeatures:
 
         images = torch.rand(3, 3, 32, 32)
         goal = small_network(torch.rand(1, 3, 32, 32)).pre_activation[0].relu()
-        found = MatchLoss(activations_of(small_network), goal).values(images)
+        objective = MatchObjective(search_for(small_network), activations_of(small_network), goal)
+        found = objective.values(images)
         for image, value in zip(images, found, strict=True):
             z = small_network(image[None]).pre_activation[0]
             expected = sum((max(float(a), 0) - float(b)) ** 2 for a, b in zip(z, goal, strict=True))
