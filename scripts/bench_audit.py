@@ -10,7 +10,7 @@ finished is not made again.
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.audit.documents import Row
 from patchcollide.audit.files import open_audit
 from patchcollide.config_files import load_config
 from patchcollide.evaluation.intervals import area_interval, area_under_roc
@@ -31,7 +30,7 @@ from patchcollide.networks.models.training import measure_accuracy, train_digit_
 from patchcollide.networks.models.weights import write_weights
 
 MARKER = "planted.json"
-SCORES: dict[str, Callable[[Row], float]] = {
+SCORES: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "audit: size unlike the class's": lambda row: abs(row["size_z"]),
     "audit: size": lambda row: row["size"],
     "audit: label doubted in the polytope": lambda row: row["label_doubt"],
@@ -79,7 +78,9 @@ def train(
     }
 
 
-def judge(rows: list[Row], wrong: dict[str, bool], seed: int) -> list[dict[str, Any]]:
+def judge(
+    rows: Sequence[Mapping[str, Any]], wrong: dict[str, bool], seed: int
+) -> list[dict[str, Any]]:
     """Returns how well each score ranks mislabelled images before others."""
     positives = np.array([wrong[row["name"]] for row in rows])
     found = []
