@@ -2,7 +2,6 @@
 
 import copy
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,23 @@ from torch import nn
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.loading import find_device, load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.exact import (
-    describe_vertices,
-    exact_target,
-    find_exact_vertices,
-    measure_extents,
-    vertex_history,
-    vertex_images,
-    vertex_state,
-)
+from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable
-from patchcollide.optimisation.vertices import search_vertices
+from patchcollide.optimisation.vertices import FoundVertices, search_vertices
 from patchcollide.polytope import Polytope
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
 from patchcollide.retrieval.policy import find_neighbours
 from patchcollide.runs.folder import describe
 from patchcollide.runs.inputs import IN_MEMORY, CollisionInputs, announce, require_two_pictures
-from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.torch_modes import proof_modes
 
@@ -96,16 +88,9 @@ def find_polytope(
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it.
     """
-    if store and neighbours:
-        raise RunError("Patches come from a store or from neighbours found before. Give one.")
-    if store and exact:
-        raise RunError(
-            "Exact polytopes take neighbours found before, not a store. Find them with "
-            "`patchcollide retrieve`, and give neighbours=."
-        )
-    config = _settings(settings, seed)
+    _require_one_origin(store, neighbours, exact)
     module_options = {"mean": mean, "scale": scale, "class_names": class_names}
-    config, built = _network(config, network, layer, input_size, module_options)
+    config, built = _network(_settings(settings, seed), network, layer, input_size, module_options)
     inputs = CollisionInputs(
         source_path=Path(source) if isinstance(source, str | Path) else IN_MEMORY,
         target_path=Path(target) if isinstance(target, str | Path) else IN_MEMORY,
@@ -120,9 +105,36 @@ def find_polytope(
     else:
         require_two_pictures(config, inputs)
     announce(config, built, inputs)
-    found = _neighbours(config, inputs, source, target)
-    search = _exact if exact else _descend
-    return search(config, built, inputs, found)
+    neighbour_patches = _neighbours(config, inputs, source, target)
+    search = _solve if exact else _descend
+    found, figures = search(config, built, inputs, neighbour_patches)
+    described = inputs.described(config, built, Path("RUN"))
+    return Polytope(
+        about=describe(config, described, inputs.identity(built)),
+        source=inputs.source,
+        target_picture=inputs.target.picture,
+        vertices=np.rint(found.unrounded).astype(np.uint8),
+        unrounded=found.unrounded,
+        state=found.state,
+        history=found.history,
+        neighbours=neighbour_patches,
+        exact=figures,
+        contributions=found.contributions,
+        _network=built,
+        _target=inputs.target,
+    )
+
+
+def _require_one_origin(
+    store: str | Path | None, neighbours: str | Path | None, exact: bool
+) -> None:
+    if store and neighbours:
+        raise RunError("Patches come from a store or from neighbours found before. Give one.")
+    if store and exact:
+        raise RunError(
+            "Exact polytopes take neighbours found before, not a store. Find them with "
+            "`patchcollide retrieve`, and give neighbours=."
+        )
 
 
 def _settings(given: Settings, seed: int | None) -> Config:
@@ -228,62 +240,19 @@ def _descend(
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> Polytope:
+) -> tuple[FoundVertices, ExactSearch | None]:
     require_applicable(config, pixels=neighbours is None)
-    found = search_vertices(config, network, inputs.source, inputs.target, neighbours)
-    polytope = _polytope(
-        config, network, inputs, found.unrounded, found.state, found.history, neighbours
-    )
-    polytope.contributions = found.contributions
-    return polytope
+    return search_vertices(config, network, inputs.source, inputs.target, neighbours), None
 
 
-def _exact(
+def _solve(
     config: Config,
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> Polytope:
-    begun = time.perf_counter()
-    exact = exact_target(config, network, inputs.target, neighbours)
-    vertices = find_exact_vertices(config, exact)
-    found = describe_vertices(exact, vertices)
-    found |= {"seconds": time.perf_counter() - begun, "extents": None}
-    images = vertex_images(network, vertices)
+) -> tuple[FoundVertices, ExactSearch | None]:
+    exact, vertices, figures = solve_vertices(config, network, inputs.target, neighbours)
+    found = as_found(network, vertices)
     if config.exact.extents:
-        found["extents"] = measure_extents(config.exact, exact, config.seed)
-    polytope = _polytope(
-        config,
-        network,
-        inputs,
-        images,
-        vertex_state(vertices),
-        vertex_history(vertices),
-        neighbours,
-    )
-    polytope.exact = found
-    return polytope
-
-
-def _polytope(
-    config: Config,
-    network: CollisionNetwork,
-    inputs: CollisionInputs,
-    unrounded: Float32[ndarray, "vertices height width channels"],
-    state: dict[str, Any],
-    history: list[dict[str, float]],
-    neighbours: Neighbours | None,
-) -> Polytope:
-    described = inputs.described(config, network, Path("RUN"))
-    return Polytope(
-        about=describe(config, described, inputs.identity(network)),
-        source=inputs.source,
-        target_picture=inputs.target.picture,
-        vertices=np.rint(unrounded).astype(np.uint8),
-        unrounded=unrounded,
-        state=state,
-        history=history,
-        neighbours=neighbours,
-        _network=network,
-        _target=inputs.target,
-    )
+        figures["extents"] = measure_extents(config.exact, exact, config.seed)
+    return found, figures

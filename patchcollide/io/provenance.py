@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -29,6 +29,26 @@ _LIBRARIES = (
 )
 
 
+Encoded = TypedDict("Encoded", {"encoding-type": str, "encoding-version": int | str})
+"""What kind of file a JSON document is, and which version of it."""
+
+
+class Machine(TypedDict):
+    """What of the machine decides the last bits of a result.
+
+    Attributes:
+        num_threads: Among which PyTorch splits sums.
+        cpu_capability: The instructions that it computes with.
+        architecture: Of the processor.
+        gpu: Its name, or None.
+    """
+
+    num_threads: int
+    cpu_capability: str
+    architecture: str
+    gpu: str | None
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of patchcollide, Python and the libraries that decide a result."""
     found = {"patchcollide": __version__, "python": platform.python_version()}
@@ -38,16 +58,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Returns what of the machine decides the last bits of a result.
-
-    Returns:
-        ``num_threads``, among which PyTorch splits sums; ``cpu_capability``, the instructions that
-        it computes with; ``architecture`` of the processor; and the name of the ``gpu``, or None.
-    """
-    # Takes long to import, which only those who compute should wait for.
-    import torch
-
+def machine() -> Machine:
+    """Returns what of this machine decides the last bits of a result."""
     return {
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

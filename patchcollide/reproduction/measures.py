@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dataset import dataset_distance
+from patchcollide.evaluation.summary import ExactSearch, Summary
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_png
 from patchcollide.networks.models.weights import read_metadata
@@ -85,7 +85,7 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
         ) from error
 
 
-def _run_statistics(run: Run, summary: dict[str, Any], store: Path | None) -> Measured:
+def _run_statistics(run: Run, summary: Summary, store: Path | None) -> Measured:
     target = float(summary["target_probability"])
     sampled = float(summary["sample_probability_mean"])
     distance = float(summary["vertex_distance_mean"])
@@ -116,7 +116,7 @@ def _test_accuracy(config: Config) -> float | Missing:
     return Missing("the network's weights do not say it") if found is None else float(found)
 
 
-def _exactness(exact: dict[str, Any] | None) -> Measured:
+def _exactness(exact: ExactSearch | None) -> Measured:
     if exact is None:
         return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
     return {
