@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def find_polytope(
         target: The image whose features are matched; the same, or the path of a file of features.
         store: Compose the source from patches of this store.
         neighbours: Compose it from neighbours found before. With neither, pixels vary freely.
-        exact: Find vertices by linear programs, at a layer that is affine in the image.
+        exact: Find vertices by linear programs; the layer must be affine in the image.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
             ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
             given, its own name and layer are recorded.
@@ -89,39 +90,53 @@ def find_polytope(
         InterruptedWorkError: If the user stopped it.
     """
     _require_one_origin(store, neighbours, exact)
-    module_options = {"mean": mean, "scale": scale, "class_names": class_names}
-    config, built = _network(_settings(settings, seed), network, layer, input_size, module_options)
+    options = {"mean": mean, "scale": scale, "class_names": class_names}
+    config, built = _network(_settings(settings, seed), network, layer, input_size, options)
+    origin = _origin(config, store, neighbours)
+    asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
+    return _find(config, built, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What vertices are asked for, as :class:`CollisionInputs` has it once pictures are read."""
+
+    source: Picture
+    target: Picture
+    origin: PatchStore | Path | None
+    exact: bool
+    own_network: bool
+
+
+def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
     inputs = CollisionInputs(
-        source_path=Path(source) if isinstance(source, str | Path) else IN_MEMORY,
-        target_path=Path(target) if isinstance(target, str | Path) else IN_MEMORY,
-        source=_square(config, source, built.input_size, built.channels),
-        target=_target(config, built, target),
-        origin=_origin(config, store, neighbours),
-        exact=exact,
-        own_network=not isinstance(network, str),
+        source_path=_place(asked.source),
+        target_path=_place(asked.target),
+        source=_square(config, asked.source, network.input_size, network.channels),
+        target=_target(config, network, asked.target),
+        origin=asked.origin,
+        exact=asked.exact,
+        own_network=asked.own_network,
     )
-    if exact:
-        _require_size(built, source, target)
+    if inputs.exact:
+        _require_size(network, asked.source, asked.target)
     else:
         require_two_pictures(config, inputs)
-    announce(config, built, inputs)
-    neighbour_patches = _neighbours(config, inputs, source, target)
-    search = _solve if exact else _descend
-    found, figures = search(config, built, inputs, neighbour_patches)
-    described = inputs.described(config, built, Path("RUN"))
+    announce(config, network, inputs)
+    neighbours = _neighbours(config, inputs, asked)
+    search = _solve if inputs.exact else _descend
+    found, figures = search(config, network, inputs, neighbours)
+    described = inputs.described(config, network, Path("RUN"))
     return Polytope(
-        about=describe(config, described, inputs.identity(built)),
+        about=describe(config, described, inputs.identity(network)),
         source=inputs.source,
         target_picture=inputs.target.picture,
         vertices=np.rint(found.unrounded).astype(np.uint8),
-        unrounded=found.unrounded,
-        state=found.state,
-        history=found.history,
-        neighbours=neighbour_patches,
+        neighbours=neighbours,
         exact=figures,
-        contributions=found.contributions,
-        _network=built,
+        _network=network,
         _target=inputs.target,
+        **vars(found),
     )
 
 
@@ -192,6 +207,10 @@ def _origin(
     return Path(neighbours) if neighbours else None
 
 
+def _place(picture: Picture) -> Path:
+    return Path(picture) if isinstance(picture, str | Path) else IN_MEMORY
+
+
 def _target(config: Config, network: CollisionNetwork, target: Picture) -> Target:
     if isinstance(target, str | Path):
         return read_target(config, network, Path(target))
@@ -218,19 +237,17 @@ def _require_size(network: CollisionNetwork, *pictures: Picture) -> None:
             )
 
 
-def _neighbours(
-    config: Config, inputs: CollisionInputs, source: Picture, target: Picture
-) -> Neighbours | None:
+def _neighbours(config: Config, inputs: CollisionInputs, asked: _Asked) -> Neighbours | None:
     """Finds or reads what to compose from; None for free pixels."""
     if inputs.origin is None:
         return None
-    picture = _square(config, source, config.images.size_px)
+    picture = _square(config, asked.source, config.images.size_px)
     if isinstance(inputs.origin, Path):
         found = Neighbours.load(inputs.origin)
         require_neighbours_of(config, picture, found, str(inputs.origin), "the source given")
         return found
     known = inputs.target.picture is not None
-    others = [_square(config, target, config.images.size_px)] if known else []
+    others = [_square(config, asked.target, config.images.size_px)] if known else []
     searcher = open_searcher(config, inputs.origin)
     return find_neighbours(config, picture, others, inputs.origin, searcher)
 

@@ -1,10 +1,8 @@
 """Polytopes in memory: vertices that collide with a target, and all that can be asked of them."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -21,14 +19,14 @@ from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.evaluation.summary import ExactSearch, SearchEnd, Summary
 from patchcollide.images.pictures import read_png, square_image, write_png
 from patchcollide.images.pillow import Picture
-from patchcollide.images.tensors import as_batch, pairwise_distances
+from patchcollide.images.tensors import as_batch, mean_distance
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.vertices import FoundVertices
 from patchcollide.randomness import seeded
-from patchcollide.report.notebook import Figures, polytope_html
+from patchcollide.report.notebook import polytope_html, shown
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import (
     CONFIG_FILE,
@@ -62,11 +60,6 @@ from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
 __all__ = ["Polytope"]
-
-
-def _shown(summary: Summary) -> Summary:
-    """Returns a summary as a file holds it, which shows itself in a notebook."""
-    return cast(Summary, Figures(json.loads(json.dumps(summary, allow_nan=False))))
 
 
 @dataclass(eq=False, repr=False)
@@ -134,7 +127,7 @@ class Polytope:
             history=load_history(run),
             neighbours=Neighbours.load(composed) if composed.exists() else None,
             exact=read_exact(run),
-            summary=_shown(read_summary(run)) if (run / SUMMARY_FILE).exists() else None,
+            summary=shown(read_summary(run)) if (run / SUMMARY_FILE).exists() else None,
             samples=load_samples(samples, array_digest(vertices)) if samples.exists() else None,
             contributions=(
                 Contributions.load(contributions, run.fingerprint)
@@ -176,8 +169,7 @@ class Polytope:
     @property
     def distance(self) -> float:
         """The mean L2 distance of two vertices, in 0..255; 0 of a single one."""
-        distances = pairwise_distances(as_batch(self.vertices))
-        return float(distances.mean()) if len(distances) else 0.0
+        return mean_distance(as_batch(self.vertices))
 
     def __repr__(self) -> str:
         return f"Polytope({len(self)} vertices, {self._where}, {self.state['steps']} steps)"
@@ -279,7 +271,7 @@ class Polytope:
             {**self.state, "neighbours": omissions, "exact": self.exact},
             SummaryOptions(place, self.summary),
         )
-        self.summary = _shown(measured)
+        self.summary = shown(measured)
         null = {kind: part for kind, part in (self.samples or {}).items() if kind == "null"}
         self.samples = null | samples
         return self.summary

@@ -20,7 +20,7 @@ from patchcollide.evaluation.gaps import (
 from patchcollide.evaluation.intervals import wilson_interval
 from patchcollide.evaluation.samples import HullSamples, sample_hull
 from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
-from patchcollide.images.tensors import as_batch, pairwise_distances
+from patchcollide.images.tensors import as_batch, mean_distance, pairwise_distances
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import seeded
@@ -83,11 +83,16 @@ class VertexFigures(NamedClass, GapFigures[float | None]):
     """A vertex: its class, and its gaps behind the activation."""
 
 
-class PolytopeFigures(ClassFigures, SampleFigures, StickBreakingFigures):
-    """The headline numbers of a polytope; distances are L2 in 0..255."""
+class DistanceFigures(TypedDict):
+    """How far vertices are apart, L2 in 0..255; 0 of a single one."""
 
     vertex_distance_mean: float
     vertex_distance_min: float
+
+
+class PolytopeFigures(ClassFigures, SampleFigures, StickBreakingFigures, DistanceFigures):
+    """The headline numbers of a polytope."""
+
     unrounded: UnroundedFigures
     vertices: list[VertexFigures]
 
@@ -100,15 +105,20 @@ class Boundaries(TypedDict):
     target: Boundary
 
 
-class CollisionGaps(TypedDict):
-    """The gaps of samples, vertices and source behind the activation, and slack before it."""
+class SourceGaps(TypedDict):
+    """The gaps of the source, and where it and the others lie before the activation."""
+
+    source: GapFigures[float | None]
+    boundary: NotRequired[Boundaries]
+
+
+class CollisionGaps(SourceGaps):
+    """The gaps of samples, vertices and source behind the activation."""
 
     hull: GapFigures[MeanAndMax]
     hull_unrounded: GapFigures[MeanAndMax]
     vertices: GapFigures[MeanAndMax]
     vertices_unrounded: GapFigures[MeanAndMax]
-    source: GapFigures[float | None]
-    boundary: NotRequired[Boundaries]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,40 +192,41 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
     loose, loose_hull = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
     described, at_vertices, boundary = _describe(collision, rounded)
     _, at_exact, _ = _describe(collision, exact)
-    _, at_source, at_start = _describe(collision, as_batch(collision.source[None]))
+    figures: PolytopeFigures = {
+        **_classes(collision),
+        **_sampled(samples, collision),
+        **_by_sticks(_sampled(sticks, collision)),
+        **_distances(rounded),
+        "unrounded": {**_sampled(loose, collision), "vertex_distance_mean": mean_distance(exact)},
+        "vertices": described,
+    }
+    gaps: CollisionGaps = {
+        "hull": hull.summary(),
+        "hull_unrounded": loose_hull.summary(),
+        "vertices": at_vertices.summary(),
+        "vertices_unrounded": at_exact.summary(),
+        **_beside(collision, boundary),
+    }
+    return Measured(figures, gaps, samples)
+
+
+def _distances(vertices: Float[Tensor, "vertices channels height width"]) -> DistanceFigures:
+    distances = pairwise_distances(vertices)
+    return {
+        "vertex_distance_mean": mean_distance(vertices),
+        "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
+    }
+
+
+def _beside(collision: Collision, boundary: list[Boundary]) -> SourceGaps:
+    """Returns the source's gaps, and the boundaries of all."""
+    _, gaps, at_source = _describe(collision, as_batch(collision.source[None]))
     target = collision.features
-    distances, loose_distances = pairwise_distances(rounded), pairwise_distances(exact)
-    return Measured(
-        figures={
-            **_classes(collision),
-            **_sampled(samples, collision),
-            **_by_sticks(_sampled(sticks, collision)),
-            "vertex_distance_mean": _mean(distances),
-            "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
-            "unrounded": {
-                **_sampled(loose, collision),
-                "vertex_distance_mean": _mean(loose_distances),
-            },
-            "vertices": described,
-        },
-        gaps={
-            "hull": hull.summary(),
-            "hull_unrounded": loose_hull.summary(),
-            "vertices": at_vertices.summary(),
-            "vertices_unrounded": at_exact.summary(),
-            "source": at_source.rows()[0],
-            "boundary": {
-                "vertices": boundary,
-                "source": at_start[0],
-                "target": measure_boundary(target.pre_activation[None], target)[0],
-            },
-        },
-        hull=samples,
-    )
-
-
-def _mean(distances: Tensor) -> float:
-    return float(distances.mean()) if len(distances) else 0.0
+    (at_target,) = measure_boundary(target.pre_activation[None], target)
+    return {
+        "source": gaps.rows()[0],
+        "boundary": {"vertices": boundary, "source": at_source[0], "target": at_target},
+    }
 
 
 def _classes(collision: Collision) -> ClassFigures:

@@ -1,13 +1,14 @@
 """What notebooks show of a polytope: small pieces of HTML that need nothing else."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
 from patchcollide.evaluation.summary import SearchEnd, Summary
 from patchcollide.images.pictures import png_bytes
 from patchcollide.report.templates import embedded, render
 from patchcollide.shapes import UInt8, ndarray
 
-__all__ = ["Figures", "polytope_html"]
+__all__ = ["Figures", "polytope_html", "shown"]
 
 _TEMPLATE = "notebook.html.j2"
 _SHOWN_PX = 112
@@ -18,6 +19,11 @@ class Figures(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         return render(_TEMPLATE, pictures=[], summary=self)
+
+
+def shown(summary: Summary) -> Summary:
+    """Returns a summary as a file holds it, which shows itself in a notebook."""
+    return cast(Summary, Figures(json.loads(json.dumps(summary, allow_nan=False))))
 
 
 def polytope_html(
