@@ -110,8 +110,8 @@ def measure_visibility(vertices: UInt8[ndarray, "vertices height width channels"
     similar = [_similarity(vertices[a], vertices[b]) for a, b in pairs]
     exact = vertices.astype(np.float64)
     differences = np.stack([exact[a] - exact[b] for a, b in pairs])
-    spectra = np.sum([_spectrum(difference) for difference in differences], axis=0)
-    energies, total = _by_band(spectra), float(spectra.sum())
+    spectra = np.sum([spectrum(difference) for difference in differences], axis=0)
+    energies, total = band_energies(spectra), float(spectra.sum())
     coarse = float(spectra[_half_periods(spectra.shape) >= coarse_px].sum())
     shares = (energies / total if total else energies).tolist()
     return {
@@ -172,10 +172,15 @@ def coarse_side(shape: tuple[int, ...]) -> float:
     return max(FINEST_COARSE_PX, min(shape[:2]) / (2 * COARSE_PERIODS))
 
 
-def band_energies(
-    image: Float64[ndarray, "height width channels"],
-) -> Float64[ndarray, "bands"]:
-    """Splits an image's sum of squares by the size of the detail, into parts that add up to it.
+def spectrum(image: Float64[ndarray, "height width channels"]) -> Float64[ndarray, "height width"]:
+    """Returns an image's sum of squares over its channels, by the frequency."""
+    from scipy.fft import dctn
+
+    return np.asarray(np.square(dctn(image, axes=(0, 1), norm="ortho")).sum(axis=-1))
+
+
+def band_energies(squares: Float64[ndarray, "height width"]) -> Float64[ndarray, "bands"]:
+    """Splits a sum of squares by the size of the detail, into parts that add up to it.
 
     Part ``k`` is of the frequencies, in any direction, of which half a period is from ``2^k`` to
     less than ``2^(k+1)`` pixels, with the diagonal ones below 1 pixel in part 0; the last part is
@@ -185,13 +190,11 @@ def band_energies(
     image changes its parts by what comes in and goes out at the borders, which is less than 0.02
     of the sum for coefficients on a grid of 4 pixels, in 224 pixels that are moved by up to 3.
     """
-    return _by_band(_spectrum(image))
-
-
-def _spectrum(image: Float64[ndarray, "height width channels"]) -> Float64[ndarray, "height width"]:
-    from scipy.fft import dctn
-
-    return np.asarray(np.square(dctn(image, axes=(0, 1), norm="ortho")).sum(axis=-1))
+    count = int(np.log2(max(squares.shape))) + 1
+    # The mean colour's half period is infinite: it comes last.
+    octaves = np.log2(_half_periods(squares.shape)).clip(0, count)
+    bands: Int64[ndarray, values] = np.floor(octaves).astype(np.int64).ravel()
+    return np.bincount(bands, weights=squares.ravel(), minlength=count + 1)
 
 
 def _half_periods(shape: tuple[int, ...]) -> Float64[ndarray, "height width"]:
@@ -199,14 +202,6 @@ def _half_periods(shape: tuple[int, ...]) -> Float64[ndarray, "height width"]:
     rows, columns = (np.arange(length) / length for length in shape)
     with np.errstate(divide="ignore"):
         return np.asarray(1 / np.hypot(rows[:, None], columns[None]))
-
-
-def _by_band(spectrum: Float64[ndarray, "height width"]) -> Float64[ndarray, "bands"]:
-    count = int(np.log2(max(spectrum.shape))) + 1
-    # The mean colour's half period is infinite: it comes last.
-    octaves = np.log2(_half_periods(spectrum.shape)).clip(0, count)
-    bands: Int64[ndarray, values] = np.floor(octaves).astype(np.int64).ravel()
-    return np.bincount(bands, weights=spectrum.ravel(), minlength=count + 1)
 
 
 def _halvings(differences: Float64[ndarray, "pairs height width channels"]) -> list[np.ndarray]:
