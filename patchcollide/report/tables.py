@@ -211,8 +211,13 @@ def _halvings(summary: Summary) -> dict[str, str]:
 
 def _table(rows: _Rows) -> str:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [["run", *columns], ["---", *["---"] * len(columns)]]
-    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    cells = ([name, *(row.get(column, "") for column in columns)] for name, row in rows.items())
+    return markdown([["run", *columns], *cells])
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown; its first row are the headings."""
+    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     # A bar would end a cell.
     return "".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
