@@ -2,8 +2,8 @@
 
 import copy
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,23 @@ from torch import nn
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.loading import find_device, load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.exact import (
-    describe_vertices,
-    exact_target,
-    find_exact_vertices,
-    measure_extents,
-    vertex_history,
-    vertex_images,
-    vertex_state,
-)
+from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable
-from patchcollide.optimisation.vertices import search_vertices
+from patchcollide.optimisation.vertices import FoundVertices, search_vertices
 from patchcollide.polytope import Polytope
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
 from patchcollide.retrieval.policy import find_neighbours
 from patchcollide.runs.folder import describe
 from patchcollide.runs.inputs import IN_MEMORY, CollisionInputs, announce, require_two_pictures
-from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.torch_modes import proof_modes
 
@@ -77,7 +70,7 @@ def find_polytope(
         target: The image whose features are matched; the same, or the path of a file of features.
         store: Compose the source from patches of this store.
         neighbours: Compose it from neighbours found before. With neither, pixels vary freely.
-        exact: Find vertices by linear programs, at a layer that is affine in the image.
+        exact: Find vertices by linear programs; the layer must be affine in the image.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
             ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
             given, its own name and layer are recorded.
@@ -96,6 +89,60 @@ def find_polytope(
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it.
     """
+    _require_one_origin(store, neighbours, exact)
+    options = {"mean": mean, "scale": scale, "class_names": class_names}
+    config, built = _network(_settings(settings, seed), network, layer, input_size, options)
+    origin = _origin(config, store, neighbours)
+    asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
+    return _find(config, built, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What vertices are asked for, as :class:`CollisionInputs` has it once pictures are read."""
+
+    source: Picture
+    target: Picture
+    origin: PatchStore | Path | None
+    exact: bool
+    own_network: bool
+
+
+def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
+    inputs = CollisionInputs(
+        source_path=_place(asked.source),
+        target_path=_place(asked.target),
+        source=_square(config, asked.source, network.input_size, network.channels),
+        target=_target(config, network, asked.target),
+        origin=asked.origin,
+        exact=asked.exact,
+        own_network=asked.own_network,
+    )
+    if inputs.exact:
+        _require_size(network, asked.source, asked.target)
+    else:
+        require_two_pictures(config, inputs)
+    announce(config, network, inputs)
+    neighbours = _neighbours(config, inputs, asked)
+    search = _solve if inputs.exact else _descend
+    found, figures = search(config, network, inputs, neighbours)
+    described = inputs.described(config, network, Path("RUN"))
+    return Polytope(
+        about=describe(config, described, inputs.identity(network)),
+        source=inputs.source,
+        target_picture=inputs.target.picture,
+        vertices=np.rint(found.unrounded).astype(np.uint8),
+        neighbours=neighbours,
+        exact=figures,
+        _network=network,
+        _target=inputs.target,
+        **vars(found),
+    )
+
+
+def _require_one_origin(
+    store: str | Path | None, neighbours: str | Path | None, exact: bool
+) -> None:
     if store and neighbours:
         raise RunError("Patches come from a store or from neighbours found before. Give one.")
     if store and exact:
@@ -103,26 +150,6 @@ def find_polytope(
             "Exact polytopes take neighbours found before, not a store. Find them with "
             "`patchcollide retrieve`, and give neighbours=."
         )
-    config = _settings(settings, seed)
-    module_options = {"mean": mean, "scale": scale, "class_names": class_names}
-    config, built = _network(config, network, layer, input_size, module_options)
-    inputs = CollisionInputs(
-        source_path=Path(source) if isinstance(source, str | Path) else IN_MEMORY,
-        target_path=Path(target) if isinstance(target, str | Path) else IN_MEMORY,
-        source=_square(config, source, built.input_size, built.channels),
-        target=_target(config, built, target),
-        origin=_origin(config, store, neighbours),
-        exact=exact,
-        own_network=not isinstance(network, str),
-    )
-    if exact:
-        _require_size(built, source, target)
-    else:
-        require_two_pictures(config, inputs)
-    announce(config, built, inputs)
-    found = _neighbours(config, inputs, source, target)
-    search = _exact if exact else _descend
-    return search(config, built, inputs, found)
 
 
 def _settings(given: Settings, seed: int | None) -> Config:
@@ -180,6 +207,10 @@ def _origin(
     return Path(neighbours) if neighbours else None
 
 
+def _place(picture: Picture) -> Path:
+    return Path(picture) if isinstance(picture, str | Path) else IN_MEMORY
+
+
 def _target(config: Config, network: CollisionNetwork, target: Picture) -> Target:
     if isinstance(target, str | Path):
         return read_target(config, network, Path(target))
@@ -206,19 +237,17 @@ def _require_size(network: CollisionNetwork, *pictures: Picture) -> None:
             )
 
 
-def _neighbours(
-    config: Config, inputs: CollisionInputs, source: Picture, target: Picture
-) -> Neighbours | None:
+def _neighbours(config: Config, inputs: CollisionInputs, asked: _Asked) -> Neighbours | None:
     """Finds or reads what to compose from; None for free pixels."""
     if inputs.origin is None:
         return None
-    picture = _square(config, source, config.images.size_px)
+    picture = _square(config, asked.source, config.images.size_px)
     if isinstance(inputs.origin, Path):
         found = Neighbours.load(inputs.origin)
         require_neighbours_of(config, picture, found, str(inputs.origin), "the source given")
         return found
     known = inputs.target.picture is not None
-    others = [_square(config, target, config.images.size_px)] if known else []
+    others = [_square(config, asked.target, config.images.size_px)] if known else []
     searcher = open_searcher(config, inputs.origin)
     return find_neighbours(config, picture, others, inputs.origin, searcher)
 
@@ -228,62 +257,19 @@ def _descend(
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> Polytope:
+) -> tuple[FoundVertices, ExactSearch | None]:
     require_applicable(config, pixels=neighbours is None)
-    found = search_vertices(config, network, inputs.source, inputs.target, neighbours)
-    polytope = _polytope(
-        config, network, inputs, found.unrounded, found.state, found.history, neighbours
-    )
-    polytope.contributions = found.contributions
-    return polytope
+    return search_vertices(config, network, inputs.source, inputs.target, neighbours), None
 
 
-def _exact(
+def _solve(
     config: Config,
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> Polytope:
-    begun = time.perf_counter()
-    exact = exact_target(config, network, inputs.target, neighbours)
-    vertices = find_exact_vertices(config, exact)
-    found = describe_vertices(exact, vertices)
-    found |= {"seconds": time.perf_counter() - begun, "extents": None}
-    images = vertex_images(network, vertices)
+) -> tuple[FoundVertices, ExactSearch | None]:
+    exact, vertices, figures = solve_vertices(config, network, inputs.target, neighbours)
+    found = as_found(network, vertices)
     if config.exact.extents:
-        found["extents"] = measure_extents(config.exact, exact, config.seed)
-    polytope = _polytope(
-        config,
-        network,
-        inputs,
-        images,
-        vertex_state(vertices),
-        vertex_history(vertices),
-        neighbours,
-    )
-    polytope.exact = found
-    return polytope
-
-
-def _polytope(
-    config: Config,
-    network: CollisionNetwork,
-    inputs: CollisionInputs,
-    unrounded: Float32[ndarray, "vertices height width channels"],
-    state: dict[str, Any],
-    history: list[dict[str, float]],
-    neighbours: Neighbours | None,
-) -> Polytope:
-    described = inputs.described(config, network, Path("RUN"))
-    return Polytope(
-        about=describe(config, described, inputs.identity(network)),
-        source=inputs.source,
-        target_picture=inputs.target.picture,
-        vertices=np.rint(unrounded).astype(np.uint8),
-        unrounded=unrounded,
-        state=state,
-        history=history,
-        neighbours=neighbours,
-        _network=network,
-        _target=inputs.target,
-    )
+        figures["extents"] = measure_extents(config.exact, exact, config.seed)
+    return found, figures

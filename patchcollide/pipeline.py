@@ -22,13 +22,15 @@ from patchcollide.networks.feature_files import extract_features
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.report.tables import side_by_side
 from patchcollide.retrieval.planning.planner import plan, require_resources
-from patchcollide.retrieval.released_lists import ListOptions
-from patchcollide.runs import retrieve as retrieval
 from patchcollide.runs.certify import certify
 from patchcollide.runs.collide import collide, evaluate, report
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import open_run
-from patchcollide.runs.retrieve import retrieve_neighbours_of_each
+from patchcollide.runs.retrieve import (
+    import_neighbours,
+    require_free,
+    retrieve_neighbours_of_each,
+)
 from patchcollide.runs.summary import read_summary
 from patchcollide.store.export import export_patches
 from patchcollide.store.index_builder import build_index
@@ -87,52 +89,9 @@ def retrieve(
     out = output_path(out)
     of_each = {out: sources[0]} if len(sources) == 1 else _named_after(sources, out)
     for path in of_each:
-        _require_free(path)
+        require_free(path)
     retrieve_neighbours_of_each(config, of_each, [], open_store(config, store_path), backend)
     return out
-
-
-def import_neighbours(
-    config: Config,
-    lists: Path,
-    source: Path,
-    store_path: Path,
-    out: Path,
-    options: ListOptions,
-) -> Path:
-    """Turns the authors' released lists into neighbours that :func:`collide` composes.
-
-    Args:
-        config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
-        lists: An ``.npz`` file with ``finalidx``, ``finalpos`` and ``finaldist``.
-        source: The image that the lists are of.
-        store_path: A store of the images that they name.
-        out: The HDF5 file to write; the contact sheet has the same name and ``.png``.
-        options: How the lists are taken over.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        InputError: If the image, the lists or the store cannot be used, or do not agree.
-    """
-    out = output_path(out)
-    _require_free(out)
-    retrieval.import_neighbours(config, lists, source, open_store(config, store_path), out, options)
-    return out
-
-
-def _require_free(path: Path) -> None:
-    """Raises :class:`RunError` if neighbours and their contact sheet cannot go to ``path``."""
-    for taken in (path, path.with_suffix(".png")):
-        if taken.exists():
-            raise RunError(
-                f"{taken} is there already, and the neighbours go to {path}, their contact "
-                f"sheet to {path.with_suffix('.png').name} beside. Choose another --out."
-            )
-    if path.suffix == ".png":
-        name = path.with_suffix(".h5").name
-        raise RunError(f"{path} should be an HDF5 file, such as {name}.")
 
 
 def compare(folders: Sequence[Path]) -> str:

@@ -1,10 +1,8 @@
 """Polytopes in memory: vertices that collide with a target, and all that can be asked of them."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,21 +10,23 @@ from patchcollide.composition.contributions import Contributions
 from patchcollide.config import Config
 from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
-from patchcollide.evaluation.certificates import walk_edges
+from patchcollide.evaluation.certificates import EdgeWalks, walk_edges
+from patchcollide.evaluation.evaluate import Collision
 from patchcollide.evaluation.feature_distances import feature_differences
-from patchcollide.evaluation.gaps import measure_gaps
+from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
+from patchcollide.evaluation.summary import ExactSearch, SearchEnd, Summary
 from patchcollide.images.pictures import read_png, square_image, write_png
 from patchcollide.images.pillow import Picture
-from patchcollide.images.tensors import as_batch, pairwise_distances
+from patchcollide.images.tensors import as_batch, mean_distance
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target, TargetFeatures
-from patchcollide.optimisation.descent import history_columns
+from patchcollide.networks.targets import Target
+from patchcollide.optimisation.vertices import FoundVertices
 from patchcollide.randomness import Purpose, seeded
-from patchcollide.report.notebook import Figures, polytope_html
+from patchcollide.report.notebook import polytope_html, shown
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import (
     CONFIG_FILE,
@@ -35,19 +35,25 @@ from patchcollide.runs.folder import (
     SAMPLES_FILE,
     SUMMARY_FILE,
     Run,
+    RunRecord,
     new_run,
     open_run,
 )
 from patchcollide.runs.inputs import network_of, require_same_network, write_pair
 from patchcollide.runs.report import write_neighbour_sheet, write_report
-from patchcollide.runs.summary import read_exact, read_run_target, read_summary, summarise
+from patchcollide.runs.summary import (
+    SummaryOptions,
+    read_exact,
+    read_run_target,
+    read_summary,
+    summarise,
+)
 from patchcollide.runs.vertices import (
     load_history,
     load_vertex_pngs,
     load_vertices,
     require_one_shape,
-    save_history,
-    save_vertices,
+    save_found,
 )
 from patchcollide.shapes import Float32, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
@@ -68,7 +74,7 @@ class Polytope:
         target_picture: The target as the network saw it; None if it was given as features.
         vertices: 8-bit images, as the PNG files hold them.
         unrounded: The same before rounding, 0 to 255.
-        state: ``steps`` and ``stopped_because``.
+        state: How the search ended.
         history: One row a step of the search; see ``history.csv``.
         neighbours: What vertices are composed of; None of free pixels.
         exact: What linear programs said of the vertices; None if they were searched for.
@@ -77,16 +83,16 @@ class Polytope:
         contributions: Which neighbours pixels come from; None of free pixels.
     """
 
-    about: dict[str, Any]
+    about: RunRecord
     source: UInt8[ndarray, "height width channels"]
     target_picture: UInt8[ndarray, "height width channels"] | None
     vertices: UInt8[ndarray, "vertices height width channels"]
     unrounded: Float32[ndarray, "vertices height width channels"]
-    state: dict[str, Any]
+    state: SearchEnd
     history: list[dict[str, float]] = field(default_factory=list)
     neighbours: Neighbours | None = None
-    exact: dict[str, Any] | None = None
-    summary: Figures | None = None
+    exact: ExactSearch | None = None
+    summary: Summary | None = None
     samples: dict[str, HullSamples] | None = None
     contributions: Contributions | None = None
     _network: CollisionNetwork | None = None
@@ -121,7 +127,7 @@ class Polytope:
             history=load_history(run),
             neighbours=Neighbours.load(composed) if composed.exists() else None,
             exact=read_exact(run),
-            summary=Figures(read_summary(run)) if (run / SUMMARY_FILE).exists() else None,
+            summary=shown(read_summary(run)) if (run / SUMMARY_FILE).exists() else None,
             samples=load_samples(samples, array_digest(vertices)) if samples.exists() else None,
             contributions=(
                 Contributions.load(contributions, run.fingerprint)
@@ -163,13 +169,15 @@ class Polytope:
     @property
     def distance(self) -> float:
         """The mean L2 distance of two vertices, in 0..255; 0 of a single one."""
-        distances = pairwise_distances(as_batch(self.vertices))
-        return float(distances.mean()) if len(distances) else 0.0
+        return mean_distance(as_batch(self.vertices))
 
     def __repr__(self) -> str:
+        return f"Polytope({len(self)} vertices, {self._where}, {self.state['steps']} steps)"
+
+    @property
+    def _where(self) -> str:
         inputs = self.about["inputs"]
-        where = f"{inputs['network']}, {inputs['layer']}, {inputs['parameterisation']}"
-        return f"Polytope({len(self)} vertices, {where}, {self.state['steps']} steps)"
+        return f"{inputs['network']}, {inputs['layer']}, {inputs['parameterisation']}"
 
     def __len__(self) -> int:
         return len(self.vertices)
@@ -208,26 +216,24 @@ class Polytope:
             return False
         if tolerance is None:
             return True
-        worst = feature_differences(output.pre_activation, self._features()).abs().max()
+        features = self.target.features(self.network)
+        worst = feature_differences(output.pre_activation, features).abs().max()
         return bool(worst <= tolerance + self.network.blind.tolerance)
 
     @proof_modes()
-    def gaps(self, image: Picture) -> dict[str, float | None]:
+    def gaps(self, image: Picture) -> GapFigures[float | None]:
         """Measures how nearly an image collides; see :class:`patchcollide.evaluation.gaps.Gaps`."""
         with torch.no_grad():
             output = self.network(as_batch(self._square(image)[None]))
-        return measure_gaps(output.pre_activation, self._features()).rows()[0]
+        return measure_gaps(output.pre_activation, self.target.features(self.network)).rows()[0]
 
     @proof_modes()
-    def walk(self, num_edges: int | None = None, max_pieces: int = 64) -> dict[str, Any]:
+    def walk(self, num_edges: int | None = None, max_pieces: int = 64) -> EdgeWalks:
         """Looks for the smallest margin of the target's class on the edges between the vertices.
 
         Args:
             num_edges: How many edges to walk, those that come nearest to failing; None for all.
             max_pieces: How many linear pieces of an edge to walk at most.
-
-        Returns:
-            What :func:`patchcollide.evaluation.certificates.walk_edges` returns.
 
         Raises:
             NetworkError: If the network is not piecewise linear.
@@ -243,7 +249,7 @@ class Polytope:
     @proof_modes()
     def evaluate(
         self, num_samples: int | None = None, images: str | Path | PatchStore | None = None
-    ) -> Figures:
+    ) -> Summary:
         """Measures the polytope as a run's ``summary.json`` does; kept as :attr:`summary`.
 
         Args:
@@ -258,19 +264,14 @@ class Polytope:
         if num_samples is not None:
             settings["evaluation"]["num_samples"] = num_samples
         omissions = vars(self.neighbours.omissions) if self.neighbours else None
+        place = Path(images) if isinstance(images, str) else images
         measured, samples = summarise(
-            self.network,
             {**self.about, "config": settings},
-            source=self.source,
-            target=self.target,
-            vertices=self.vertices,
-            unrounded=self.unrounded,
-            found={**self.state, "neighbours": omissions, "exact": self.exact},
-            images=Path(images) if isinstance(images, str) else images,
-            before=self.summary or {},
+            Collision(self.network, self.source, self.target, self.vertices, self.unrounded),
+            {**self.state, "neighbours": omissions, "exact": self.exact},
+            SummaryOptions(place, self.summary),
         )
-        # As a file holds it, where no tuples are.
-        self.summary = Figures(json.loads(json.dumps(measured, allow_nan=False)))
+        self.summary = shown(measured)
         null = {kind: part for kind, part in (self.samples or {}).items() if kind == "null"}
         self.samples = null | samples
         return self.summary
@@ -306,8 +307,8 @@ class Polytope:
         else:
             write_png(run / "source.png", self.source)
             write_png(run / "target.png", self.target_picture)
-        save_history(run, self.history, history_columns(self.history))
-        save_vertices(run, self.unrounded, self.state)
+        found = FoundVertices(self.unrounded, self.state, self.history, self.contributions)
+        save_found(run, found)
         if self.neighbours is not None:
             store = str(run.about["identity"]["store"] or "")
             settings = self.config.model_dump(mode="json")
@@ -316,8 +317,6 @@ class Polytope:
             write_neighbour_sheet(path.with_suffix(".png"), self.neighbours)
         if self.exact is not None:
             write_json(run / EXACT_FILE, self.exact)
-        if self.contributions is not None:
-            self.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
         if self.samples is not None:
             save_samples(run / SAMPLES_FILE, self.samples, array_digest(self.vertices))
         if self.summary is not None:
@@ -330,14 +329,10 @@ class Polytope:
             target=self.target_picture,
             vertices=self.vertices,
             distance=self.distance,
-            about=self.about,
+            where=self._where,
             state=self.state,
             summary=self.summary,
         )
-
-    def _features(self) -> TargetFeatures:
-        z = self.target.pre_activation.to(self.network.device)
-        return TargetFeatures.of(z, self.network.blind)
 
     def _square(self, image: Picture) -> UInt8[ndarray, "side side channels"]:
         settings, network = self.config.images, self.network

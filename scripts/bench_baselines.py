@@ -9,6 +9,7 @@ The photographs come with the libraries. Finished runs are not made again.
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
 from patchcollide.config_files import load_config
-from patchcollide.errors import InputError
+from patchcollide.errors import DataError, InputError
+from patchcollide.evaluation.summary import Summary
 from patchcollide.images.photographs import photograph, write_photographs
 from patchcollide.io.files import write_text
 from patchcollide.runs.folder import open_run
@@ -81,7 +83,7 @@ def measure(
     return about | figures(read_summary(open_run(folder)))
 
 
-def figures(summary: dict[str, Any]) -> dict[str, Any]:
+def figures(summary: Summary) -> dict[str, Any]:
     """Returns what the table shows of a run: means over its images, but for the largest response.
 
     Gaps and the boundary are those of the images in 8 bits, as the PNG files hold them.
@@ -90,6 +92,8 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
     gaps, boundary = certificate["vertices"], certificate["boundary"]
     ends = [vertex["class_name"].split(",")[0] for vertex in summary["vertices"]]
     dataset = summary["dataset_distance_mean"]
+    if dataset is None:
+        raise DataError("These runs need a data set's distance. Give at least two images.")
     return {
         "layer": summary["layer"],
         "target_class": summary["target_class_name"].split(",")[0],
@@ -112,7 +116,7 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return found | {"slack_min": min(row["slack_min"] for row in rows)}
 

@@ -27,6 +27,7 @@ from patchcollide.audit.files import open_audit
 from patchcollide.errors import RunError
 from patchcollide.evaluation.intervals import mean_interval
 from patchcollide.randomness import Purpose, seeded_numpy
+from patchcollide.report.tables import markdown
 from patchcollide.shapes import Float64, ndarray
 
 HEADER = (
@@ -218,8 +219,7 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
 
 def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
     """Returns networks side by side in Markdown, with a sentence where an interval is missing."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = markdown([HEADER, *(row.cells() for row in rows)])
     intervals = [row.adequacy.interval for row in rows]
     intervals += [row.behind.interval for row in rows if row.behind is not None]
     return table if all(intervals) else f"{table}\n{NO_INTERVAL}\n"

@@ -35,7 +35,7 @@ from patchcollide.io.provenance import printable, versions
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.progress import stop_requests, track
-from patchcollide.runs.folder import AUDIT_ENCODING, Run, start_run
+from patchcollide.runs.folder import AUDIT_ENCODING, Run, RunIdentity, RunInputs, start_run
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
@@ -111,13 +111,13 @@ def _start(
     words += ["--one-class"] if one_class else []
     for override in overrides_of(config):
         words += ["--set", override]
-    described = {
+    described: RunInputs = {
         "images": printable(folder),
         "network": network.full_name,
         "layer": network.layer,
         "command": shlex.join(words),
     }
-    identity = {
+    identity: RunIdentity = {
         "images": sample.digest,
         "network": network.digest,
         "layer": network.layer,

@@ -44,9 +44,9 @@ class Figures(TypedDict):
     hull_agreement: float
     hull_probability: float
     hull_label_probability: float | None
-    visible_share: float
-    coarse_share: float
-    ssim_mean: float
+    visible_share: float | None
+    coarse_share: float | None
+    ssim_mean: float | None
     active: int
 
 
@@ -213,7 +213,7 @@ class Audit(_Encoded):
     network: str
     layer: str
     command: str
-    folder: str
+    folder: str | None
     network_digest: str
     method: str
     seed: int

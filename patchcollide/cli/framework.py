@@ -1,12 +1,14 @@
 """What every command shares: the application, common options, errors turned into sentences."""
 
+import dataclasses
 import functools
 import inspect
 import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +47,17 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one setting; may be repeated.", metavar="SECTION.KEY=VALUE"),
 ]
+NetworkName = Annotated[
+    str | None,
+    typer.Option("--network", help="efficientnet_lite0, vgg16, mlp or lenet5.", metavar="NAME"),
+]
+LayerName = Annotated[
+    str | None, typer.Option("--layer", help="Its activation, by name.", metavar="NAME")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file."),
+]
 Engine = Annotated[str | None, typer.Option(help="Search engine: ann, certified or exact.")]
 Memory = Annotated[
     str | None,
@@ -61,6 +74,69 @@ Scheduler = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """Options for settings; those of the command line win over ``--set``, that over the file."""
+
+    config: ConfigPath = None
+    overrides: Overrides = None
+
+    def read(self, options: Mapping[str, object] | None = None) -> "Config":
+        """Returns the settings, with options by the names of settings; None for none given."""
+        from patchcollide.config_files import load_config
+
+        # JSON's notation of text and numbers is also TOML's.
+        given = [
+            f"{key}={json.dumps(value)}"
+            for key, value in (options or {}).items()
+            if value is not None
+        ]
+        return load_config(self.config, [*(self.overrides or []), *given])
+
+
+@dataclass(frozen=True)
+class Settings(SettingsFile):
+    """The same, with the seed."""
+
+    seed: Seed = None
+
+    def read(self, options: Mapping[str, object] | None = None) -> "Config":
+        """Returns the settings, as :meth:`SettingsFile.read`."""
+        return super().read({**(options or {}), "seed": self.seed})
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """Options for the network, its layer and its weights."""
+
+    network: NetworkName = None
+    layer: LayerName = None
+    weights: Weights = None
+
+    @property
+    def options(self) -> dict[str, str | None]:
+        """By the names of settings."""
+        return {
+            "network.name": self.network,
+            "network.layer": self.layer,
+            "network.weights": self.weights,
+        }
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """Options for where maps over shards run."""
+
+    backend: BackendName = "local"
+    scheduler: Scheduler = None
+
+    def read(self) -> "Backend":
+        """Returns it; ConfigError if the options do not fit each other."""
+        from patchcollide.parallel import Backend
+
+        return Backend(self.backend, self.scheduler)
 
 
 def echo(message: object) -> None:
@@ -85,7 +161,17 @@ def run() -> None:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Registers a command: adds common options, turns errors into sentences and exit codes."""
+    """Registers a command: adds common options, turns errors into sentences and exit codes.
+
+    A parameter that is annotated with a dataclass stands for an option for each of its fields.
+    """
+    # Typer reads a command's options from its signature.
+    signature = inspect.signature(function)
+    groups = {
+        name: tuple(field.name for field in dataclasses.fields(parameter.annotation))
+        for name, parameter in signature.parameters.items()
+        if dataclasses.is_dataclass(parameter.annotation)
+    }
 
     @functools.wraps(function)
     def wrapped(*, verbose: bool, quiet: bool, debug: bool, **options: Any) -> None:
@@ -93,28 +179,36 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         progress.show(level)
         try:
             with termination_as_interrupt():
+                for name, fields in groups.items():
+                    given = {field: options.pop(field) for field in fields}
+                    options[name] = signature.parameters[name].annotation(**given)
                 function(**options)
         except (Exception, KeyboardInterrupt) as error:
             if debug or isinstance(error, typer.BadParameter | typer.Exit):
                 raise
             raise typer.Exit(_explain(error)) from None
 
-    # Typer reads a command's options from its signature.
-    signature = inspect.signature(function)
     common = {"verbose": Verbose, "quiet": Quiet, "debug": Debug}
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in common.items()
-    ]
     parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in signature.parameters.values()
+        *(option for each in signature.parameters.values() for option in _options_of(each)),
+        *(_option(name, kind, default=False) for name, kind in common.items()),
     ]
-    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*parameters, *added]
-    )
-    wrapped.__annotations__ = {**function.__annotations__, **common}
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
     return app.command()(wrapped)
+
+
+def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Returns what stands on the command line for a parameter of a command's function."""
+    kind = parameter.annotation
+    if not dataclasses.is_dataclass(kind):
+        return [_option(parameter.name, kind, parameter.default)]
+    return [_option(field.name, field.type, field.default) for field in dataclasses.fields(kind)]
+
+
+def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=kind)
 
 
 def run_in_process(words: list[str]) -> None:
@@ -177,24 +271,6 @@ def _explain(error: BaseException) -> int:
         error,
     )
     return 1
-
-
-def read_settings(
-    path: Path | None, overrides: list[str] | None, options: dict[str, Any]
-) -> "Config":
-    """Reads the settings; options of the command line win over ``--set``, that over the file."""
-    from patchcollide.config_files import load_config
-
-    # JSON's notation of text and numbers is also TOML's.
-    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    return load_config(path, [*(overrides or []), *given])
-
-
-def read_backend(name: str, scheduler: str | None) -> "Backend":
-    """Returns where maps over shards run; ConfigError if the options do not fit each other."""
-    from patchcollide.parallel import Backend
-
-    return Backend(name, scheduler)
 
 
 def _print_version(wanted: bool) -> bool:

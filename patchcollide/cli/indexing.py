@@ -4,24 +4,19 @@ What takes seconds to import is imported by the command that needs it: ``--help`
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 from patchcollide import progress
 from patchcollide.cli.framework import (
     Argument,
-    BackendName,
-    ConfigPath,
+    BackendChoice,
     Memory,
     Option,
-    Overrides,
-    Scheduler,
-    Seed,
+    Settings,
     command,
     echo,
-    read_backend,
-    read_settings,
 )
 
 
@@ -48,21 +43,16 @@ def index(
     extend: Annotated[
         bool, Option("--extend", help="Add images that are new in the folder to the store.")
     ] = False,
-    backend: BackendName = "local",
-    scheduler: Scheduler = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    where: BackendChoice,
+    given: Settings,
     memory: Memory = None,
 ) -> None:
     """Cuts a folder of images into a patch store and indexes its patches."""
     from patchcollide import pipeline
 
-    if fraction is not None:
-        overrides = [*(overrides or []), f"store.fraction={fraction}"]
-    settings = read_settings(config, overrides, {"seed": seed})
-    where = read_backend(backend, scheduler)
-    pipeline.index(settings, images, out, memory, extend, where)
+    settings = _with_fraction(given, fraction).read()
+    pipeline.index(settings, images, out, memory, extend, where.read())
     echo(out)
 
 
@@ -78,17 +68,14 @@ def plan(
     ] = None,
     gpu: Annotated[bool, Option("--gpu", help="Say what searches take on a GPU.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    given: Settings,
 ) -> None:
     """Says what indexing a folder would cost: disk, memory, time; measures some seconds for it."""
     from patchcollide import pipeline
     from patchcollide.errors import InputError
 
-    if fraction is not None:
-        overrides = [*(overrides or []), f"store.fraction={fraction}"]
-    settings = read_settings(config, overrides, {"seed": seed})
+    settings = _with_fraction(given, fraction).read()
     made = pipeline.plan(
         settings,
         images,
@@ -154,3 +141,8 @@ def repair(
     from patchcollide import pipeline
 
     echo(pipeline.repair(store, images))
+
+
+def _with_fraction(given: Settings, fraction: float | None) -> Settings:
+    added = [] if fraction is None else [f"store.fraction={fraction}"]
+    return replace(given, overrides=[*(given.overrides or []), *added])

@@ -10,15 +10,15 @@ from typing import Annotated
 from patchcollide.cli.framework import (
     Argument,
     BadParameter,
-    ConfigPath,
+    NetworkChoice,
+    NetworkName,
     Option,
-    Overrides,
-    Seed,
+    Settings,
+    Weights,
     command,
     echo,
-    read_settings,
 )
-from patchcollide.cli.runs import DataImages, Device, LayerName, NetworkName, Weights
+from patchcollide.cli.runs import DataImages, Device
 
 DataFolder = Annotated[
     Path | None, Option("--data", help="A folder with MNIST's four files.", metavar="FOLDER")
@@ -91,9 +91,8 @@ def _folder(data: Path | None, download: Path | None) -> Path | None:
 def audit(
     images: Annotated[Path, Argument(help="A folder of images: class/file.")],
     out: Annotated[Path, Option(help="The audit's folder.")],
-    network: NetworkName = None,
-    layer: LayerName = None,
-    weights: Weights = None,
+    *,
+    chosen: NetworkChoice,
     device: Device = None,
     per_class: Annotated[
         int | None, Option(min=1, help="How many images of each class, drawn by seed.")
@@ -101,24 +100,15 @@ def audit(
     one_class: Annotated[
         bool, Option("--one-class", help="Take images of one class, or without classes.")
     ] = False,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    given: Settings,
 ) -> None:
     """Ranks images by the size of what collides with them; looks for wrong labels among them."""
     from patchcollide import pipeline
     from patchcollide.audit.files import open_audit
     from patchcollide.audit.page import audit_lines
 
-    options = {
-        "network.name": network,
-        "network.layer": layer,
-        "network.weights": weights,
-        "network.device": device,
-        "audit.per_class": per_class,
-        "seed": seed,
-    }
-    settings = read_settings(config, overrides, options)
+    options = {**chosen.options, "network.device": device, "audit.per_class": per_class}
+    settings = given.read(options)
     folder = pipeline.audit(settings, images, out, one_class=one_class)
     for line in audit_lines(open_audit(folder)[1]):
         echo(line)
@@ -154,9 +144,8 @@ def dimensions(
         str, Option(help="What a layer may take, such as 8GB; above, only bounds are given.")
     ] = "2GB",
     seconds: Annotated[float, Option(min=0, help="What a layer may take for an image.")] = 300.0,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    given: Settings,
     out: Annotated[Path | None, Option(help="A JSON file to write as well.")] = None,
 ) -> None:
     """Prints how large the polytopes of colliding inputs are at each layer (Proposition 1)."""
@@ -165,8 +154,7 @@ def dimensions(
     from patchcollide.formats import parse_size
     from patchcollide.report.tables import dimension_lines
 
-    options = {"network.name": network, "network.weights": weights, "seed": seed}
-    settings = read_settings(config, overrides, options)
+    settings = given.read({"network.name": network, "network.weights": weights})
     limits = Limits(parse_size(memory), seconds)
     found = pipeline.measure_dimensions(settings, images, layers or (), limits, out)
     for line in dimension_lines(found):
@@ -198,9 +186,8 @@ def transfer(
         Option(help="A file to write, .md, .json, .png or .pdf; may be repeated."),
     ] = None,
     device: Device = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    given: Settings,
 ) -> None:
     """Measures whether runs collide at other layers, and in other networks."""
     from patchcollide.io.files import output_path
@@ -213,7 +200,7 @@ def transfer(
     for path in out or []:
         require_format(path)
     paths = [output_path(path) for path in out or []]
-    settings = read_settings(config, overrides, {"network.device": device, "seed": seed})
+    settings = given.read({"network.device": device})
     wanted = tuple(layer.strip() for layer in layers.split(",")) if layers else ()
     specs = [parse_spec(text) for text in networks or []]
     matrix = measure(settings, runs, specs, TransferOptions(wanted, samples, images, mixed))

@@ -5,34 +5,21 @@ from typing import Annotated
 
 from patchcollide.cli.framework import (
     Argument,
-    BackendName,
+    BackendChoice,
     BadParameter,
-    ConfigPath,
     Engine,
     Exit,
+    NetworkChoice,
     Option,
-    Overrides,
-    Scheduler,
-    Seed,
+    Settings,
+    SettingsFile,
     StorePath,
     command,
     echo,
-    read_backend,
-    read_settings,
 )
 
 Device = Annotated[
     str | None, Option(help="Where the network and the search compute: auto, cpu or cuda.")
-]
-NetworkName = Annotated[
-    str | None,
-    Option("--network", help="efficientnet_lite0, vgg16, mlp or lenet5.", metavar="NAME"),
-]
-LayerName = Annotated[
-    str | None, Option("--layer", help="Its activation, by name.", metavar="NAME")
-]
-Weights = Annotated[
-    str | None, Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file.")
 ]
 DataImages = Annotated[
     Path | None,
@@ -48,18 +35,15 @@ def retrieve(
     store: StorePath,
     out: Annotated[Path, Option(help="The HDF5 file to write; of several images, a folder.")],
     engine: Engine = None,
-    backend: BackendName = "local",
-    scheduler: Scheduler = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    where: BackendChoice,
+    given: Settings,
 ) -> None:
     """Finds the nearest patches for every location of an image, or of several at once."""
     from patchcollide import pipeline
 
-    settings = read_settings(config, overrides, {"retrieval.engine": engine, "seed": seed})
-    where = read_backend(backend, scheduler)
-    echo(pipeline.retrieve(settings, images, store, out, where))
+    settings = given.read({"retrieval.engine": engine})
+    echo(pipeline.retrieve(settings, images, store, out, where.read()))
 
 
 @command
@@ -77,16 +61,15 @@ def import_neighbours(
     unverified: Annotated[
         bool, Option("--unverified", help="Take lists that do not agree with the store.")
     ] = False,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
+    *,
+    given: SettingsFile,
 ) -> None:
     """Takes over released lists of neighbours, after comparing their distances with a store."""
     from patchcollide import pipeline
     from patchcollide.retrieval.released_lists import ListOptions
 
-    settings = read_settings(config, overrides, {})
     options = ListOptions(order, keep, unverified)
-    echo(pipeline.import_neighbours(settings, lists, source, store, out, options))
+    echo(pipeline.import_neighbours(given.read(), lists, source, store, out, options))
 
 
 @command
@@ -106,16 +89,12 @@ def collide(
         Option(help="polytope; to compare: features, metamer, null_space or adversarial."),
     ] = None,
     images: DataImages = None,
-    network: NetworkName = None,
-    layer: LayerName = None,
-    weights: Weights = None,
+    *,
+    chosen: NetworkChoice,
     device: Device = None,
     engine: Engine = None,
-    backend: BackendName = "local",
-    scheduler: Scheduler = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    where: BackendChoice,
+    given: Settings,
 ) -> None:
     """Finds vertices that collide with a target, measures what lies between, and reports."""
     from patchcollide import pipeline
@@ -123,16 +102,14 @@ def collide(
     if [store is not None, neighbours is not None, pixels].count(True) != 1:
         raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
     options = {
-        **_network_options(network, layer, weights),
+        **chosen.options,
         "method": method,
         "network.device": device,
         "retrieval.device": device,
         "retrieval.engine": engine,
-        "seed": seed,
     }
-    settings = read_settings(config, overrides, options)
-    where = read_backend(backend, scheduler)
-    _show_run(pipeline.collide(settings, source, target, out, store, where, neighbours, images))
+    settings, backend = given.read(options), where.read()
+    _show_run(pipeline.collide(settings, source, target, out, store, backend, neighbours, images))
 
 
 @command
@@ -149,22 +126,14 @@ def exact(
         str | None, Option(help="unit, random or far: where to look for vertices.")
     ] = None,
     images: DataImages = None,
-    network: NetworkName = None,
-    layer: LayerName = None,
-    weights: Weights = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    chosen: NetworkChoice,
+    given: Settings,
 ) -> None:
     """Finds vertices exactly, by linear programs, at a layer that is affine in the image."""
     from patchcollide import pipeline
 
-    options = {
-        **_network_options(network, layer, weights),
-        "exact.vertices": vertices,
-        "seed": seed,
-    }
-    settings = read_settings(config, overrides, options)
+    settings = given.read({**chosen.options, "exact.vertices": vertices})
     run = pipeline.find_exact(
         settings, target, out, source=source, neighbours_path=neighbours, images=images
     )
@@ -175,19 +144,14 @@ def exact(
 def features(
     image: Annotated[Path, Argument(help="The image.")],
     out: Annotated[Path, Option(help="The HDF5 file to write, NAME.h5.")],
-    network: NetworkName = None,
-    layer: LayerName = None,
-    weights: Weights = None,
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
+    *,
+    chosen: NetworkChoice,
+    given: Settings,
 ) -> None:
     """Writes an image's features at a layer, which `collide --target` takes in its place."""
     from patchcollide import pipeline
 
-    options = {**_network_options(network, layer, weights), "seed": seed}
-    settings = read_settings(config, overrides, options)
-    echo(pipeline.extract_features(settings, image, out))
+    echo(pipeline.extract_features(given.read(chosen.options), image, out))
 
 
 @command
@@ -291,12 +255,6 @@ def demo(
     from patchcollide.pipeline import run_demo
 
     _show_run(run_demo(out))
-
-
-def _network_options(
-    network: str | None, layer: str | None, weights: str | None
-) -> dict[str, str | None]:
-    return {"network.name": network, "network.layer": layer, "network.weights": weights}
 
 
 def _show_run(run: Path) -> None:

@@ -3,13 +3,13 @@
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 
-from patchcollide.evaluation.controls import measure_controls
-from patchcollide.evaluation.gaps import random_pairs
+from patchcollide.evaluation.controls import Controls, measure_controls
+from patchcollide.evaluation.gaps import GapFigures, MeanAndMax, random_pairs
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.linear_regions.walk import Walk, margins, walk_segment
 from patchcollide.networks.network import CollisionNetwork
@@ -20,8 +20,68 @@ from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
 NUM_SAMPLES = 33
+"""How many points of an edge are sampled, at equal distances with both ends."""
 _MOST_KEPT_VALUES = 2**28
 _BATCH_SIZE = 8
+
+
+class EdgeFigures(TypedDict):
+    """An edge between two vertices; margins are the class's logit less the largest other.
+
+    Attributes:
+        edge: The numbers of its vertices.
+        sampled_margin: The smallest at the samples.
+        worst_margin: The smallest found, walked or sampled.
+        worst_at: Where on the edge, 0..1.
+        is_exact: Whether it was walked, and no smaller one is next to it.
+        complete: Whether the whole edge was walked, so that there is none smaller on it.
+        share_walked: The part of its length that was.
+        num_pieces: How many linear pieces were.
+    """
+
+    edge: list[int]
+    sampled_margin: float
+    worst_margin: float
+    worst_at: float
+    is_exact: bool
+    complete: bool
+    share_walked: float
+    num_pieces: int
+
+
+class WorstOnEdges(TypedDict):
+    """The smallest margin of all edges, as :class:`EdgeFigures`; None where there is no edge."""
+
+    worst_edge: list[int] | None
+    worst_margin: float | None
+    worst_at: float | None
+    is_exact: bool | None
+
+
+class EdgeWalks(WorstOnEdges):
+    """What walks along the edges between vertices found.
+
+    Attributes:
+        num_edges: How many edges there are.
+        num_walked: How many of these were walked.
+        num_samples: Of each edge.
+        max_pieces: How many pieces of an edge might be walked.
+        num_pieces: How many were, of all edges.
+        complete: Whether all of all edges was walked.
+        share_walked: Of the length of all edges.
+        seconds: What it took.
+        edges: Each of them: those walked, then the others, both by their sampled margins.
+    """
+
+    num_edges: int
+    num_walked: int
+    num_samples: int
+    max_pieces: int
+    num_pieces: int
+    complete: bool
+    share_walked: float
+    seconds: float
+    edges: list[EdgeFigures]
 
 
 def images_needed(num_pairs: int) -> int:
@@ -34,11 +94,11 @@ def compare_with_others(
     network: CollisionNetwork,
     target: TargetFeatures,
     images: Sequence[UInt8[ndarray, "side side channels"]],
-    certificate: dict[str, Any],
+    hull: GapFigures[MeanAndMax],
     *,
     seed: int,
     num_pairs: int | None = None,
-) -> dict[str, Any] | None:
+) -> Controls | None:
     """Measures how far images that nobody made collide are from a target, beside a polytope.
 
     Every image goes through the network once.
@@ -47,14 +107,12 @@ def compare_with_others(
         network: The network under study.
         target: What the polytope collides with.
         images: From the data set.
-        certificate: What :func:`patchcollide.evaluation.evaluate.evaluate_polytope` says of the
-            gaps; the mean and the worst sample of the hull are set beside the images.
+        hull: The gaps of its samples; the mean and the worst are set beside the images.
         seed: Decides the pairs.
         num_pairs: At most how many pairs of images; None for all.
 
     Returns:
-        What :func:`patchcollide.evaluation.controls.measure_controls` says; None if no image is
-        left.
+        None if no image is left.
     """
     images = images[: max(2, _MOST_KEPT_VALUES // max(network.units, 1))]
     if not images:
@@ -65,8 +123,8 @@ def compare_with_others(
             batch = as_batch(np.stack(images[first : first + _BATCH_SIZE]))
             parts.append(network(batch).pre_activation)
     pairs = random_pairs(len(images), num_pairs, seeded_numpy(seed, Purpose.CONTROL_PAIRS))
-    hull = certificate["hull"]["feature_distance_relative"]
-    found = {"hull_mean": hull["mean"], "hull_worst": hull["max"]}
+    distance = hull["feature_distance_relative"]
+    found = {"hull_mean": distance["mean"], "hull_worst": distance["max"]}
     return measure_controls(torch.cat(parts), target, pairs, found)
 
 
@@ -78,7 +136,7 @@ def walk_edges(
     *,
     num_edges: int | None,
     max_pieces: int,
-) -> dict[str, Any]:
+) -> EdgeWalks:
     """Looks for the smallest margin of the target's class on the edges between vertices.
 
     All edges are sampled in the network's own precision. Those with the smallest margins are then
@@ -90,13 +148,7 @@ def walk_edges(
         vertices: RGB in ``[0, 1]``.
         target_class: The class.
         num_edges: How many edges to walk; None for all.
-        max_pieces: How many pieces of an edge at most.
-
-    Returns:
-        ``worst_margin``, ``worst_edge``, ``worst_at``: the smallest margin, walked or sampled, and
-        where; ``is_exact``: whether it was walked, and no smaller one is next to it; ``complete``:
-        whether all of all edges was walked; ``share_walked``: of the length of all edges; and
-        ``edges``, the same of each. None where there is no edge.
+        max_pieces: How many linear pieces of an edge at most.
 
     Raises:
         NetworkError: If the network is not piecewise linear.
@@ -108,25 +160,25 @@ def walk_edges(
         for pair in track(pairs, "Sampling the edges", len(pairs))
     }
     worst_first = sorted(pairs, key=lambda pair: min(sampled[pair]))
+    walked = worst_first[:num_edges]
+    walks: dict[tuple[int, int], Walk] = {}
     double = network.in_float64()
     points = double.prepared(vertices.double())
-    edges = []
-    for pair in track(worst_first[:num_edges], "Walking the edges", len(worst_first[:num_edges])):
-        walk = walk_segment(
+    for first, second in track(walked, "Walking the edges", len(walked)):
+        walks[first, second] = walk_segment(
             double.classifier,
-            points[pair[0]],
-            points[pair[1]],
+            points[first],
+            points[second],
             target_class,
-            sampled[pair],
+            sampled[first, second],
             max_pieces=max_pieces,
             batch_size=_BATCH_SIZE,
         )
-        edges.append(_describe_edge(pair, sampled[pair], walk))
-    edges += [_describe_edge(pair, sampled[pair], None) for pair in worst_first[len(edges) :]]
+    edges = [_describe_edge(pair, sampled[pair], walks.get(pair)) for pair in worst_first]
     return {
         **_worst(edges),
         "num_edges": len(edges),
-        "num_walked": len(worst_first[:num_edges]),
+        "num_walked": len(walked),
         "num_samples": NUM_SAMPLES,
         "max_pieces": max_pieces,
         "num_pieces": sum(edge["num_pieces"] for edge in edges),
@@ -150,33 +202,27 @@ def _sample_edge(
 
 def _describe_edge(
     pair: tuple[int, int], sampled: Sequence[float], walk: Walk | None
-) -> dict[str, Any]:
+) -> EdgeFigures:
     lowest = min(sampled)
-    described = {
+    return {
         "edge": list(pair),
         "sampled_margin": lowest,
-        "worst_margin": lowest,
-        "worst_at": sampled.index(lowest) / (len(sampled) - 1),
-        "is_exact": False,
-        "complete": False,
-        "share_walked": 0.0,
-        "num_pieces": 0,
-    }
-    if walk is None:
-        return described
-    return described | {
-        "worst_margin": walk.worst_margin,
-        "worst_at": walk.worst_at,
-        "is_exact": walk.is_local_minimum,
-        "complete": walk.is_complete,
-        "share_walked": walk.share_walked,
-        "num_pieces": len(walk.pieces),
+        "worst_margin": walk.worst_margin if walk else lowest,
+        "worst_at": walk.worst_at if walk else sampled.index(lowest) / (len(sampled) - 1),
+        "is_exact": walk is not None and walk.is_local_minimum,
+        "complete": walk is not None and walk.is_complete,
+        "share_walked": walk.share_walked if walk else 0.0,
+        "num_pieces": len(walk.pieces) if walk else 0,
     }
 
 
-def _worst(edges: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    names = ("worst_margin", "worst_at", "is_exact")
+def _worst(edges: Sequence[EdgeFigures]) -> WorstOnEdges:
     if not edges:
-        return {"worst_edge": None, **dict.fromkeys(names)}
-    worst = min(edges, key=lambda edge: float(edge["worst_margin"]))
-    return {"worst_edge": worst["edge"], **{name: worst[name] for name in names}}
+        return {"worst_edge": None, "worst_margin": None, "worst_at": None, "is_exact": None}
+    worst = min(edges, key=lambda edge: edge["worst_margin"])
+    return {
+        "worst_edge": worst["edge"],
+        "worst_margin": worst["worst_margin"],
+        "worst_at": worst["worst_at"],
+        "is_exact": worst["is_exact"],
+    }

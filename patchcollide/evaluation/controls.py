@@ -8,7 +8,7 @@ silent ones and the mean over the images, and near is only what is nearer than *
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from patchcollide.evaluation.feature_distances import (
     feature_scale,
     relative_feature_distances,
 )
-from patchcollide.evaluation.gaps import finite, measure_gaps
+from patchcollide.evaluation.gaps import GapFigures, finite, measure_gaps
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
 
@@ -30,12 +30,39 @@ QUANTILES = (0.05, 0.5, 0.95)
 SILENT, MEAN, NEAREST = "silent features", "mean features of the images", "nearest image"
 
 
+class Controls(TypedDict):
+    """How far what nobody made collide is from a target; infinite distances are None.
+
+    Attributes:
+        num_images: How many images were measured.
+        num_left_out: How many were not, as their features are the target's own.
+        distances: Tau of each image, nearest first.
+        quantiles: Of each figure of :class:`patchcollide.evaluation.gaps.Gaps` over the images, at
+            :data:`QUANTILES`.
+        controls: Tau of the silent features, the mean of the images' and the nearest image.
+        num_nearer: How many images are nearer to the target, by what of the polytope it is.
+        is_near: Whether that is nearer than all ``controls``.
+        num_pairs: Of images.
+        pair_quantiles: Of the pairs' distances from each other, in the same unit; None without any.
+    """
+
+    num_images: int
+    num_left_out: int
+    distances: list[float | None]
+    quantiles: GapFigures[list[float | None]]
+    controls: dict[str, float | None]
+    num_nearer: dict[str, int]
+    is_near: dict[str, bool]
+    num_pairs: int
+    pair_quantiles: list[float | None] | None
+
+
 def measure_controls(
     z: Float[Tensor, "images units"],
     target: TargetFeatures,
     pairs: Int64[ndarray, "pairs 2"],
     found: Mapping[str, float | None],
-) -> dict[str, Any] | None:
+) -> Controls | None:
     """Sets a polytope's distances to a target beside those of what nobody made collide.
 
     Args:
@@ -46,13 +73,7 @@ def measure_controls(
         found: Relative distances of the polytope, by what they are of.
 
     Returns:
-        ``num_images`` and ``num_left_out``; ``distances``: tau of each image, nearest first, and
-        ``quantiles`` of each figure of :class:`patchcollide.evaluation.gaps.Gaps` over them, at
-        :data:`QUANTILES`; ``controls``: tau of the silent features, the mean of the images'
-        features and the nearest image; ``num_nearer``: for each entry of ``found``, how many images
-        are nearer to the target; ``is_near``: whether it is nearer than all ``controls``;
-        ``num_pairs`` and ``pair_quantiles``: of the pairs' distances from each other, in the same
-        unit. None if no image is left.
+        None if no image is left.
     """
     # An image at a time: of early layers all of them fill much of the memory already.
     others = torch.cat([relative_feature_distances(row[None], target) for row in z]) > SAME
@@ -60,8 +81,8 @@ def measure_controls(
         return None
     if not others.all():
         z, pairs = z[others], _kept(pairs, others.cpu().numpy())
-    columns = measure_gaps(z, target).columns()
-    distances = np.sort(columns["feature_distance_relative"])
+    gaps = measure_gaps(z, target)
+    distances = np.sort(gaps.columns()["feature_distance_relative"])
     controls = {**_contentless(z, target), NEAREST: float(distances[0])}
     known = {name: math.inf if tau is None else tau for name, tau in found.items()}
     between = _pair_distances(z, target, pairs)
@@ -69,7 +90,7 @@ def measure_controls(
         "num_images": len(z),
         "num_left_out": int((~others).sum()),
         "distances": [finite(tau) for tau in distances.tolist()],
-        "quantiles": {name: _quantiles(values) for name, values in columns.items()},
+        "quantiles": gaps.each(_quantiles),
         "controls": {name: finite(tau) for name, tau in controls.items()},
         "num_nearer": {name: int((distances < tau).sum()) for name, tau in known.items()},
         "is_near": {name: is_near(tau, controls) for name, tau in known.items()},

@@ -1,6 +1,6 @@
 """Images of the data set that a polytope is compared with: of a store, or of a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,16 +63,50 @@ class DatasetImages:
         return mean_pair_distance(self.draw(MOST_OF_FOLDER), num_pairs, seed)
 
 
+@proof_modes()
+def dataset_distance(
+    store: PatchStore, num_pairs: int, seed: int, *, size: int, channels: int = 3
+) -> float | None:
+    """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
+
+    Pairs are of two different readable images, scaled to ``size`` pixels, as vertices are; None if
+    there are not two.
+    """
+    readable = np.flatnonzero(store.valid).tolist()
+
+    def image(number: int) -> UInt8[ndarray, "side side channels"]:
+        return to_channels(store.image(number), channels)
+
+    found = _distances_of_pairs(readable, image, num_pairs, seed, size)
+    # One after the other: another order of adding up has other last bits.
+    return sum(found) / num_pairs if found else None
+
+
 def mean_pair_distance(
     images: Sequence[UInt8[ndarray, "side side channels"]], num_pairs: int, seed: int
 ) -> float | None:
     """Returns the mean L2 distance of random pairs of images, in 0..255; None without a pair."""
-    if len(images) < 2:
-        return None
+    found = _distances_of_pairs(range(len(images)), images.__getitem__, num_pairs, seed)
+    return float(np.mean(found)) if found else None
+
+
+def _distances_of_pairs(
+    numbers: Sequence[int],
+    image: Callable[[int], UInt8[ndarray, "side side channels"]],
+    num_pairs: int,
+    seed: int,
+    size: int | None = None,
+) -> list[float]:
+    """Returns distances of random pairs of two different images, scaled to ``size``; or none."""
+    if len(numbers) < 2:
+        return []
     rng = seeded_numpy(seed, Purpose.DATA_PAIRS)
-    pairs = [rng.choice(len(images), size=2, replace=False) for _ in range(num_pairs)]
-    found = [pairwise_distances(as_batch(np.stack([images[a], images[b]]))) for a, b in pairs]
-    return float(np.mean([float(distance) for distance in found]))
+    found = []
+    for _ in range(num_pairs):
+        first, second = rng.choice(numbers, size=2, replace=False).tolist()
+        pair = as_batch(np.stack([image(first), image(second)]))
+        found.append(float(pairwise_distances(pair if size is None else resized(pair, size))))
+    return found
 
 
 def images_of_store(
@@ -106,25 +140,3 @@ def images_of_folder(
         except ImageError:
             continue  # Of a folder that nobody sorted, some may be damaged.
     return found
-
-
-@proof_modes()
-def dataset_distance(
-    store: PatchStore, num_pairs: int, seed: int, *, size: int, channels: int = 3
-) -> float | None:
-    """Returns the mean L2 distance of random pairs of a store's images, in 0..255.
-
-    Pairs are of two different readable images, scaled to ``size`` pixels, as vertices are; None if
-    there are not two.
-    """
-    readable = np.flatnonzero(store.valid)
-    if len(readable) < 2:
-        return None
-    rng = seeded_numpy(seed, Purpose.DATA_PAIRS)
-    total = 0.0
-    for _ in range(num_pairs):
-        first, second = rng.choice(readable, size=2, replace=False)
-        images = np.stack([store.image(int(first)), store.image(int(second))])
-        pair = as_batch(to_channels(images, channels))
-        total += float(pairwise_distances(resized(pair, size)))
-    return total / num_pairs

@@ -3,7 +3,7 @@
 import itertools
 import math
 import sys
-from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,8 +14,7 @@ RANK_TOLERANCE = 0.01
 _LARGEST_LOG = math.log(sys.float_info.max)
 
 
-@dataclass(frozen=True)
-class Degeneracy:
+class Degeneracy(TypedDict):
     """The shape of the simplex between vertices.
 
     Attributes:
@@ -33,7 +32,7 @@ class Degeneracy:
     affine_rank: int
     full_rank: int
     rank_tolerance: float
-    singular_values: tuple[float, ...]
+    singular_values: list[float]
     volume: float | None
     relative_volume: float | None
 
@@ -71,7 +70,7 @@ def measure_degeneracy(
         affine_rank=sum(extent > tolerance * largest for extent in extents),
         full_rank=full_rank,
         rank_tolerance=tolerance,
-        singular_values=tuple(extents),
+        singular_values=extents,
         volume=volume,
         relative_volume=relative,
     )

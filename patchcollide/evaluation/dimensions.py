@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from patchcollide.formats import format_seconds, format_size
 from patchcollide.images.pictures import read_square
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import output_path, write_json
-from patchcollide.io.provenance import file_digest, printable, versions
+from patchcollide.io.provenance import Encoded, file_digest, printable, versions
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.affine import LayerMap, read_layer_map
 from patchcollide.networks.loading import load_network
@@ -246,12 +246,38 @@ def measure_dimensions(
     return found
 
 
+class ImageFile(TypedDict):
+    """An image that was measured, and the SHA-256 of its file."""
+
+    path: str
+    sha256: str
+
+
+class LayerFile(TypedDict):
+    """A layer, and the values of :class:`LayerDimensions` of each image, by their names."""
+
+    layer: str
+    images: list[dict[str, object]]
+
+
+class DimensionsFile(Encoded):
+    """What the JSON file holds."""
+
+    network: str
+    network_digest: str
+    images: list[ImageFile]
+    layers: list[LayerFile]
+    settings: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+
+
 def _as_json(
     config: Config,
     network: CollisionNetwork,
     images: Sequence[Path],
     found: dict[str, list[LayerDimensions]],
-) -> dict[str, Any]:
+) -> DimensionsFile:
     return {
         "encoding-type": ENCODING,
         "encoding-version": VERSION,
@@ -268,7 +294,7 @@ def _as_json(
     }
 
 
-def _layer_as_json(one: LayerDimensions) -> dict[str, Any]:
+def _layer_as_json(one: LayerDimensions) -> dict[str, object]:
     values = asdict(one) | {"bound": one.bound}
     del values["layer"]
     if one.input_kind is not None:

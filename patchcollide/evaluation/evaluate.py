@@ -1,35 +1,167 @@
 """The numbers of a table: how much of a polytope collides, how surely, and how far it reaches."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
-from patchcollide.evaluation.gaps import Gaps, measure_boundary, measure_gaps
+from patchcollide.evaluation.gaps import (
+    Boundary,
+    GapFigures,
+    Gaps,
+    MeanAndMax,
+    measure_boundary,
+    measure_gaps,
+)
 from patchcollide.evaluation.intervals import wilson_interval
 from patchcollide.evaluation.samples import HullSamples, sample_hull
 from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
-from patchcollide.images.tensors import as_batch, pairwise_distances
+from patchcollide.images.tensors import as_batch, mean_distance, pairwise_distances
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
+Draw = Callable[[int, int, torch.Generator], Float[Tensor, "samples vertices"]]
+
+NamedClass = TypedDict("NamedClass", {"class": int, "class_name": str, "probability": float})
+"""A class, and how probable the network finds it."""
+
+
+class ClassFigures(TypedDict):
+    """What the network makes of target and source."""
+
+    target_class: int
+    target_class_name: str
+    target_probability: float
+    target_given_as: str
+    source_class_name: str
+    source_probability: float
+    num_vertices: int
+
+
+class SampleFigures(TypedDict):
+    """What the network makes of points between the vertices.
+
+    Attributes:
+        num_samples: How many.
+        success_rate: The share that is classified as the target.
+        success_interval: Its 95 % interval.
+        sample_probability_mean: The mean probability of each sample's most probable class, as in
+            the paper.
+        sample_class_probability_mean: That of the target's class.
+    """
+
+    num_samples: int
+    success_rate: float
+    success_interval: list[float]
+    sample_probability_mean: float
+    sample_class_probability_mean: float
+
+
+class StickBreakingFigures(TypedDict):
+    """:class:`SampleFigures` with the weights of the paper's evaluation."""
+
+    success_rate_stick_breaking: float
+    success_interval_stick_breaking: NotRequired[list[float]]
+    sample_probability_mean_stick_breaking: float
+    sample_class_probability_mean_stick_breaking: NotRequired[float]
+
+
+class UnroundedFigures(SampleFigures):
+    """Figures without any rounding to 8 bits, of a quarter of the samples."""
+
+    vertex_distance_mean: float
+
+
+class VertexFigures(NamedClass, GapFigures[float | None]):
+    """A vertex: its class, and its gaps behind the activation."""
+
+
+class DistanceFigures(TypedDict):
+    """How far vertices are apart, L2 in 0..255; 0 of a single one."""
+
+    vertex_distance_mean: float
+    vertex_distance_min: float
+
+
+class PolytopeFigures(ClassFigures, SampleFigures, StickBreakingFigures, DistanceFigures):
+    """The headline numbers of a polytope."""
+
+    unrounded: UnroundedFigures
+    vertices: list[VertexFigures]
+
+
+class Boundaries(TypedDict):
+    """How far vertices, source and target are from the boundary of the target's polytope."""
+
+    vertices: list[Boundary]
+    source: Boundary
+    target: Boundary
+
+
+class SourceGaps(TypedDict):
+    """The gaps of the source, and where it and the others lie before the activation."""
+
+    source: GapFigures[float | None]
+    boundary: NotRequired[Boundaries]
+
+
+class CollisionGaps(SourceGaps):
+    """The gaps of samples, vertices and source behind the activation."""
+
+    hull: GapFigures[MeanAndMax]
+    hull_unrounded: GapFigures[MeanAndMax]
+    vertices: GapFigures[MeanAndMax]
+    vertices_unrounded: GapFigures[MeanAndMax]
+
+
+@dataclass(frozen=True, eq=False)
+class Collision:
+    """Vertices that are to collide with a target.
+
+    Attributes:
+        network: The network under study.
+        source: As the network saw it.
+        target: What vertices are to collide with; its class is what samples must get.
+        vertices: 8-bit images, as in the PNG files.
+        unrounded: The same before rounding, 0 to 255.
+    """
+
+    network: CollisionNetwork
+    source: UInt8[ndarray, "height width channels"]
+    target: Target
+    vertices: UInt8[ndarray, "vertices height width channels"]
+    unrounded: Float[ndarray, "vertices height width channels"]
+
+    @cached_property
+    def features(self) -> TargetFeatures:
+        """The target's features, where the network computes."""
+        return self.target.features(self.network)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What :func:`evaluate_polytope` measures.
+
+    Attributes:
+        figures: The headline numbers.
+        gaps: How nearly samples, vertices and source collide.
+        hull: The samples of the headline.
+    """
+
+    figures: PolytopeFigures
+    gaps: CollisionGaps
+    hull: HullSamples
+
 
 @proof_modes()
-def evaluate_polytope(
-    network: CollisionNetwork,
-    *,
-    source: UInt8[ndarray, "height width channels"],
-    target: Target,
-    vertices: UInt8[ndarray, "vertices height width channels"],
-    unrounded: Float[ndarray, "vertices height width channels"],
-    settings: Evaluation,
-    seed: int,
-) -> tuple[dict[str, Any], HullSamples]:
+def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> Measured:
     """Measures the polytope between vertices.
 
     The headline numbers are of images as a file holds them: 8-bit vertices, and samples between
@@ -37,96 +169,82 @@ def evaluate_polytope(
     evaluation, and ``unrounded`` without any rounding, with a quarter of the samples.
 
     Args:
-        network: The network under study.
-        source: As the network saw it.
-        target: What vertices are to collide with; its class is what samples must get.
-        vertices: 8-bit images, as in the PNG files.
-        unrounded: The same before rounding, 0 to 255.
+        collision: What is measured.
         settings: How many samples.
         seed: Decides the samples.
-
-    Returns:
-        The entries of ``summary.json`` that this measures, and the samples of the headline.
-        ``sample_probability_mean`` is the mean probability of each sample's most probable class, as
-        in the paper; ``sample_class_probability_mean`` that of the target's class. ``certificate``
-        holds the gaps of the samples, the vertices and the source, behind the activation, see
-        :class:`patchcollide.evaluation.gaps.Gaps`, and how far vertices, source and target are
-        from the boundary, before it, see :class:`patchcollide.evaluation.gaps.Boundary`.
     """
-    _, source_name, source_probability = network.top(source)
-    exact = as_batch(unrounded)
-    rounded = as_batch(vertices)
-    target_class = target.class_index
-    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    exact, rounded = as_batch(collision.unrounded), as_batch(collision.vertices)
 
-    def sample(
-        vertices: Tensor,
-        draw: Callable[[int, int, torch.Generator], Tensor],
-        rounding: bool,
-        num_samples: int,
-    ) -> tuple[HullSamples, Gaps]:
-        weights = draw(num_samples, len(vertices), seeded(seed, Purpose.HULL))
-        size = settings.batch_size
+    def sample(draw: Draw, num_samples: int, rounding: bool = True) -> tuple[HullSamples, Gaps]:
         return sample_hull(
-            network, vertices, weights, target_class, features, batch_size=size, rounding=rounding
+            collision.network,
+            rounded if rounding else exact,
+            draw(num_samples, len(rounded), seeded(seed, Purpose.HULL)),
+            collision.target.class_index,
+            collision.features,
+            batch_size=settings.batch_size,
+            rounding=rounding,
         )
 
-    samples, hull = sample(rounded, uniform_weights, True, settings.num_samples)
-    sticks, _ = sample(rounded, stick_breaking_weights, True, settings.num_samples)
+    samples, hull = sample(uniform_weights, settings.num_samples)
+    sticks, _ = sample(stick_breaking_weights, settings.num_samples)
     # Only shows what rounding changes, for which fewer samples will do.
-    loose, loose_hull = sample(exact, uniform_weights, False, -(-settings.num_samples // 4))
-    by_sticks = _figures(sticks, target_class)
-    distances = pairwise_distances(rounded)
-    described, at_vertices, boundary = _describe_vertices(network, features, rounded)
-    _, at_exact, _ = _describe_vertices(network, features, exact)
-    _, at_source, at_start = _describe_vertices(network, features, as_batch(source[None]))
-    measured = {
-        "target_class": target_class,
+    loose, loose_hull = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
+    described, at_vertices, boundary = _describe(collision, rounded)
+    _, at_exact, _ = _describe(collision, exact)
+    figures: PolytopeFigures = {
+        **_classes(collision),
+        **_sampled(samples, collision),
+        **_by_sticks(_sampled(sticks, collision)),
+        **_distances(rounded),
+        "unrounded": {**_sampled(loose, collision), "vertex_distance_mean": mean_distance(exact)},
+        "vertices": described,
+    }
+    gaps: CollisionGaps = {
+        "hull": hull.summary(),
+        "hull_unrounded": loose_hull.summary(),
+        "vertices": at_vertices.summary(),
+        "vertices_unrounded": at_exact.summary(),
+        **_beside(collision, boundary),
+    }
+    return Measured(figures, gaps, samples)
+
+
+def _distances(vertices: Float[Tensor, "vertices channels height width"]) -> DistanceFigures:
+    distances = pairwise_distances(vertices)
+    return {
+        "vertex_distance_mean": mean_distance(vertices),
+        "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
+    }
+
+
+def _beside(collision: Collision, boundary: list[Boundary]) -> SourceGaps:
+    """Returns the source's gaps, and the boundaries of all."""
+    _, gaps, at_source = _describe(collision, as_batch(collision.source[None]))
+    target = collision.features
+    (at_target,) = measure_boundary(target.pre_activation[None], target)
+    return {
+        "source": gaps.rows()[0],
+        "boundary": {"vertices": boundary, "source": at_source[0], "target": at_target},
+    }
+
+
+def _classes(collision: Collision) -> ClassFigures:
+    target = collision.target
+    _, source_name, source_probability = collision.network.top(collision.source)
+    return {
+        "target_class": target.class_index,
         "target_class_name": target.class_name,
         "target_probability": target.probability,
         "target_given_as": target.given_as,
         "source_class_name": source_name,
         "source_probability": source_probability,
-        "num_vertices": len(vertices),
-        **_figures(samples, target_class),
-        **{
-            f"{name}_stick_breaking": by_sticks[name]
-            for name in (
-                "success_rate",
-                "success_interval",
-                "sample_probability_mean",
-                "sample_class_probability_mean",
-            )
-        },
-        "vertex_distance_mean": _mean(distances),
-        "vertex_distance_min": float(distances.min()) if len(distances) else 0.0,
-        "unrounded": {
-            **_figures(loose, target_class),
-            "vertex_distance_mean": _mean(pairwise_distances(exact)),
-        },
-        "vertices": described,
-        "certificate": {
-            "hull": hull.summary(),
-            "hull_unrounded": loose_hull.summary(),
-            "vertices": at_vertices.summary(),
-            "vertices_unrounded": at_exact.summary(),
-            "source": at_source.rows()[0],
-            "boundary": {
-                "vertices": boundary,
-                "source": at_start[0],
-                "target": measure_boundary(features.pre_activation[None], features)[0],
-            },
-        },
+        "num_vertices": len(collision.vertices),
     }
-    return measured, samples
 
 
-def _mean(distances: Tensor) -> float:
-    return float(distances.mean()) if len(distances) else 0.0
-
-
-def _figures(samples: HullSamples, target_class: int) -> dict[str, Any]:
-    hits = int((samples.classes == target_class).sum())
+def _sampled(samples: HullSamples, collision: Collision) -> SampleFigures:
+    hits = int((samples.classes == collision.target.class_index).sum())
     return {
         "num_samples": len(samples),
         "success_rate": hits / len(samples),
@@ -136,19 +254,26 @@ def _figures(samples: HullSamples, target_class: int) -> dict[str, Any]:
     }
 
 
-def _describe_vertices(
-    network: CollisionNetwork,
-    features: TargetFeatures,
-    vertices: Float[Tensor, "vertices channels height width"],
-) -> tuple[list[dict[str, Any]], Gaps, list[dict[str, float]]]:
-    """Class, probability, gaps behind the activation and boundary of each vertex."""
+def _by_sticks(found: SampleFigures) -> StickBreakingFigures:
+    return {
+        "success_rate_stick_breaking": found["success_rate"],
+        "success_interval_stick_breaking": found["success_interval"],
+        "sample_probability_mean_stick_breaking": found["sample_probability_mean"],
+        "sample_class_probability_mean_stick_breaking": found["sample_class_probability_mean"],
+    }
+
+
+def _describe(
+    collision: Collision, images: Float[Tensor, "images channels height width"]
+) -> tuple[list[VertexFigures], Gaps, list[Boundary]]:
+    """Class, probability, gaps behind the activation and boundary of each image."""
+    network = collision.network
     with torch.no_grad():
-        output = network(vertices)
-    gaps = measure_gaps(output.pre_activation, features)
-    described = []
+        output = network(images)
+    gaps = measure_gaps(output.pre_activation, collision.features)
+    described: list[VertexFigures] = []
     for probabilities, figures in zip(output.probabilities, gaps.rows(), strict=True):
         index = int(probabilities.argmax())
-        chance = float(probabilities[index])
-        name = network.class_name(index)
+        chance, name = float(probabilities[index]), network.class_name(index)
         described.append({"class": index, "class_name": name, "probability": chance, **figures})
-    return described, gaps, measure_boundary(output.pre_activation, features)
+    return described, gaps, measure_boundary(output.pre_activation, collision.features)

@@ -7,8 +7,9 @@ feature: how far features are is in :mod:`patchcollide.evaluation.feature_distan
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import Generic, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,11 +25,39 @@ from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.targets import TargetFeatures, excess
 from patchcollide.shapes import Bool, Float, Int64, Tensor, ndarray
 
+Figure = TypeVar("Figure")
+
 _AT_AN_END = 1e-3
 """Solutions rest at the ends of intervals, which are rounded: so much beyond counts as inside."""
 
 NEAR = 0.01
 """Units are on the boundary within this share of the target's mean activity."""
+
+
+class MeanAndMax(TypedDict):
+    """A figure over all images; None where one is infinite."""
+
+    mean: float | None
+    max: float | None
+
+
+class GapFigures(TypedDict, Generic[Figure]):
+    """Something for each figure of :class:`Gaps`, by its name, as JSON holds it."""
+
+    feature_distance: Figure
+    feature_distance_relative: Figure
+    active_feature_gap_mean: Figure
+    active_feature_gap_max: Figure
+    active_feature_gap_mean_relative: Figure
+    active_feature_gap_max_relative: Figure
+    inactive_response_share: Figure
+    inactive_response_mean: Figure
+    inactive_response_max: Figure
+
+
+def by_name(figures: GapFigures[Figure]) -> dict[str, Figure]:
+    """Returns the same by any name: files of the first version hold figures of other names."""
+    return cast(dict[str, Figure], figures)
 
 
 @dataclass(frozen=True)
@@ -75,20 +104,27 @@ class Gaps:
             field.name: getattr(self, field.name).double().cpu().numpy() for field in fields(self)
         }
 
-    def rows(self) -> list[dict[str, float | None]]:
-        """Returns the figures of each image by their names; None for those that are infinite."""
-        columns = {
-            name: [finite(value) for value in values.tolist()]
-            for name, values in self.columns().items()
-        }
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    def rows(self) -> list[GapFigures[float | None]]:
+        """Returns the figures of each image; None for those that are infinite."""
+        columns = self.each(lambda values: [finite(value) for value in values.tolist()])
+        rows = zip(*by_name(columns).values(), strict=True)
+        return [
+            cast(GapFigures[float | None], dict(zip(columns, row, strict=True))) for row in rows
+        ]
 
-    def summary(self) -> dict[str, dict[str, float | None]]:
+    def summary(self) -> GapFigures[MeanAndMax]:
         """Returns the mean and the largest value of each figure over all images."""
-        return {
-            name: {"mean": finite(float(values.mean())), "max": finite(float(values.max()))}
-            for name, values in self.columns().items()
-        }
+        return self.each(
+            lambda values: {
+                "mean": finite(float(values.mean())),
+                "max": finite(float(values.max())),
+            }
+        )
+
+    def each(self, measure: Callable[[Float[ndarray, "images"]], Figure]) -> GapFigures[Figure]:
+        """Returns what a measure says of each figure's values."""
+        measured = {name: measure(values) for name, values in self.columns().items()}
+        return cast(GapFigures[Figure], measured)
 
 
 def finite(value: float) -> float | None:
@@ -183,8 +219,7 @@ def gaps_of_pairs(
     return Gaps.joined(parts)
 
 
-@dataclass(frozen=True)
-class Boundary:
+class Boundary(TypedDict):
     """Where one image lies, over the units that are blind at the target; zeros without any.
 
     Attributes:
@@ -205,21 +240,16 @@ class Boundary:
     dead_share: float
 
 
-def measure_boundary(
-    z: Float[Tensor, "images units"], target: TargetFeatures
-) -> list[dict[str, float]]:
-    """Measures how far each image is from the boundary of a target's polytope.
+def measure_boundary(z: Float[Tensor, "images units"], target: TargetFeatures) -> list[Boundary]:
+    """Measures how far each image is from the boundary of a target's polytope, one by one.
 
     Args:
         z: Pre-activations of the images.
         target: Whose polytope; for its mean activity, see
             :func:`patchcollide.evaluation.residuals.active_level`.
-
-    Returns:
-        The figures of :class:`Boundary` of each image, by their names.
     """
     blind, level = target.below | target.above, float(active_level(target))
-    return [asdict(_nearness(row, target, blind, level)) for row in z]
+    return [_nearness(row, target, blind, level) for row in z]
 
 
 def _nearness(

@@ -6,7 +6,7 @@ A run's page shows samples of the hull and of a tour, and beside them a null: of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -40,6 +40,19 @@ _TOGETHER = 64
 
 # Sparse enough for samples to lie near faces of the simplex, where uniform ones hardly come.
 _CONCENTRATION = 0.4
+
+
+ClassCount = TypedDict("ClassCount", {"class": int, "class_name": str, "count": int})
+"""A class, and how many samples it was given to."""
+
+
+class InterpolationError(TypedDict):
+    """How far guesses are off, of ``count`` samples: mean, 95 % quantile and largest error."""
+
+    count: float
+    mean: float
+    quantile: float
+    max: float
 
 
 @dataclass(frozen=True)
@@ -144,8 +157,8 @@ def joined(*parts: HullSamples) -> HullSamples:
     return HullSamples(*(np.concatenate(column) for column in columns))
 
 
-def interpolation_error(samples: HullSamples, check: HullSamples) -> dict[str, float]:
-    """Compares guesses with what the network says: mean, 95 % quantile and largest error."""
+def interpolation_error(samples: HullSamples, check: HullSamples) -> InterpolationError:
+    """Compares guesses with what the network says."""
     errors = np.abs(interpolate(samples, check.weights) - check.target_probabilities)
     return {
         "count": float(len(check)),
@@ -270,12 +283,10 @@ def sample_null(
     return {"null": _ask(network, target, np.stack(images), weights, settings)}
 
 
-def name_classes(
-    network: CollisionNetwork, samples: Mapping[str, HullSamples]
-) -> list[dict[str, Any]]:
+def name_classes(network: CollisionNetwork, samples: Mapping[str, HullSamples]) -> list[ClassCount]:
     """Names all classes of a polytope's samples, and counts those of the hull; most first."""
     found = np.unique(np.concatenate([samples[kind].classes for kind in ("hull", "tour")]))
-    counted = [
+    counted: list[ClassCount] = [
         {
             "class": int(index),
             "class_name": network.class_name(int(index)),
@@ -283,7 +294,7 @@ def name_classes(
         }
         for index in found
     ]
-    return sorted(counted, key=lambda named: -int(named["count"]))
+    return sorted(counted, key=lambda named: -named["count"])
 
 
 def _ask(
@@ -293,14 +304,10 @@ def _ask(
     weights: Float[Tensor, "samples vertices"],
     settings: Evaluation,
 ) -> HullSamples:
-    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    vertices, features = as_batch(images), target.features(network)
+    size = settings.batch_size
     samples, _ = sample_hull(
-        network,
-        as_batch(images),
-        weights,
-        target.class_index,
-        features,
-        batch_size=settings.batch_size,
+        network, vertices, weights, target.class_index, features, batch_size=size
     )
     return samples
 

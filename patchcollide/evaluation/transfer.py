@@ -6,13 +6,13 @@ Pure measurements of images, cell by cell; :mod:`patchcollide.runs.transfer` tak
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
 from patchcollide.evaluation.gaps import Gaps, finite, gaps_of_pairs, measure_gaps
-from patchcollide.io.provenance import versions
+from patchcollide.io.provenance import Encoded, versions
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
@@ -197,6 +197,41 @@ class Cell:
     source: Figures | None
 
 
+class RunNamed(TypedDict):
+    """A run, as the file names it."""
+
+    run: str
+    path: str
+    fingerprint: str
+
+
+class NetworkNamed(TypedDict):
+    """A network, its digest, and the layers that runs were measured at."""
+
+    network: str
+    digest: str
+    layers: list[str]
+
+
+class TransferAbout(TypedDict):
+    """What was measured: paths, digests, settings and the seed."""
+
+    runs: list[RunNamed]
+    networks: list[NetworkNamed]
+    images: str | None
+    settings: dict[str, Any]
+    seed: int
+
+
+class TransferFile(Encoded, TransferAbout):
+    """What the JSON file holds: ``cells`` and ``null`` as dataclasses have them."""
+
+    num_samples: dict[str, int]
+    cells: list[dict[str, object]]
+    null: list[dict[str, object]]
+    versions: dict[str, str]
+
+
 @dataclass(frozen=True)
 class TransferMatrix:
     """All cells, run by run within a network, in the order of networks and layers.
@@ -205,13 +240,13 @@ class TransferMatrix:
         cells: One for each run at each layer of each network.
         null: Random pairs of the data set's images, by network and layer; empty without images.
         num_samples: How many points between each run's vertices, by run.
-        about: Paths, digests, settings, seeds and versions.
+        about: Paths, digests, settings and the seed.
     """
 
     cells: tuple[Cell, ...]
     null: Mapping[tuple[str, str], Figures]
     num_samples: Mapping[str, int]
-    about: Mapping[str, Any]
+    about: TransferAbout
 
     @property
     def runs(self) -> list[str]:
@@ -230,7 +265,7 @@ class TransferMatrix:
         )
         return next(found)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> TransferFile:
         """Returns what a JSON file holds."""
         return {
             "encoding-type": ENCODING,
@@ -246,13 +281,8 @@ class TransferMatrix:
         }
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns nested values with None for infinite numbers, which JSON cannot hold."""
-    return {
-        name: _plain(value)
-        if isinstance(value, dict)
-        else finite(value)
-        if isinstance(value, float)
-        else value
-        for name, value in values.items()
-    }
+def _plain(value: Any) -> Any:
+    """Returns a nested value with None for infinite numbers, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return finite(value) if isinstance(value, float) else value

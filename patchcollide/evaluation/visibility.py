@@ -8,7 +8,7 @@ yardsticks, both of these measured on the same image, belong beside every figure
 """
 
 import itertools
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -26,38 +26,92 @@ _SMALLEST_SIDE = 4
 _SSIM_WINDOW = 7
 
 
-def measure_visibility(
-    vertices: UInt8[ndarray, "vertices height width channels"],
-) -> dict[str, Any]:
+class Band(TypedDict):
+    """Detail of half a period of ``side_px`` up to twice as much: its share of the difference."""
+
+    side_px: int
+    share: float
+
+
+class Halving(TypedDict):
+    """The root mean squared difference of a value in 0..255 after so many halvings."""
+
+    halvings: int
+    rms: float
+
+
+class Yardstick(TypedDict):
+    """What a known change of an image gives; as of :class:`Visibility`."""
+
+    coarse_rms: float | None
+    visible_share: float | None
+    ssim_mean: float | None
+
+
+class Visibility(TypedDict):
+    """Differences between vertices as people may see them; None and empty of a single one.
+
+    Files of the first version have shares by the side of blocks, ``octaves``, in place of what is
+    said of coarse detail and of bands.
+
+    Attributes:
+        num_pairs: How many were measured.
+        coarse_px: Coarse is the mean colour, and detail of half a period of so many pixels or more.
+        coarse_rms: Root mean squared difference of a value in 0..255, in coarse detail alone.
+        coarse_share: Its share of the squared difference.
+        visible_share: The share of pixels where some channel differs by more than 8 of 255.
+        ssim_mean: Structural similarity of pairs, 1 for equal images.
+        ssim_min: Of the pair least alike.
+        bands: The share of the squared difference, by the size of the detail.
+        mean_colour_share: That of the mean colour, with which ``bands`` add up to 1.
+        halved: What is left after halving, from no halving on.
+        yardsticks: What known changes give, by their names.
+    """
+
+    num_pairs: int
+    coarse_px: NotRequired[float]
+    coarse_rms: NotRequired[float | None]
+    coarse_share: NotRequired[float | None]
+    visible_share: float | None
+    ssim_mean: float | None
+    ssim_min: float | None
+    bands: NotRequired[list[Band]]
+    mean_colour_share: NotRequired[float | None]
+    halved: list[Halving]
+    yardsticks: NotRequired[dict[str, Yardstick]]
+    octaves: NotRequired[list[Band]]
+
+
+def measure_visibility(vertices: UInt8[ndarray, "vertices height width channels"]) -> Visibility:
     """Measures the differences between vertices as people may see them.
 
     Args:
         vertices: RGB in 0..255. Of more than 120 pairs, 120 spread over all are measured.
 
     Returns:
-        ``coarse_rms``: the root mean squared difference of a value in 0..255, in coarse detail
-        alone, and ``coarse_share``: its share of the squared difference; coarse is the mean colour
-        and detail of half a period of ``coarse_px`` or more (see :func:`coarse_side`);
-        ``bands``: for each size of detail, half a period of ``side_px`` up to twice as much, its
-        share of the squared difference (``share``), and ``mean_colour_share``, all of which add up
-        to 1 (see :func:`band_energies`); ``visible_share``: the share of pixels where some channel
-        differs by more than 8 of 255; ``ssim_mean`` and ``ssim_min``: structural similarity of
-        pairs, 1 for equal images; ``halved``: for each number of halvings, the root mean squared
-        difference of a value in 0..255 (``rms``), from 0 on. ``num_pairs`` of them were measured.
-        One vertex has no pairs: None and empty lists.
+        All but the yardsticks, for which see :func:`measure_yardsticks`.
     """
     pairs = list(itertools.combinations(range(len(vertices)), 2))
     pairs = pairs[:: -(-len(pairs) // MAX_PAIRS)] if pairs else []
     coarse_px = coarse_side(vertices.shape[1:3])
     if not pairs:
-        names = ("coarse_rms", "coarse_share", "mean_colour_share", "visible_share")
-        unknown = dict.fromkeys((*names, "ssim_mean", "ssim_min"))
-        return {"num_pairs": 0, "coarse_px": coarse_px, **unknown, "bands": [], "halved": []}
+        return {
+            "num_pairs": 0,
+            "coarse_px": coarse_px,
+            "coarse_rms": None,
+            "coarse_share": None,
+            "mean_colour_share": None,
+            "visible_share": None,
+            "ssim_mean": None,
+            "ssim_min": None,
+            "bands": [],
+            "halved": [],
+        }
     similar = [_similarity(vertices[a], vertices[b]) for a, b in pairs]
     exact = vertices.astype(np.float64)
     differences = np.stack([exact[a] - exact[b] for a, b in pairs])
-    spectra = np.sum([_spectrum(difference) for difference in differences], axis=0)
-    energies, total = _by_band(spectra), float(spectra.sum())
+    spectra = np.sum([spectrum(difference) for difference in differences], axis=0)
+    energies, total = band_energies(spectra), float(spectra.sum())
     coarse = float(spectra[_half_periods(spectra.shape) >= coarse_px].sum())
     shares = (energies / total if total else energies).tolist()
     return {
@@ -81,7 +135,7 @@ def measure_visibility(
 
 def measure_yardsticks(
     image: UInt8[ndarray, "height width channels"],
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Yardstick]:
     """Measures differences that everybody knows, to hold those between vertices against.
 
     Args:
@@ -89,17 +143,20 @@ def measure_yardsticks(
 
     Returns:
         For ``noise`` (normal, of :data:`NOISE_LEVELS`, the same every time) and ``brightness`` (all
-        values :data:`BRIGHTNESS_LEVELS` nearer to the other end): ``coarse_rms``,
-        ``visible_share`` and ``ssim_mean`` of the image and what it becomes, in 0..255 as well.
+        values :data:`BRIGHTNESS_LEVELS` nearer to the other end): figures of the image and what it
+        becomes.
     """
     away = BRIGHTNESS_LEVELS if image.mean() < 255 / 2 else -BRIGHTNESS_LEVELS
     noise = np.random.default_rng(0).normal(0, NOISE_LEVELS, image.shape)
-    found = {}
+    found: dict[str, Yardstick] = {}
     for name, change in (("noise", noise), ("brightness", np.float64(away))):
         changed = (image + change).round().clip(0, 255).astype(np.uint8)
         measured = measure_visibility(np.stack([image, changed]))
-        kept = ("coarse_rms", "visible_share", "ssim_mean")
-        found[name] = {figure: float(measured[figure]) for figure in kept}
+        found[name] = {
+            "coarse_rms": measured["coarse_rms"],
+            "visible_share": measured["visible_share"],
+            "ssim_mean": measured["ssim_mean"],
+        }
     return found
 
 
@@ -115,10 +172,15 @@ def coarse_side(shape: tuple[int, ...]) -> float:
     return max(FINEST_COARSE_PX, min(shape[:2]) / (2 * COARSE_PERIODS))
 
 
-def band_energies(
-    image: Float64[ndarray, "height width channels"],
-) -> Float64[ndarray, "bands"]:
-    """Splits an image's sum of squares by the size of the detail, into parts that add up to it.
+def spectrum(image: Float64[ndarray, "height width channels"]) -> Float64[ndarray, "height width"]:
+    """Returns an image's sum of squares over its channels, by the frequency."""
+    from scipy.fft import dctn
+
+    return np.asarray(np.square(dctn(image, axes=(0, 1), norm="ortho")).sum(axis=-1))
+
+
+def band_energies(squares: Float64[ndarray, "height width"]) -> Float64[ndarray, "bands"]:
+    """Splits a sum of squares by the size of the detail, into parts that add up to it.
 
     Part ``k`` is of the frequencies, in any direction, of which half a period is from ``2^k`` to
     less than ``2^(k+1)`` pixels, with the diagonal ones below 1 pixel in part 0; the last part is
@@ -128,13 +190,11 @@ def band_energies(
     image changes its parts by what comes in and goes out at the borders, which is less than 0.02
     of the sum for coefficients on a grid of 4 pixels, in 224 pixels that are moved by up to 3.
     """
-    return _by_band(_spectrum(image))
-
-
-def _spectrum(image: Float64[ndarray, "height width channels"]) -> Float64[ndarray, "height width"]:
-    from scipy.fft import dctn
-
-    return np.asarray(np.square(dctn(image, axes=(0, 1), norm="ortho")).sum(axis=-1))
+    count = int(np.log2(max(squares.shape))) + 1
+    # The mean colour's half period is infinite: it comes last.
+    octaves = np.log2(_half_periods(squares.shape)).clip(0, count)
+    bands: Int64[ndarray, values] = np.floor(octaves).astype(np.int64).ravel()
+    return np.bincount(bands, weights=squares.ravel(), minlength=count + 1)
 
 
 def _half_periods(shape: tuple[int, ...]) -> Float64[ndarray, "height width"]:
@@ -142,14 +202,6 @@ def _half_periods(shape: tuple[int, ...]) -> Float64[ndarray, "height width"]:
     rows, columns = (np.arange(length) / length for length in shape)
     with np.errstate(divide="ignore"):
         return np.asarray(1 / np.hypot(rows[:, None], columns[None]))
-
-
-def _by_band(spectrum: Float64[ndarray, "height width"]) -> Float64[ndarray, "bands"]:
-    count = int(np.log2(max(spectrum.shape))) + 1
-    # The mean colour's half period is infinite: it comes last.
-    octaves = np.log2(_half_periods(spectrum.shape)).clip(0, count)
-    bands: Int64[ndarray, values] = np.floor(octaves).astype(np.int64).ravel()
-    return np.bincount(bands, weights=spectrum.ravel(), minlength=count + 1)
 
 
 def _halvings(differences: Float64[ndarray, "pairs height width channels"]) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,8 +27,6 @@ from patchcollide.explorer.views import RunView, read_parts
 logger = logging.getLogger(__name__)
 
 HOSTS = ("127.0.0.1", "localhost")
-
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def make_app(session: Session, token: str) -> Starlette:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from patchcollide.errors import InterruptedWorkError, PatchCollideError
 from patchcollide.explorer.requests import RequestError
@@ -18,6 +18,19 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1
 _PATIENCE_S = 10.0
+
+
+class JobState(TypedDict):
+    """What a page shows of a collision; as :class:`Job`, with None for what is not there."""
+
+    id: str
+    state: str
+    stage: str
+    step: int
+    total: int
+    cancelling: bool
+    folder: str | None
+    error: str | None
 
 
 @dataclass
@@ -45,7 +58,7 @@ class Job:
     error: str = ""
     cancelling: threading.Event = field(default_factory=threading.Event)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> JobState:
         """Returns what a page shows of it."""
         return {
             "id": self.name,
@@ -112,7 +125,7 @@ class Jobs:
             raise RequestError(404, "There is no such collision.")
         return self._jobs[name]
 
-    def described(self) -> list[dict[str, Any]]:
+    def described(self) -> list[JobState]:
         """Returns what a page shows of all, the oldest first."""
         with self._changed:
             return [job.described() for job in self._jobs.values()]

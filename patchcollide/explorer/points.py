@@ -2,18 +2,18 @@
 
 import math
 import time
-from typing import Any
+from typing import TypedDict
 
 import torch
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation.controls import is_near
+from patchcollide.evaluation.evaluate import NamedClass
 from patchcollide.evaluation.feature_distances import feature_differences, feature_scale
-from patchcollide.evaluation.gaps import measure_gaps
+from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.simplex import combine
 from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import TargetFeatures
 from patchcollide.runs.folder import Run
 from patchcollide.runs.summary import read_run_target, read_summary
 from patchcollide.runs.vertices import load_vertex_pngs
@@ -24,6 +24,64 @@ MEMBERSHIP_TOLERANCE = 0.02
 """By how much features may differ from the target's and an image still counts as inside the
 polytope, as a share of the root mean square of the target's own over its active units. Rounding the
 vertices of an exact polytope of digits to 8 bits and combining them moves features by less."""
+
+
+class Membership(TypedDict):
+    """Whether an image's class is the target's, and whether all features are, within a tolerance.
+
+    ``tolerance`` is in units of the features, ``tolerance_relative`` :data:`MEMBERSHIP_TOLERANCE`.
+    """
+
+    collides_class: bool
+    inside: bool
+    tolerance: float
+    tolerance_relative: float
+
+
+class BesideOthers(TypedDict):
+    """How many of how many images of the data set are nearer to the target's features.
+
+    Attributes:
+        num_images: Of the data set.
+        num_nearer: Of these.
+        nearest_control: Of :mod:`patchcollide.evaluation.controls`; None if all are infinite.
+        is_near: Whether this one is nearer than all controls.
+    """
+
+    num_images: int
+    num_nearer: int
+    nearest_control: float | None
+    is_near: bool
+
+
+class Distances(TypedDict):
+    """L2 in 0..255 to the source, and to the nearest vertex, whose number is given."""
+
+    source: float
+    nearest_vertex: float
+    nearest_vertex_number: int
+
+
+class Description(TypedDict):
+    """What the network makes of an image, and how far it is from the target's polytope.
+
+    Attributes:
+        top: The most probable classes.
+        target: The target's class.
+        gaps: Behind the activation.
+        membership: Of the polytope.
+        others: None where none were measured.
+        distances: To source and vertices.
+        milliseconds: What the answer took.
+    """
+
+    top: list[NamedClass]
+    target: NamedClass
+    gaps: GapFigures[float | None]
+    membership: Membership
+    others: BesideOthers | None
+    distances: Distances
+    milliseconds: float
 
 
 class Points:
@@ -59,11 +117,12 @@ class Points:
         self._source = as_batch(source[None])
         target = read_run_target(run, network)
         self._class, self._class_name = target.class_index, target.class_name
-        self._features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+        self._features = target.features(network)
         num_active = max(1, int(self._features.active.sum()))
         typical = float(feature_scale(self._features)) / num_active**0.5
         self._tolerance = network.blind.tolerance + MEMBERSHIP_TOLERANCE * typical
-        self._others = read_summary(run).get("certificate", {}).get("others")
+        certificate = read_summary(run).get("certificate")
+        self._others = certificate.get("others") if certificate else None
         self.num_vertices = len(vertices)
 
     def image(
@@ -77,7 +136,7 @@ class Points:
         picture: ndarray = as_pictures(combine(weights[None], self._vertices))[0]
         return picture
 
-    def answer(self, weights: Float64[Tensor, "vertices"]) -> dict[str, Any]:
+    def answer(self, weights: Float64[Tensor, "vertices"]) -> Description:
         """Returns what :meth:`describe` says of a convex combination of the vertices.
 
         Args:
@@ -87,20 +146,11 @@ class Points:
         described = self.describe(self.image(weights))
         return {**described, "milliseconds": 1000 * (time.perf_counter() - begun)}
 
-    def describe(self, image: UInt8[ndarray, "height width channels"]) -> dict[str, Any]:
+    def describe(self, image: UInt8[ndarray, "height width channels"]) -> Description:
         """Says what the network makes of an image, and how far it is from the target's polytope.
 
         Args:
             image: Of the vertices' size.
-
-        Returns:
-            ``top``: the most probable classes; ``target``: the target's class; ``gaps``: the
-            figures of :class:`patchcollide.evaluation.gaps.Gaps`, behind the activation;
-            ``membership``: whether the class is the target's, and whether all features are the
-            target's within ``tolerance``; ``others``: how many of how many images of the data set
-            are nearer to the target's features, ``nearest_control``, and whether this one is
-            nearer than all controls (:mod:`patchcollide.evaluation.controls`), None where none
-            were measured; ``distances``: L2 in 0..255; and ``milliseconds``.
         """
         begun = time.perf_counter()
         batch = as_batch(image[None])
@@ -129,11 +179,11 @@ class Points:
             "milliseconds": 1000 * (time.perf_counter() - begun),
         }
 
-    def _class_row(self, index: int, probability: float) -> dict[str, Any]:
+    def _class_row(self, index: int, probability: float) -> NamedClass:
         name = self._network.class_name(index)
         return {"class": index, "class_name": name, "probability": probability}
 
-    def _distances(self, batch: Float[Tensor, "1 channels height width"]) -> dict[str, Any]:
+    def _distances(self, batch: Float[Tensor, "1 channels height width"]) -> Distances:
         def distance(others: Tensor) -> Tensor:
             return (255 * (others - batch)).square().sum(dim=(1, 2, 3)).sqrt()
 
@@ -144,7 +194,7 @@ class Points:
             "nearest_vertex_number": int(number),
         }
 
-    def _beside_others(self, distance: float | None) -> dict[str, Any] | None:
+    def _beside_others(self, distance: float | None) -> BesideOthers | None:
         """Sets a relative distance beside those that a summary keeps."""
         if not self._others:
             return None

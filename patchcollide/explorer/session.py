@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from patchcollide.explorer.jobs import Job, Jobs
+from patchcollide.explorer.points import Description
 from patchcollide.explorer.requests import RequestError, parse_weights
 from patchcollide.explorer.uploads import Uploads
 from patchcollide.explorer.views import RunView
@@ -24,6 +25,19 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _MOST_VIEWS = 4
+
+
+class Compared(Description):
+    """What the network makes of a picture, and the picture as the network saw it."""
+
+    picture: str
+
+
+class Uploaded(TypedDict):
+    """A picture that is kept: what it is asked for by, and as the network sees it."""
+
+    id: str
+    picture: str
 
 
 class Session:
@@ -71,7 +85,7 @@ class Session:
             return self._views[name]
         return await _done_in(self._answering, self._open_view, name)
 
-    async def point(self, view: RunView, weights: Any) -> dict[str, Any]:
+    async def point(self, view: RunView, weights: Any) -> Description:
         """Asks the network about a point, given by what should be weights.
 
         Raises:
@@ -85,7 +99,7 @@ class Session:
         parsed = parse_weights(weights, view.points.num_vertices)
         return await _done_in(self._decoding, lambda: png_bytes(view.points.image(parsed)))
 
-    async def compare(self, view: RunView, data: bytes) -> dict[str, Any]:
+    async def compare(self, view: RunView, data: bytes) -> Compared:
         """Asks the network about a picture in a file's bytes.
 
         Raises:
@@ -95,7 +109,7 @@ class Session:
         described = await _done_in(self._answering, view.points.describe, image)
         return {**described, "picture": _data_uri(image)}
 
-    async def upload(self, data: bytes) -> dict[str, Any]:
+    async def upload(self, data: bytes) -> Uploaded:
         """Keeps a picture for a collision.
 
         Raises:
@@ -147,7 +161,7 @@ async def _done_in(
     return await asyncio.wrap_future(executor.submit(work, *args, **kwargs))
 
 
-def _place(run: Run, name: str) -> Path | None:
+def _place(run: Run, name: Literal["store", "images"]) -> Path | None:
     """Returns a folder that a run was made from, if it is still there."""
     given = run.inputs.get(name)
     return Path(given) if given and Path(given).is_dir() else None

@@ -2,10 +2,10 @@
 
 import json
 from importlib.resources import files
-from typing import Any
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation.simplex import leg_labels, tour
+from patchcollide.evaluation.summary import Summary
 from patchcollide.explorer.points import Points
 from patchcollide.explorer.requests import MAX_IMAGE_BYTES
 from patchcollide.images.pictures import read_png
@@ -60,7 +60,7 @@ class RunView:
         self.report = (run / "report.html").read_bytes()
         self.page = self._page(run, summary, network, root).encode()
 
-    def _page(self, run: Run, summary: dict[str, Any], network: CollisionNetwork, root: str) -> str:
+    def _page(self, run: Run, summary: Summary, network: CollisionNetwork, root: str) -> str:
         count, side = (
             self.points.num_vertices,
             embedded("source", self.pictures["source.png"]).width,

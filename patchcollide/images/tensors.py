@@ -60,6 +60,12 @@ def as_pictures(
     return levels.permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
+def mean_distance(images: Float[Tensor, "n channels height width"]) -> float:
+    """Returns the mean of :func:`pairwise_distances`; 0 for one image."""
+    distances = pairwise_distances(images)
+    return float(distances.mean()) if len(distances) else 0.0
+
+
 def pairwise_distances(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "pairs"]:
     """L2 distance of each pair of images, in the 0..255 scale of the paper; empty for one image.
 

@@ -29,17 +29,12 @@ _LIBRARIES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of patchcollide, Python and the libraries that decide a result."""
-    found = {"patchcollide": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        if version := _version(name):
-            found[name] = version
-    return found
+Encoded = TypedDict("Encoded", {"encoding-type": str, "encoding-version": int | str})
+"""What kind of file a JSON document is, and which version of it."""
 
 
 class Machine(TypedDict):
-    """What of a machine decides the last bits of a result.
+    """What of the machine decides the last bits of a result.
 
     Attributes:
         num_threads: Among which PyTorch splits sums.
@@ -52,6 +47,15 @@ class Machine(TypedDict):
     cpu_capability: str
     architecture: str
     gpu: str | None
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of patchcollide, Python and the libraries that decide a result."""
+    found = {"patchcollide": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        if version := _version(name):
+            found[name] = version
+    return found
 
 
 def machine() -> Machine:

@@ -71,6 +71,10 @@ class Target:
             logits = network.classify_features(features[None])
         return cls(None, features, *_classified(network, logits[0]), image)
 
+    def features(self, network: CollisionNetwork) -> "TargetFeatures":
+        """Returns the features as a network's layer has them, on its device."""
+        return TargetFeatures.of(self.pre_activation.to(network.device), network.blind)
+
     @property
     def given_as(self) -> str:
         """``image`` or ``features``."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from patchcollide.errors import RunError
+from patchcollide.evaluation.summary import SearchEnd
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.seals import is_damaged
 from patchcollide.shapes import Tensor
@@ -39,7 +40,7 @@ class SearchState:
     weights: dict[str, float] = field(default_factory=dict)
 
     @property
-    def end(self) -> dict[str, int | str]:
+    def end(self) -> SearchEnd:
         """How it ended, as runs keep it."""
         return {"steps": self.step, "stopped_because": self.stopped_because}
 

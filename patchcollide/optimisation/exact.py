@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,13 +12,19 @@ import torch
 from patchcollide.config import Config, Exact
 from patchcollide.errors import TargetError
 from patchcollide.evaluation.measures import attempt
+from patchcollide.evaluation.summary import (
+    ExactFigures,
+    ExactSearch,
+    Extents,
+    PixelWidths,
+)
 from patchcollide.images.tensors import flat
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.affine import AffineLayer, affine_layer
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.optimisation.units import choose_units
-from patchcollide.optimisation.vertices import mixing_space
+from patchcollide.optimisation.vertices import FoundVertices, mixing_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
 from patchcollide.polyhedra.proposition1 import examine
@@ -29,29 +35,6 @@ from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, Float64, ndarray
 
 logger = logging.getLogger(__name__)
-
-
-class Widths(TypedDict):
-    """How far single pixels can change."""
-
-    num_pixels: int
-    mean: float
-    min: float
-    max: float
-
-
-class Extents(TypedDict, total=False):
-    """What :func:`measure_extents` measured."""
-
-    dimension: int | None
-    dimension_bound: int
-    kernel_within: bool | None
-    ball_radius: float | None
-    pixel_widths: Widths | None
-    far_pair: float | None
-    most_changed: float | None
-    not_measured: dict[str, str]
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +108,22 @@ def exact_target_in(
     return ExactTarget(image, features, polytope, layer)
 
 
+def solve_vertices(
+    config: Config, network: CollisionNetwork, target: Target, neighbours: Neighbours | None
+) -> tuple[ExactTarget, list[Vertex], ExactSearch]:
+    """Finds the vertices of a target's polytope, and says how exactly they collide.
+
+    Extents are not measured yet. Arguments and errors as of :func:`exact_target` and
+    :func:`find_exact_vertices`.
+    """
+    begun = time.perf_counter()
+    exact = exact_target(config, network, target, neighbours)
+    vertices = find_exact_vertices(config, exact)
+    figures = describe_vertices(exact, vertices)
+    seconds = time.perf_counter() - begun
+    return exact, vertices, {**figures, "seconds": seconds, "extents": None}
+
+
 def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
     """Finds the vertices that section ``exact`` asks for.
 
@@ -170,16 +169,8 @@ def _far_vertices(polytope: ExactPolytope, count: int, rng: np.random.Generator)
     return vertices[:count]
 
 
-def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[str, Any]:
-    """Says how exactly vertices collide, and that they are vertices.
-
-    Returns:
-        ``violation_max`` of any equation or inequality, in units of the pre-activation or of the
-        space's own; for each of ``vertices`` the same, its independent tight constraints, whether
-        these are as many as variables, and what was minimised there; and the numbers of variables,
-        of ``active`` units, which give equations, and of ``inactive`` ones, which give
-        inequalities.
-    """
+def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> ExactFigures:
+    """Says how exactly vertices collide, and that they are vertices."""
     return {
         "num_variables": exact.polytope.space.num_variables,
         "active": int(exact.features.active.sum()),
@@ -195,6 +186,23 @@ def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> dict[st
             for vertex in vertices
         ],
     }
+
+
+def as_found(network: CollisionNetwork, vertices: Sequence[Vertex]) -> FoundVertices:
+    """Returns vertices as a search gives them, with a row of the history for each.
+
+    Raises:
+        TargetError: If they are no images of 0 to 1.
+    """
+    return FoundVertices(
+        unrounded=vertex_images(network, vertices),
+        state={"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"},
+        history=[
+            {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
+            for number, vertex in enumerate(vertices)
+        ],
+        contributions=None,
+    )
 
 
 def vertex_images(
@@ -216,30 +224,8 @@ def vertex_images(
     return np.ascontiguousarray(images, np.float32)
 
 
-def vertex_history(vertices: Sequence[Vertex]) -> list[dict[str, float]]:
-    """Returns a row for each vertex, in place of the steps of a search."""
-    return [
-        {"step": float(number), "minimum": vertex.value, "violation": vertex.violation}
-        for number, vertex in enumerate(vertices)
-    ]
-
-
-def vertex_state(vertices: Sequence[Vertex]) -> dict[str, int | str]:
-    """Returns how a search for exact vertices ended."""
-    return {"steps": len(vertices), "stopped_because": "each vertex is a solved linear program"}
-
-
 def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> Extents:
-    """Measures how far a polytope reaches; distances are in the 0..255 scale.
-
-    Returns:
-        ``dimension`` and the other figures of Proposition 1 for free pixels; ``far_pair``, the
-        largest distance of two vertices found; ``most_changed``, the largest from the target;
-        ``ball_radius`` of the largest ball inside, in the polytope's own dimensions, for free
-        pixels; ``pixel_widths``: how far single pixels can change; and ``seconds``. The largest
-        distances are not proven to be. What fails is None, as what has no end does, and
-        ``not_measured`` says why by its name, a sentence each.
-    """
+    """Measures how far a polytope reaches; what fails is noted, and the rest measured."""
     polytope, begun = exact.polytope, time.perf_counter()
     rng = seeded_numpy(seed, Purpose.EXTENTS)
     measures: dict[str, Callable[[], Any]] = {}
@@ -257,14 +243,16 @@ def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> Extents:
     missing: dict[str, str] = {}
     found = {name: attempt(name, measure, missing) for name, measure in measures.items()}
     theory = found.pop("theory", None) or {}
-    extents = cast(Extents, {**theory, **found})
-    if missing:
-        extents["not_measured"] = missing
-    extents["seconds"] = time.perf_counter() - begun
-    return extents
+    measured = {
+        **theory,
+        **found,
+        **({"not_measured": missing} if missing else {}),
+        "seconds": time.perf_counter() - begun,
+    }
+    return cast(Extents, measured)
 
 
-def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> Extents:
+def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, int | bool | None]:
     polytope = exact.polytope
     bounds = polytope.lower, polytope.upper
     found = examine(polytope.matrix, polytope.offset, *bounds, exact.image, input_range=span)
@@ -275,7 +263,7 @@ def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> Extents:
     }
 
 
-def _measure_widths(settings: Exact, exact: ExactTarget) -> Widths:
+def _measure_widths(settings: Exact, exact: ExactTarget) -> PixelWidths:
     count = min(settings.width_pixels, len(exact.image))
     pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
     widths = 255 * exact.polytope.pixel_widths(pixels)

@@ -8,6 +8,7 @@ from patchcollide.config import Objective, Optimiser
 from patchcollide.evaluation.residuals import mean_residuals
 from patchcollide.evaluation.simplex import combine, edge_middles, round_to_8_bits, uniform_weights
 from patchcollide.images.tensors import pairwise_distances
+from patchcollide.networks.linear_regions.walk import margins
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.randomness import Purpose, seeded
@@ -72,18 +73,18 @@ def validate(
         count = search.optimiser.validation_samples
         random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
         weights = torch.cat([random, edge_middles(len(vertices), count)]).to(vertices.device)
-        margins, chances, gaps = [], [], []
+        leads, chances, gaps = [], [], []
         for part in torch.split(weights, _BATCH):
             output = network(round_to_8_bits(combine(part, vertices)))
             probabilities = output.probabilities
             gaps.append(mean_residuals(output.pre_activation, search.target))
             chances.append(probabilities[:, search.target_class])
-            margins.append(margin_of(probabilities, search.target_class))
+            leads.append(margins(probabilities, search.target_class, lowest=0.0))
         distances = pairwise_distances(vertices)
         row = {
-            "validation_success": float((torch.cat(margins) > 0).double().mean()),
+            "validation_success": float((torch.cat(leads) > 0).double().mean()),
             "validation_probability": float(torch.cat(chances)[:count].double().mean()),
-            "validation_margin": float(torch.cat(margins).min()),
+            "validation_margin": float(torch.cat(leads).min()),
             "validation_gap": float(torch.cat(gaps).max()),
             "validation_distance": float(distances.mean()) if len(distances) else 0.0,
         }
@@ -91,15 +92,6 @@ def validate(
             difference = network(images).pre_activation - network.pre_activation(images)
             row["precision_gap"] = float(difference.abs().max())
     return row
-
-
-def margin_of(
-    probabilities: Float[Tensor, "samples classes"], target_class: int
-) -> Float[Tensor, "samples"]:
-    """Returns by how much a class's probability exceeds that of any other."""
-    others = probabilities.clone()
-    others[:, target_class] = 0
-    return probabilities[:, target_class] - others.amax(dim=1)
 
 
 def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:

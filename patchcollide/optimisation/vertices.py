@@ -11,9 +11,10 @@ from patchcollide.composition.contributions import Contributions
 from patchcollide.composition.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.config import Config
 from patchcollide.errors import GeometryError
+from patchcollide.evaluation.summary import SearchEnd
 from patchcollide.images.tensors import to_channels
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.networks.targets import Target
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of
@@ -34,13 +35,13 @@ class FoundVertices:
 
     Attributes:
         unrounded: The vertices, 0 to 255.
-        state: ``steps`` and ``stopped_because``.
+        state: How the search ended.
         history: One row a step.
         contributions: Which neighbours pixels come from; None of free pixels.
     """
 
     unrounded: Float32[ndarray, "vertices height width channels"]
-    state: dict[str, int | str]
+    state: SearchEnd
     history: list[dict[str, float]]
     contributions: Contributions | None
 
@@ -82,7 +83,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
             the settings is not inactive.
     """
-    features = TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+    features = target.features(network)
     ours = config.method == "polytope"
     return VertexSearch(
         network=network,

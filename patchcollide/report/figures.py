@@ -78,15 +78,7 @@ def write_figure(
     places = [(columns[0], tops[0]), (columns[0], tops[1])]
     places += [(left, tops[0]) for left in columns[1:]]
     labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
-    for image, (left, top), label, words in zip(
-        [source, target, *vertices], places, labels, captions, strict=True
-    ):
-        sheet.text(label, left, top - line, color=MUTED)
-        if image is None:
-            sheet.blank("given as features", left, top, width, height)
-        else:
-            sheet.picture(image, left, top, width, height)
-        sheet.text(two_lines(words), left, top + height + line // 3, linespacing=1.15)
+    _place_pictures(sheet, layout, [source, target, *vertices], places, labels, captions)
     corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
     for left in columns[1:]:
         sheet.frames(corners, left, tops[0], scale, box_size(vertices), BOX)
@@ -98,6 +90,25 @@ def write_figure(
     sheet.text(words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=MUTED)
     _add_colour_bar(sheet, norm, right + gap, tops[1], height)
     sheet.write(path)
+
+
+def _place_pictures(
+    sheet: Sheet,
+    layout: Layout,
+    images: Sequence[UInt8[ndarray, "height width channels"] | None],
+    places: Sequence[tuple[int, int]],
+    labels: Sequence[str],
+    captions: Sequence[str],
+) -> None:
+    """Draws pictures with a label above and a caption below; None is a target of features."""
+    width, height, line = layout.width, layout.height, layout.line
+    for image, (left, top), label, words in zip(images, places, labels, captions, strict=False):
+        sheet.text(label, left, top - line, color=MUTED)
+        if image is None:
+            sheet.blank("given as features", left, top, width, height)
+        else:
+            sheet.picture(image, left, top, width, height)
+        sheet.text(two_lines(words), left, top + height + line // 3, linespacing=1.15)
 
 
 def write_contact_sheet(
@@ -237,13 +248,7 @@ def write_polytope_figure(
     labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
     labels += ["samples between the vertices", *[""] * num_vertices][: len(shown)]
     words = [*captions, *[""] * len(shown)]
-    for image, (left, top), label, text in zip(images, places, labels, words, strict=False):
-        sheet.text(label, left, top - line, color=MUTED)
-        if image is None:
-            sheet.blank("given as features", left, top, width, height)
-        else:
-            sheet.picture(image, left, top, width, height)
-        sheet.text(two_lines(text), left, top + height + line // 3, color=INK, linespacing=1.15)
+    _place_pictures(sheet, layout, images, places, labels, words)
     corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
     for vertex, left in zip(vertices, lefts[1:], strict=True):
         _add_boxes(sheet, vertex, corners, left, tops[:2], scale)

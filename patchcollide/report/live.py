@@ -7,14 +7,20 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from patchcollide.composition.contributions import Contributions
-from patchcollide.evaluation.samples import HullSamples, interpolation_error, joined
+from patchcollide.evaluation.samples import (
+    HullSamples,
+    InterpolationError,
+    interpolation_error,
+    joined,
+)
 from patchcollide.evaluation.simplex import leg_labels, tour, tour_stops
+from patchcollide.evaluation.summary import Summary
 from patchcollide.images.pictures import jpeg_bytes, resize_square
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
@@ -26,6 +32,67 @@ THUMB_PX = 32
 _UNKNOWN = "an image without a name"
 
 _POINTS_PER_LEG = 16
+
+
+class PixelOrigins(TypedDict):
+    """What ``pixels.js`` reads.
+
+    Attributes:
+        blocks: Along a side of a vertex.
+        most: How many patches are known of a block.
+        patches: Their numbers, for each block of each vertex, flat.
+        parts: Their shares of the block in thousandths, as flat.
+        images: Of each patch, the number of the image it is of.
+        names: Of the images.
+        thumb: Side of a patch on the sheet, in pixels.
+        columns: Of that sheet.
+    """
+
+    blocks: int
+    most: int
+    patches: list[int]
+    parts: list[int]
+    images: list[int]
+    names: list[str]
+    thumb: int
+    columns: int
+
+
+class SampleData(TypedDict):
+    """Samples as ``predictions.js`` guesses from them."""
+
+    weights: list[list[float]]
+    classes: list[int]
+    probabilities: list[float]
+
+
+class PageData(TypedDict):
+    """What the scripts of a page read; ``error`` is what 95 % of the guesses are within."""
+
+    tour: list[list[float]]
+    legs: list[str]
+    pointsPerLeg: int
+    targetName: str
+    samples: SampleData | None
+    contributions: PixelOrigins | None
+    classNames: NotRequired[dict[str, str]]
+    error: NotRequired[float]
+
+
+class TourLine(TypedDict):
+    """The probability along a tour, as a line in a box of 1000 by 100, and where vertices are."""
+
+    points: str
+    stops: list[str]
+    low: float
+    high: float
+    count: int
+
+
+class GuessError(InterpolationError):
+    """How far guesses are off, and from how many samples they are."""
+
+    asked: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +135,7 @@ def origins_of(
 
 def contributions_data(
     contributions: Contributions, neighbours: Neighbours, positions_per_image: int
-) -> tuple[dict[str, Any], Int64[ndarray, "patches 2"]]:
+) -> tuple[PixelOrigins, Int64[ndarray, "patches 2"]]:
     """Returns what ``pixels.js`` needs to say where a pixel comes from.
 
     Returns:
@@ -80,7 +147,7 @@ def contributions_data(
     chosen = np.stack([used // k, used % k], axis=1)
     images = neighbours.ids[chosen[:, 0], chosen[:, 1]] // positions_per_image
     shown, places = np.unique(images, return_inverse=True)
-    data = {
+    data: PixelOrigins = {
         "blocks": contributions.parts.shape[1],
         "most": contributions.parts.shape[3],
         "patches": patches.ravel().tolist(),
@@ -129,17 +196,17 @@ class Live:
     Attributes:
         data: What the scripts read.
         tour_points: Points of the tour.
-        error: How far guesses are off, and from how many samples they are; None without samples.
-        tour: The probability along the tour, as a line in a box of 1000 by 100; None without.
+        error: How far guesses are off; None without samples.
+        tour: The probability along the tour; None without samples, or of one vertex.
         sprite: The patches, as a data address; None if nothing was composed.
         origins: The images that patches come from.
         has_null: Whether polytopes between random images were measured too.
     """
 
-    data: dict[str, Any]
+    data: PageData
     tour_points: int
-    error: dict[str, float] | None = None
-    tour: dict[str, Any] | None = None
+    error: GuessError | None = None
+    tour: TourLine | None = None
     sprite: str | None = None
     origins: list[Origin] = field(default_factory=list)
     has_null: bool = False
@@ -153,7 +220,7 @@ class Live:
 
 
 def make_live(
-    summary: Mapping[str, Any],
+    summary: Summary,
     samples: Mapping[str, HullSamples] | None,
     composed: tuple[Contributions, Neighbours] | None,
     positions_per_image: int,
@@ -168,46 +235,47 @@ def make_live(
     """
     count = summary["num_vertices"]
     weights = samples["tour"].weights if samples else tour(count, _POINTS_PER_LEG)
-    legs = len(leg_labels(count))
-    parts: dict[str, Any] = {}
-    data: dict[str, Any] = {
+    legs = leg_labels(count)
+    data: PageData = {
         "tour": _rounded(weights, 6),
-        "legs": leg_labels(count),
-        "pointsPerLeg": (len(weights) - 1) // max(legs, 1),
+        "legs": legs,
+        "pointsPerLeg": (len(weights) - 1) // max(len(legs), 1),
         "targetName": summary["target_class_name"],
         "samples": None,
         "contributions": None,
     }
+    live = Live(data, len(weights))
     if samples:
-        asked = joined(samples["hull"], samples["tour"])
-        names = {str(named["class"]): named["class_name"] for named in summary["sample_classes"]}
-        data |= {
-            "classNames": names,
-            "samples": {
-                "weights": _rounded(asked.weights, 4),
-                "classes": asked.classes.tolist(),
-                "probabilities": _rounded(asked.target_probabilities, 4),
-            },
-        }
-        parts["error"] = {**interpolation_error(asked, samples["check"]), "asked": len(asked)}
-        data["error"] = parts["error"]["quantile"]
-        parts["has_null"] = "null" in samples
-        if count > 1:
-            parts["tour"] = _line(samples["tour"], count)
+        live = _with_samples(live, summary, samples)
     if composed:
         data["contributions"], chosen = contributions_data(*composed, positions_per_image)
         sprite = base64.b64encode(sprite_of(composed[1], chosen)).decode("ascii")
-        parts["sprite"] = f"data:image/jpeg;base64,{sprite}"
-        parts["origins"] = origins_of(*composed, positions_per_image)
-    return Live(data=data, tour_points=len(weights), **parts)
+        origins = origins_of(*composed, positions_per_image)
+        live = replace(live, sprite=f"data:image/jpeg;base64,{sprite}", origins=origins)
+    return live
+
+
+def _with_samples(live: Live, summary: Summary, samples: Mapping[str, HullSamples]) -> Live:
+    """Adds what is guessed from samples, to the data as well."""
+    asked, count = joined(samples["hull"], samples["tour"]), summary["num_vertices"]
+    error: GuessError = {**interpolation_error(asked, samples["check"]), "asked": len(asked)}
+    live.data["samples"] = {
+        "weights": _rounded(asked.weights, 4),
+        "classes": asked.classes.tolist(),
+        "probabilities": _rounded(asked.target_probabilities, 4),
+    }
+    named = summary["sample_classes"]
+    live.data["classNames"] = {str(each["class"]): each["class_name"] for each in named}
+    live.data["error"] = error["quantile"]
+    line = _line(samples["tour"], count) if count > 1 else None
+    return replace(live, error=error, tour=line, has_null="null" in samples)
 
 
 def _rounded(values: Float[ndarray, "..."], digits: int) -> Any:
     return np.round(values.astype(np.float64), digits).tolist()
 
 
-def _line(along: HullSamples, num_vertices: int) -> dict[str, Any]:
-    """Returns the probability along the tour as a line in a box of 1000 by 100."""
+def _line(along: HullSamples, num_vertices: int) -> TourLine:
     chances = along.target_probabilities
     places = np.linspace(0, 1000, len(chances))
     stops = np.linspace(0, 1000, len(tour_stops(num_vertices)))

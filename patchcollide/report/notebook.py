@@ -1,12 +1,14 @@
 """What notebooks show of a polytope: small pieces of HTML that need nothing else."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
+from patchcollide.evaluation.summary import SearchEnd, Summary
 from patchcollide.images.pictures import png_bytes
 from patchcollide.report.templates import embedded, render
 from patchcollide.shapes import UInt8, ndarray
 
-__all__ = ["Figures", "polytope_html"]
+__all__ = ["Figures", "polytope_html", "shown"]
 
 _TEMPLATE = "notebook.html.j2"
 _SHOWN_PX = 112
@@ -19,15 +21,20 @@ class Figures(dict[str, Any]):
         return render(_TEMPLATE, pictures=[], summary=self)
 
 
+def shown(summary: Summary) -> Summary:
+    """Returns a summary as a file holds it, which shows itself in a notebook."""
+    return cast(Summary, Figures(json.loads(json.dumps(summary, allow_nan=False))))
+
+
 def polytope_html(
     *,
     source: UInt8[ndarray, "height width channels"],
     target: UInt8[ndarray, "height width channels"] | None,
     vertices: UInt8[ndarray, "vertices height width channels"],
     distance: float,
-    about: dict[str, Any],
-    state: dict[str, Any],
-    summary: dict[str, Any] | None,
+    where: str,
+    state: SearchEnd,
+    summary: Summary | None,
 ) -> str:
     """Returns source, target, vertices and the key numbers as a piece of HTML.
 
@@ -36,37 +43,33 @@ def polytope_html(
         target: The same; None if it was given as features.
         vertices: 8-bit images.
         distance: The mean of the vertices', L2 in 0..255.
-        about: What :func:`patchcollide.runs.folder.describe` says of the polytope.
-        state: ``steps`` and ``stopped_because``.
+        where: Network, layer, and what varies.
+        state: How the search ended.
         summary: What was measured; None if nothing was.
     """
     pair = [("source", source)] + ([("target", target)] if target is not None else [])
-    classes: list[dict[str, Any]] = [{}] * (len(pair) + len(vertices))
-    if summary is not None:
-        classes = [
-            {
-                "class_name": summary[f"{name}_class_name"],
-                "probability": summary[f"{name}_probability"],
-            }
-            for name, _ in pair
-        ]
-        classes += summary["vertices"]
     named = pair + [(f"vertex {number}", vertex) for number, vertex in enumerate(vertices)]
+    classes: list[tuple[str, float | None]] = [("", None)] * len(named)
+    if summary is not None:
+        classes = [(summary["source_class_name"], summary["source_probability"])]
+        if target is not None:
+            classes.append((summary["target_class_name"], summary["target_probability"]))
+        classes += [(each["class_name"], each["probability"]) for each in summary["vertices"]]
     pictures = [
         {
             "name": name,
             "image": embedded(name, png_bytes(image)),
             # Of a class by several names the first will do.
-            "class_name": str(found.get("class_name", "")).split(",")[0],
-            "probability": found.get("probability"),
+            "class_name": class_name.split(",")[0],
+            "probability": probability,
         }
-        for (name, image), found in zip(named, classes, strict=True)
+        for (name, image), (class_name, probability) in zip(named, classes, strict=True)
     ]
     return render(
         _TEMPLATE,
         pictures=pictures,
         distance=distance,
-        about=about,
+        where=where,
         state=state,
         summary=summary,
         shown_px=_SHOWN_PX,

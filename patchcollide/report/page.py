@@ -6,13 +6,16 @@ A run's certificate is made here, in rows for the page and in lines for the term
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from patchcollide.errors import RunError
+from patchcollide.evaluation.certificates import EdgeFigures, EdgeWalks
+from patchcollide.evaluation.gaps import by_name
+from patchcollide.evaluation.summary import Certificate, Summary
 from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
 from patchcollide.report.live import Live
 from patchcollide.report.tables import Row
-from patchcollide.report.templates import embedded, lacking, page_script, render
+from patchcollide.report.templates import Picture, embedded, lacking, page_script, render
 
 _LABELS = {
     "feature_distance_relative": "distance of features, of the target's from silence",
@@ -70,7 +73,7 @@ EDGE_HEADER = (
 
 def render_page(
     *,
-    summary: Mapping[str, Any],
+    summary: Summary,
     config: Mapping[str, Any],
     images: Mapping[str, bytes],
     history_svg: str,
@@ -85,17 +88,7 @@ def render_page(
     any script but its own; all texts are escaped.
 
     Args:
-        summary: What was made and found. Texts: ``source`` and ``target`` (paths), ``network``,
-            ``layer``, ``target_class_name``, ``source_class_name``, ``parameterisation``
-            (``patches`` or ``pixels``), ``stopped_because``. Probabilities and shares in 0..1:
-            ``target_probability``, ``source_probability``, ``success_rate``,
-            ``success_interval`` (two), ``sample_probability_mean``,
-            ``sample_class_probability_mean``, ``success_rate_stick_breaking``. Distances, L2 in
-            the 0..255 scale: ``vertex_distance_mean``, ``vertex_distance_min``,
-            ``dataset_distance_mean``; None where not measured. Counts: ``num_vertices``,
-            ``num_samples``, ``steps``, ``seed``, ``target_class``, ``peak_memory_bytes``.
-            Groups: ``unrounded``, ``vertices``, ``seconds``, ``versions``, ``neighbours`` (or
-            None); ``certificate``, ``visibility`` and ``exact``, which older runs lack.
+        summary: What was made and found.
         config: The settings, nested.
         images: PNG files by name: ``source``, ``target`` (unless the summary's
             ``target_given_as`` is ``features``), ``vertex-0`` and so on, ``figure``, and
@@ -112,15 +105,7 @@ def render_page(
         RunError: If the summary or the images lack something the page shows, or an image is not
             a PNG.
     """
-    missing = {"num_vertices", "vertices", "seconds"} - summary.keys()
-    if missing:
-        raise RunError(lacking(f"no {', '.join(sorted(missing))}"))
-    vertex_names = [f"vertex-{number}" for number in range(summary["num_vertices"])]
-    given = ["source"] if summary.get("target_given_as") == "features" else ["source", "target"]
-    for name in (*given, "figure", *vertex_names):
-        if name not in images:
-            raise RunError(f"The page needs the image '{name}', but the run has no such image.")
-    pictures = {name: embedded(name, png) for name, png in images.items()}
+    pictures = _pictures(summary, images)
     return render(
         "page.html.j2",
         # Runs of before there were exact ones lack it.
@@ -128,8 +113,10 @@ def render_page(
         settings=list(flatten(config)),
         pictures=pictures,
         vertices=[
-            {**vertex, "picture": pictures[name]}
-            for name, vertex in zip(vertex_names, summary["vertices"], strict=True)
+            {**vertex, "picture": pictures[f"vertex-{number}"]}
+            for number, vertex in zip(
+                range(summary["num_vertices"]), summary["vertices"], strict=True
+            )
         ],
         # A page cannot know how long its own drawing takes, and must not change when redrawn.
         stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
@@ -143,25 +130,16 @@ def render_page(
     )
 
 
-def _certificate(summary: Mapping[str, Any]) -> dict[str, Any]:
-    walk = (summary.get("certificate") or {}).get("walk") or {"edges": []}
-    return {
-        "gap_header": HEADER,
-        "gap_rows": gap_rows(summary),
-        "others_sentence": others_sentence(summary),
-        "edge_header": EDGE_HEADER,
-        "edge_rows": [edge_row(edge) for edge in walk["edges"]],
-        "walk_sentence": walk_sentence(walk) if walk["edges"] else "",
-    }
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields nested settings as ``section.key`` and the value as JSON."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
+def _pictures(summary: Summary, images: Mapping[str, bytes]) -> dict[str, Picture]:
+    missing = {"num_vertices", "vertices", "seconds"} - summary.keys()
+    if missing:
+        raise RunError(lacking(f"no {', '.join(sorted(missing))}"))
+    given = ["source"] if summary.get("target_given_as") == "features" else ["source", "target"]
+    vertices = [f"vertex-{number}" for number in range(summary["num_vertices"])]
+    for name in (*given, "figure", *vertices):
+        if name not in images:
+            raise RunError(f"The page needs the image '{name}', but the run has no such image.")
+    return {name: embedded(name, png) for name, png in images.items()}
 
 
 @dataclass(frozen=True)
@@ -177,7 +155,40 @@ class GapRow:
     values: tuple[str, ...]
 
 
-def gap_rows(summary: Mapping[str, Any]) -> list[GapRow]:
+class CertificateParts(TypedDict):
+    """A certificate as the template shows it: headers, rows of text, sentences."""
+
+    gap_header: Sequence[str]
+    gap_rows: Sequence[GapRow]
+    others_sentence: str
+    edge_header: Sequence[str]
+    edge_rows: Sequence[Sequence[str]]
+    walk_sentence: str
+
+
+def _certificate(summary: Summary) -> CertificateParts:
+    certificate = summary.get("certificate")
+    walk = certificate.get("walk") if certificate else None
+    return {
+        "gap_header": HEADER,
+        "gap_rows": gap_rows(summary),
+        "others_sentence": others_sentence(summary),
+        "edge_header": EDGE_HEADER,
+        "edge_rows": [edge_row(edge) for edge in walk["edges"]] if walk else [],
+        "walk_sentence": walk_sentence(walk) if walk and walk["edges"] else "",
+    }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields nested settings as ``section.key`` and the value as JSON."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False, default=str)
+
+
+def gap_rows(summary: Summary) -> list[GapRow]:
     """Returns the figures of the gaps; none for a run without a certificate."""
     certificate = summary.get("certificate")
     if not certificate:
@@ -188,27 +199,28 @@ def gap_rows(summary: Mapping[str, Any]) -> list[GapRow]:
     ]
 
 
-def _gap_row(certificate: Mapping[str, Any], name: str, label: str) -> GapRow:
+def _gap_row(certificate: Certificate, name: str, label: str) -> GapRow:
     def text(value: float | None) -> str:
         return as_percent(value, 2) if name in _SHARES else as_gap(value)
 
-    others = certificate.get("others")
+    hull, others = by_name(certificate["hull"])[name], certificate.get("others")
     return GapRow(
         label=label,
         values=(
-            text(certificate["hull"][name]["mean"]),
-            text(certificate["hull"][name]["max"]),
-            text(certificate["hull_unrounded"][name]["max"]),
-            text(certificate["vertices"][name]["max"]),
-            text(certificate["source"][name]),
-            " / ".join(map(text, others["quantiles"][name])) if others else NOT_MEASURED,
+            text(hull["mean"]),
+            text(hull["max"]),
+            text(by_name(certificate["hull_unrounded"])[name]["max"]),
+            text(by_name(certificate["vertices"])[name]["max"]),
+            text(by_name(certificate["source"])[name]),
+            " / ".join(map(text, by_name(others["quantiles"])[name])) if others else NOT_MEASURED,
         ),
     )
 
 
-def others_sentence(summary: Mapping[str, Any]) -> str:
+def others_sentence(summary: Summary) -> str:
     """Says how near a hull is to the target beside what nobody made collide; empty if unknown."""
-    others = (summary.get("certificate") or {}).get("others")
+    certificate = summary.get("certificate")
+    others = certificate.get("others") if certificate else None
     if not others:
         return ""
     controls = "; ".join(f"{name} {as_percent(tau)}" for name, tau in others["controls"].items())
@@ -236,7 +248,7 @@ def _nearer(is_near: bool) -> str:
     return "nearer than" if is_near else "not nearer than"
 
 
-def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def certificate_lines(summary: Summary) -> Iterator[str]:
     """Yields a run's certificate as lines of plain text.
 
     Raises:
@@ -264,7 +276,7 @@ def certificate_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield walk_sentence(walk)
 
 
-def edge_row(edge: Mapping[str, Any]) -> tuple[str, ...]:
+def edge_row(edge: EdgeFigures) -> tuple[str, ...]:
     """Returns an edge's figures, in the columns of :data:`EDGE_HEADER`."""
     return (
         "{} to {}".format(*edge["edge"]),
@@ -277,7 +289,7 @@ def edge_row(edge: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def walk_sentence(walk: Mapping[str, Any]) -> str:
+def walk_sentence(walk: EdgeWalks) -> str:
     """Says what the walks prove, and what they do not."""
     worst = (
         f"The smallest margin of the target's class found on the {walk['num_edges']} edges is "

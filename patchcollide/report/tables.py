@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dimensions import LayerDimensions
+from patchcollide.evaluation.summary import Summary
+from patchcollide.evaluation.visibility import Visibility, Yardstick
 from patchcollide.formats import as_number, as_percent, as_probability
 from patchcollide.polyhedra.proposition1 import Proposition1
 
@@ -96,12 +97,8 @@ PAPER_ROWS: tuple[Row, ...] = (
 )
 
 
-def comparison_rows(summary: Mapping[str, Any]) -> list[Row]:
+def comparison_rows(summary: Summary) -> list[Row]:
     """Returns the paper's rows, then the run's own.
-
-    Args:
-        summary: What the evaluation of a run found; see
-            :func:`patchcollide.report.page.render_page` for its keys.
 
     Raises:
         KeyError: If the summary lacks one of the numbers compared.
@@ -124,11 +121,11 @@ def comparison_rows(summary: Mapping[str, Any]) -> list[Row]:
     return [*PAPER_ROWS, ours]
 
 
-def _measured(value: Any) -> float | None:
+def _measured(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def side_by_side(summaries: Mapping[str, Summary]) -> str:
     """Returns the figures of runs in Markdown: compositions of patches first, then free pixels.
 
     Three tables: what the paper reports, and how alike the vertices look, beside yardsticks; the
@@ -136,7 +133,7 @@ def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     halving.
 
     Args:
-        summaries: What ``summary.json`` holds, by the names of the runs.
+        summaries: By the names of the runs.
 
     Raises:
         RunError: If a summary lacks a figure.
@@ -162,14 +159,14 @@ def side_by_side(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _kind(summary: Mapping[str, Any]) -> int:
+def _kind(summary: Summary) -> int:
     kind = summary.get("parameterisation")
     return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
 
 
-def _headline(summary: Mapping[str, Any]) -> dict[str, str]:
+def _headline(summary: Summary) -> dict[str, str]:
     seen, distance = summary["visibility"], summary["vertex_distance_mean"]
-    of_data = summary["dataset_distance_mean"]
+    of_data, (noise, brightness) = summary["dataset_distance_mean"], _yardsticks(seen)
     return {
         "vary": summary["parameterisation"],
         "network": summary["network"],
@@ -179,23 +176,24 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, str]:
         "vertex L2": as_number(distance),
         "of data set": as_percent(distance / of_data if of_data else None),
         "coarse difference": as_number(seen.get("coarse_rms"), 1),
-        "with noise of 12": as_number(_yardstick(seen, "noise", "coarse_rms"), 1),
-        "brighter by 40": as_number(_yardstick(seen, "brightness", "coarse_rms"), 1),
+        "with noise of 12": as_number(noise["coarse_rms"], 1),
+        "brighter by 40": as_number(brightness["coarse_rms"], 1),
         "SSIM, mean": as_probability(seen["ssim_mean"]),
         "SSIM, least": as_probability(seen["ssim_min"]),
-        "SSIM with noise of 12": as_probability(_yardstick(seen, "noise", "ssim_mean")),
-        "SSIM brighter by 40": as_probability(_yardstick(seen, "brightness", "ssim_mean")),
+        "SSIM with noise of 12": as_probability(noise["ssim_mean"]),
+        "SSIM brighter by 40": as_probability(brightness["ssim_mean"]),
         "pixels that differ by more than 8": as_percent(seen["visible_share"]),
     }
 
 
-def _yardstick(seen: Mapping[str, Any], change: str, figure: str) -> float | None:
-    """Returns what a known change alone gives; None for runs of the first version."""
-    value: float | None = seen.get("yardsticks", {}).get(change, {}).get(figure)
-    return value
+def _yardsticks(seen: Visibility) -> tuple[Yardstick, Yardstick]:
+    """Returns what noise and brightness alone give; unknown for runs of the first version."""
+    unknown: Yardstick = {"coarse_rms": None, "visible_share": None, "ssim_mean": None}
+    known = seen.get("yardsticks", {})
+    return known.get("noise", unknown), known.get("brightness", unknown)
 
 
-def _bands(summary: Mapping[str, Any]) -> dict[str, str]:
+def _bands(summary: Summary) -> dict[str, str]:
     kind, seen = {"vary": summary["parameterisation"]}, summary["visibility"]
     if "bands" not in seen:
         # The first version measured means over blocks, which depend on where these lie.
@@ -205,7 +203,7 @@ def _bands(summary: Mapping[str, Any]) -> dict[str, str]:
     return kind | shares | {"mean colour": as_percent(seen["mean_colour_share"])}
 
 
-def _halvings(summary: Mapping[str, Any]) -> dict[str, str]:
+def _halvings(summary: Summary) -> dict[str, str]:
     kind = {"vary": summary["parameterisation"]}
     halved = summary["visibility"]["halved"]
     return kind | {str(part["halvings"]): as_number(part["rms"], 1) for part in halved}
@@ -213,8 +211,13 @@ def _halvings(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _table(rows: _Rows) -> str:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [["run", *columns], ["---", *["---"] * len(columns)]]
-    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    cells = ([name, *(row.get(column, "") for column in columns)] for name, row in rows.items())
+    return markdown([["run", *columns], *cells])
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown; its first row are the headings."""
+    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     # A bar would end a cell.
     return "".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines

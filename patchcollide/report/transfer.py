@@ -11,6 +11,7 @@ from patchcollide.evaluation.transfer import Cell, Figures, TransferMatrix
 from patchcollide.formats import as_gap, as_percent
 from patchcollide.io.files import write_json, write_text, written_beside
 from patchcollide.report.sheet import INK, MARK, MUTED, Axes, Figure, Normalize, cut, rc_context
+from patchcollide.report.tables import markdown
 
 __all__ = ["FORMATS", "require_format", "transfer_lines", "transfer_tables", "write_transfer"]
 
@@ -123,7 +124,7 @@ def transfer_tables(matrix: TransferMatrix) -> str:
         table = [header, *([name, *texts] for name, texts in rows.items())]
         if len(matrix.columns) > _MOST_COLUMNS:
             table = [list(line) for line in zip(*table, strict=True)]
-        parts.append(f"{figure.title.capitalize()}:\n\n{_markdown(table)}")
+        parts.append(f"{figure.title.capitalize()}:\n\n{markdown(table)}")
     counts = sorted(set(matrix.num_samples.values()))
     points = f"Of {' or '.join(map(str, counts))} points between vertices. {_UNIT}\n"
     return "\n".join([*parts, points])
@@ -141,14 +142,6 @@ def _rows(matrix: TransferMatrix, figure: _Figure) -> Iterator[tuple[str, list[s
             yield f"{run}, its source", [figure.of(cell.source) for cell in cells]
     if matrix.null:
         yield _PAIRS, [figure.of(matrix.null[column]) for column in matrix.columns]
-
-
-def _markdown(table: Sequence[Sequence[str]]) -> str:
-    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    # A bar would end a cell.
-    return "".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
-    )
 
 
 def _write_picture(path: Path, matrix: TransferMatrix) -> None:

@@ -8,6 +8,7 @@ from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dataset import dataset_distance
+from patchcollide.evaluation.summary import ExactSearch, Summary
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_png
 from patchcollide.networks.models.weights import read_metadata
@@ -74,8 +75,9 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
     Raises:
         RunError: If a file is missing or damaged.
     """
+    summary = read_summary(run)
     try:
-        return _run_statistics(run, store)
+        return _run_statistics(run, summary, store)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"The summary of {run.folder} is damaged ({type(error).__name__}: {error}). Measure "
@@ -83,8 +85,7 @@ def run_statistics(run: Run, store: Path | None) -> Measured:
         ) from error
 
 
-def _run_statistics(run: Run, store: Path | None) -> Measured:
-    summary = read_summary(run)
+def _run_statistics(run: Run, summary: Summary, store: Path | None) -> Measured:
     target = float(summary["target_probability"])
     sampled = float(summary["sample_probability_mean"])
     distance = float(summary["vertex_distance_mean"])
@@ -115,6 +116,15 @@ def _test_accuracy(config: Config) -> float | Missing:
     weights = Path(config.network.weights)
     found = read_metadata(weights).get("test_accuracy") if weights.is_file() else None
     return Missing("the network's weights do not say it") if found is None else float(found)
+
+
+def _exactness(exact: ExactSearch | None) -> Measured:
+    if exact is None:
+        return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
+    return {
+        "exact_violation": float(exact["violation_max"]),
+        "exact_seconds": float(exact["seconds"]),
+    }
 
 
 def _dataset_distance(config: Config, run: Run, store: Path) -> float | None:

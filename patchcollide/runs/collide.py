@@ -1,26 +1,23 @@
 """The collision stages: from source and target to a run's folder, and that measured again."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.errors import DivergedError, InputError, RunError
-from patchcollide.images.pictures import read_square
 from patchcollide.io.files import output_path
-from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.checkpoints import Checkpoint
-from patchcollide.optimisation.descent import history_columns
 from patchcollide.optimisation.methods.registry import require_applicable
 from patchcollide.optimisation.vertices import make_search, search_vertices
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours
 from patchcollide.runs.folder import (
-    CONTRIBUTIONS_FILE,
     SUMMARY_FILE,
     Run,
     open_run,
@@ -37,7 +34,7 @@ from patchcollide.runs.inputs import (
 from patchcollide.runs.report import write_report
 from patchcollide.runs.retrieve import adopt_neighbours, retrieve_neighbours
 from patchcollide.runs.summary import record_seconds, write_summary
-from patchcollide.runs.vertices import save_history, save_vertices
+from patchcollide.runs.vertices import save_found
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.torch_modes import proof_modes
 
@@ -90,16 +87,39 @@ def collide(
     store = open_store(config, store_path) if store_path else None
     if neighbours_path:
         require_neighbours(config, source, neighbours_path)
-    network = load_network(config.network, config.seed)
-    inputs = CollisionInputs(
-        source_path=source,
-        target_path=target,
-        source=read_square(config, source, network.input_size, network.channels),
-        target=read_target(config, network, target),
-        origin=store or neighbours_path,
-        images=images,
-    )
+    network, origin = load_network(config.network, config.seed), store or neighbours_path
+    inputs = CollisionInputs.read(config, network, source, target, origin, images=images)
     require_two_pictures(config, inputs)
+
+    def make(run: Run) -> None:
+        _make_run(config, network, inputs, run, backend)
+
+    return make_whole(config, network, inputs, out, make)
+
+
+def make_whole(
+    config: Config,
+    network: CollisionNetwork,
+    inputs: CollisionInputs,
+    out: Path,
+    make: Callable[[Run], None],
+) -> Path:
+    """Makes a run, or what is left of one that was begun; nothing if it is there.
+
+    Args:
+        config: All settings.
+        network: The network under study.
+        inputs: What the run is made from.
+        out: Its folder.
+        make: Writes what is not there yet into the folder, up to the vertices' PNG files; the
+            measures and the page are made here.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If something else is at ``out``, or as ``make`` does.
+    """
     described = inputs.described(config, network, out)
     run = start_run(out, config, described, inputs.identity(network))
     if run.finished:
@@ -108,7 +128,14 @@ def collide(
         return out
     begun = (run / "checkpoint.h5").exists()
     try:
-        _make_run(config, network, inputs, run, backend)
+        announce(config, network, inputs)
+        make(run)
+        with run.timed("evaluate"):
+            write_summary(run, network, inputs.images or inputs.store)
+        record_seconds(run)
+        with run.timed("report"):
+            write_report(run)
+        record_seconds(run)
     except (InputError, DivergedError):
         # Corrected settings make another run: what the refused one began would be in its way.
         if not begun:
@@ -144,8 +171,7 @@ def _make_run(
     run: Run,
     backend: Backend,
 ) -> None:
-    """Does what is left to do in a run's folder, up to its page."""
-    announce(config, network, inputs)
+    """Does what is left to do in a run's folder, up to its vertices."""
     # Before anything long begins: it refuses targets without enough inactive units.
     make_search(config, network, inputs.target)
     write_pair(run, network, inputs.source, inputs.target)
@@ -156,12 +182,6 @@ def _make_run(
     if not (run / "vertices.h5").exists():
         with run.timed("optimise"):
             optimise_run(config, network, inputs.source, inputs.target, neighbours, run)
-    with run.timed("evaluate"):
-        write_summary(run, network, inputs.images or inputs.store)
-    record_seconds(run)
-    with run.timed("report"):
-        write_report(run)
-    record_seconds(run)
 
 
 def _neighbours(
@@ -213,9 +233,6 @@ def optimise_run(
     """
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
     found = search_vertices(config, network, source, target, neighbours, checkpoint)
-    save_history(run, found.history, history_columns(found.history))
-    if found.contributions is not None:
-        found.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
-    save_vertices(run, found.unrounded, found.state)
+    save_found(run, found)
     steps, reason = found.state["steps"], found.state["stopped_because"]
     logger.info("Stopped after %d steps: %s.", steps, reason)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from patchcollide.config import Config
 from patchcollide.config_files import parse_config
@@ -24,7 +24,14 @@ from patchcollide.io.files import (
     read_json,
     write_json,
 )
-from patchcollide.io.provenance import differences, fingerprint, machine, versions
+from patchcollide.io.provenance import (
+    Encoded,
+    Machine,
+    differences,
+    fingerprint,
+    machine,
+    versions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +49,60 @@ _SECONDS_FILE = "seconds.json"
 _COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
 
 
+class RunInputs(TypedDict, total=False):
+    """What a run is made from, as people know it: names, paths and the command line.
+
+    An audit has of these only the images, the network, the layer and the command.
+    """
+
+    source: str
+    target: str
+    target_given_as: str
+    target_image: str | None
+    network: str
+    network_given_as: str
+    layer: str
+    store: str | None
+    neighbours: str | None
+    images: str | None
+    parameterisation: str
+    command: str
+
+
+class RunIdentity(TypedDict, total=False):
+    """Digests of all that decides the result beside the settings, and names that do.
+
+    An audit's are those of its images, its network and its method.
+    """
+
+    source: str
+    target: str
+    network: str
+    layer: str
+    store: str | None
+    neighbours: str | None
+    parameterisation: str
+    images: str
+    method: str
+    measures: int
+
+
+class RunRecord(Encoded):
+    """What ``config.json`` holds: all that a run is made from, and what with and where.
+
+    ``config`` are the settings, nested as in a file of settings. Runs of older versions lack the
+    machine.
+    """
+
+    fingerprint: str
+    config: dict[str, Any]
+    identity: RunIdentity
+    inputs: RunInputs
+    seed: int
+    versions: NotRequired[dict[str, str]]
+    machine: NotRequired[Machine]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder, finished or not.
@@ -54,7 +115,7 @@ class Run:
 
     folder: Path
     final: Path
-    about: dict[str, Any]
+    about: RunRecord
 
     @property
     def finished(self) -> bool:
@@ -64,7 +125,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Decided by the settings and the inputs' contents; the same for the same run."""
-        return str(self.about["fingerprint"])
+        return self.about["fingerprint"]
 
     @property
     def config(self) -> Config:
@@ -72,9 +133,9 @@ class Run:
         return parse_config(self.about["config"], str(self.folder / CONFIG_FILE))
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """Source, target, network, store: paths and digests."""
-        return dict(self.about["inputs"])
+    def inputs(self) -> RunInputs:
+        """Source, target, network, store: names and paths."""
+        return self.about["inputs"]
 
     @property
     def target_file(self) -> str:
@@ -130,8 +191,8 @@ class Run:
 def start_run(
     out: Path,
     config: Config,
-    inputs: dict[str, Any],
-    identity: dict[str, Any],
+    inputs: RunInputs,
+    identity: RunIdentity,
     encoding: str = ENCODING,
 ) -> Run:
     """Opens the folder of a run, new, begun or finished.
@@ -165,7 +226,7 @@ def start_run(
     return Run(partial, out, about)
 
 
-def new_run(out: Path, about: dict[str, Any]) -> Run:
+def new_run(out: Path, about: RunRecord) -> Run:
     """Begins a run's folder where nothing is yet.
 
     Args:
@@ -185,17 +246,17 @@ def new_run(out: Path, about: dict[str, Any]) -> Run:
 
 def describe(
     config: Config,
-    inputs: dict[str, Any],
-    identity: dict[str, Any],
+    inputs: RunInputs,
+    identity: RunIdentity,
     encoding: str = ENCODING,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Returns what ``config.json`` of a run holds; arguments as of :func:`start_run`."""
-    made_from = {"config": config.model_dump(mode="json"), "identity": identity}
     return {
         "encoding-type": encoding,
         "encoding-version": VERSION,
         "fingerprint": fingerprint({"config": config.identity(), "identity": identity}),
-        **made_from,
+        "config": config.model_dump(mode="json"),
+        "identity": identity,
         "inputs": inputs,
         "seed": config.seed,
         "versions": versions(),
@@ -231,7 +292,7 @@ def open_run(folder: Path, encoding: str = ENCODING) -> Run:
             f"{folder / CONFIG_FILE} is damaged: it lacks {', '.join(sorted(missing))}. Make the "
             "run again."
         )
-    return Run(folder, folder, about)
+    return Run(folder, folder, cast(RunRecord, about))
 
 
 def require_files(run: Run, num_vertices: int) -> None:
@@ -247,7 +308,7 @@ def require_files(run: Run, num_vertices: int) -> None:
         )
 
 
-def _same_run(folder: Path, final: Path, about: dict[str, Any], how: str) -> Run:
+def _same_run(folder: Path, final: Path, about: RunRecord, how: str) -> Run:
     try:
         found = open_run(folder, about["encoding-type"]).about
     except RunError as error:

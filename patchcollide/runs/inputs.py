@@ -7,7 +7,6 @@ import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,13 @@ from patchcollide.config import Config
 from patchcollide.config_files import overrides_of
 from patchcollide.errors import ImageError, RunError, TargetError
 from patchcollide.evaluation.feature_distances import target_features
-from patchcollide.images.pictures import write_png
+from patchcollide.images.pictures import read_square, write_png
 from patchcollide.io.provenance import array_digest, file_digest, printable
-from patchcollide.networks.feature_files import write_features
+from patchcollide.networks.feature_files import read_target, write_features
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target, TargetFeatures, require_finite
-from patchcollide.runs.folder import Run
+from patchcollide.networks.targets import Target, require_finite
+from patchcollide.runs.folder import Run, RunIdentity, RunInputs
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 
@@ -56,6 +55,23 @@ class CollisionInputs:
     exact: bool = False
     own_network: bool = False
 
+    @classmethod
+    def read(
+        cls,
+        config: Config,
+        network: CollisionNetwork,
+        source: Path,
+        target: Path,
+        origin: PatchStore | Path | None,
+        *,
+        images: Path | None = None,
+        exact: bool = False,
+    ) -> "CollisionInputs":
+        """Reads source and target as the network sees them; InputError if it cannot."""
+        picture = read_square(config, source, network.input_size, network.channels)
+        features = read_target(config, network, target)
+        return cls(source, target, picture, features, origin, images, exact)
+
     @property
     def store(self) -> PatchStore | None:
         """The store, if patches come from one."""
@@ -66,7 +82,7 @@ class CollisionInputs:
         kind = "pixels" if self.origin is None else "patches"
         return f"{kind}, exact" if self.exact else kind
 
-    def described(self, config: Config, network: CollisionNetwork, out: Path) -> dict[str, Any]:
+    def described(self, config: Config, network: CollisionNetwork, out: Path) -> RunInputs:
         """Returns names and paths, and the command line that makes the run again, if one can."""
         return {
             "source": printable(self.source_path),
@@ -83,7 +99,7 @@ class CollisionInputs:
             "command": self._command(config, out),
         }
 
-    def identity(self, network: CollisionNetwork) -> dict[str, Any]:
+    def identity(self, network: CollisionNetwork) -> RunIdentity:
         """Returns digests of all that decides the result beside the settings."""
         found = self.origin if isinstance(self.origin, Path) else None
         return {
@@ -147,7 +163,7 @@ def require_features(network: CollisionNetwork, target: Target) -> None:
     Raises:
         TargetError: If its features are all as low as the activation goes.
     """
-    features = TargetFeatures.of(target.pre_activation, network.blind)
+    features = target.features(network)
     above = (target_features(features) - network.blind.floor).abs().max()
     if above <= network.blind.tolerance:
         raise TargetError(
@@ -215,14 +231,14 @@ def network_of(run: Run) -> CollisionNetwork:
 
 def require_same_network(run: Run, network: CollisionNetwork) -> None:
     """Raises :class:`RunError` if a run was made with other weights, or at another layer."""
-    if network.layer != run.about["identity"]["layer"]:
+    made_with = run.about["identity"]
+    if network.layer != made_with["layer"]:
         raise RunError(
-            f"{run.folder} was made at layer '{run.about['identity']['layer']}', but the network "
-            f"given shows '{network.layer}'. Give it at that layer."
+            f"{run.folder} was made at layer '{made_with['layer']}', but the network given shows "
+            f"'{network.layer}'. Give it at that layer."
         )
-    if network.digest != run.about["identity"]["network"]:
+    if network.digest != made_with["network"]:
         raise RunError(
             f"{run.folder} was made with other weights of {network.name} than the ones here "
-            f"(digest {run.about['identity']['network'][:12]}, found {network.digest[:12]}). Use "
-            "those."
+            f"(digest {made_with['network'][:12]}, found {network.digest[:12]}). Use those."
         )

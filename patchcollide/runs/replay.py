@@ -3,10 +3,10 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
-from patchcollide.runs.folder import Run, open_run
+from patchcollide.runs.folder import Run, RunRecord, open_run
 from patchcollide.runs.inputs import network_of
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.store.reader import PatchStore
@@ -103,7 +103,7 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
         if out is None:
             parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="patchcollide-"))
             out = Path(parent) / "replay"
-        stack.enter_context(_threads(run.about.get("machine", {}).get("num_threads")))
+        stack.enter_context(_threads(_threads_of(run.about)))
         made = open_run(_make(run, found.places, out))
         names = sorted(path.name for path in run.folder.glob("*.png"))
         lines = [_compare_png(run / name, made / name) for name in names]
@@ -119,7 +119,7 @@ def _make(run: Run, places: dict[str, Path | None], out: Path) -> Path:
     source, target = places["source"], places["target"]
     if source is None or target is None:
         raise RunError(f"{run.folder} records no source or no target.")
-    if str(run.inputs["parameterisation"]).endswith("exact"):
+    if run.inputs["parameterisation"].endswith("exact"):
         return find_exact(
             run.config,
             target,
@@ -148,7 +148,7 @@ def _find_inputs(run: Run, network: CollisionNetwork) -> _Inputs:
         return array_digest(read_square(config, path, network.input_size, network.channels))
 
     copies = {"source": run / "source.png", "target": run / run.target_file}
-    digests = {
+    digests: dict[Literal["source", "target"], Callable[[Path], str]] = {
         "source": picture_digest,
         "target": lambda path: read_target(config, network, path).digest,
     }
@@ -173,7 +173,9 @@ def _find_inputs(run: Run, network: CollisionNetwork) -> _Inputs:
     return found
 
 
-def _compare_digest(found: _Inputs, name: str, path: Path, expected: str, digest: Any) -> None:
+def _compare_digest(
+    found: _Inputs, name: str, path: Path, expected: str | None, digest: Callable[[Path], str]
+) -> None:
     found.places[name] = path
     try:
         now = digest(path)
@@ -183,7 +185,7 @@ def _compare_digest(found: _Inputs, name: str, path: Path, expected: str, digest
     if now != expected:
         found.problems.append(
             f"{name}: {path} is not what the run was made from (digest {now[:12]}, expected "
-            f"{expected[:12]})"
+            f"{(expected or 'none')[:12]})"
         )
 
 
@@ -196,11 +198,16 @@ def _folder(recorded: str | None) -> Path | None:
     return Path(recorded) if recorded and Path(recorded).is_dir() else None
 
 
-def _environment(about: dict[str, Any]) -> list[str]:
+def _threads_of(about: RunRecord) -> int | None:
+    recorded = about.get("machine")
+    return recorded.get("num_threads") if recorded else None
+
+
+def _environment(about: RunRecord) -> list[str]:
     """Says which libraries, and what of the machine, are not as they were."""
     recorded = about.get("machine")
     # The number of threads is set as it was.
-    now = {**machine(), "num_threads": (recorded or {}).get("num_threads")}
+    now = {**machine(), "num_threads": _threads_of(about)}
     lines = differences(about.get("versions", {}), versions(), "versions")
     if recorded is None:
         return [*lines, "machine: the run does not say how many threads it was made with"]

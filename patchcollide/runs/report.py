@@ -3,14 +3,13 @@
 These are PNG, or PDF with letters and lines as vectors.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from patchcollide.composition.contributions import Contributions
 from patchcollide.errors import RunError
 from patchcollide.evaluation.samples import HullSamples, load_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
+from patchcollide.evaluation.summary import Summary
 from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch, pairwise_distances
 from patchcollide.io.files import output_path, write_text
@@ -135,7 +134,7 @@ def _target(run: Run) -> UInt8[ndarray, "height width channels"] | None:
     return read_png(run / "target.png") if run.target_file == "target.png" else None
 
 
-def _captions(summary: Mapping[str, Any]) -> list[str]:
+def _captions(summary: Summary) -> list[str]:
     return [
         caption(summary["source_class_name"], summary["source_probability"]),
         caption(summary["target_class_name"], summary["target_probability"]),
@@ -172,7 +171,7 @@ def write_report(run: Run) -> Path:
         ) from error
 
 
-def _write(run: Run, summary: dict[str, Any]) -> Path:
+def _write(run: Run, summary: Summary) -> Path:
     title = f"{summary['network']}, {summary['layer']}: features of the target, not its look"
     write_run_differences(run / "figure.png", run, title)
     names = [*_IMAGES, *(f"vertex-{number}" for number in range(summary["num_vertices"]))]
@@ -186,7 +185,7 @@ def _write(run: Run, summary: dict[str, Any]) -> Path:
         samples_svg=_draw_samples(summary, samples, vertices),
         live=make_live(summary, samples, _composed(run), run.config.grid.num_positions),
         comparison=comparison_rows(summary),
-        command=str(run.inputs["command"]),
+        command=run.inputs["command"],
     )
     write_text(run / "report.html", page)
     return run / "report.html"
@@ -209,7 +208,7 @@ def _composed(run: Run) -> tuple[Contributions, Neighbours] | None:
 
 
 def _draw_samples(
-    summary: dict[str, Any],
+    summary: Summary,
     samples: dict[str, HullSamples] | None,
     vertices: UInt8[ndarray, "vertices height width channels"],
 ) -> str:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from patchcollide.config import Config
+from patchcollide.errors import RunError
 from patchcollide.images.pictures import read_square
-from patchcollide.io.files import written_beside
+from patchcollide.io.files import output_path, written_beside
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.retrieval.policy import find_neighbours_of_each
 from patchcollide.retrieval.released_lists import ListOptions, neighbours_from_lists
 from patchcollide.runs.report import write_neighbour_sheet
-from patchcollide.store.reader import PatchStore
+from patchcollide.store.reader import PatchStore, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -80,28 +81,49 @@ def import_neighbours(
     config: Config,
     lists: Path,
     source: Path,
-    store: PatchStore,
+    store_path: Path,
     out: Path,
     options: ListOptions,
-) -> Neighbours:
-    """Writes neighbours that another program found into a file of this one's, with a contact sheet.
+) -> Path:
+    """Turns the authors' released lists into neighbours that a collision composes.
 
     Args:
         config: Sections ``images``, ``patches``, ``retrieval`` and ``composition``.
-        lists: What it found; see :mod:`patchcollide.retrieval.released_lists`.
-        source: The image that it searched for.
-        store: Holds the images it searched in.
-        out: The HDF5 file to write. The contact sheet goes beside.
+        lists: An ``.npz`` file with ``finalidx``, ``finalpos`` and ``finaldist``; see
+            :mod:`patchcollide.retrieval.released_lists`.
+        source: The image that the lists are of.
+        store_path: A store of the images that they name.
+        out: The HDF5 file to write; the contact sheet has the same name and ``.png``.
         options: How the lists are taken over.
 
+    Returns:
+        ``out``.
+
     Raises:
-        InputError: If the image or the lists cannot be used, or do not agree with the store.
+        InputError: If the image, the lists or the store cannot be used, or do not agree.
     """
+    out = output_path(out)
+    require_free(out)
+    store = open_store(config, store_path)
     picture = read_square(config, source, config.images.size_px)
     found = neighbours_from_lists(config, lists, picture, store, options)
     settings = config.model_dump(mode="json")
     found.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
-    return _load(out)
+    _load(out)
+    return out
+
+
+def require_free(path: Path) -> None:
+    """Raises :class:`RunError` if neighbours and their contact sheet cannot go to ``path``."""
+    for taken in (path, path.with_suffix(".png")):
+        if taken.exists():
+            raise RunError(
+                f"{taken} is there already, and the neighbours go to {path}, their contact "
+                f"sheet to {path.with_suffix('.png').name} beside. Choose another --out."
+            )
+    if path.suffix == ".png":
+        name = path.with_suffix(".h5").name
+        raise RunError(f"{path} should be an HDF5 file, such as {name}.")
 
 
 def adopt_neighbours(path: Path, out: Path) -> Neighbours:

@@ -1,20 +1,22 @@
-"""``summary.json``: what a run found, in numbers."""
+"""``summary.json``: what a run found, in numbers; its parts are typed in ``evaluation``."""
 
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
+from patchcollide.config import Config
 from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import compare_with_others, walk_edges
+from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.evaluation.degeneracy import measure_degeneracy
-from patchcollide.evaluation.evaluate import evaluate_polytope
+from patchcollide.evaluation.evaluate import Collision, CollisionGaps, Measured, evaluate_polytope
 from patchcollide.evaluation.measures import attempt
 from patchcollide.evaluation.samples import (
     HullSamples,
@@ -24,7 +26,8 @@ from patchcollide.evaluation.samples import (
     sample_null,
     save_samples,
 )
-from patchcollide.evaluation.visibility import measure_visibility, measure_yardsticks
+from patchcollide.evaluation.summary import Certificate, ExactSearch, Fallible, HowFound, Summary
+from patchcollide.evaluation.visibility import Visibility, measure_visibility, measure_yardsticks
 from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import read_json, write_json
@@ -32,14 +35,32 @@ from patchcollide.io.provenance import array_digest, versions
 from patchcollide.io.system import peak_memory
 from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.networks.targets import Target
 from patchcollide.retrieval.neighbours import Neighbours
-from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run
+from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run, RunRecord
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
-from patchcollide.shapes import Float, UInt8, ndarray
+from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 
 logger = logging.getLogger(__name__)
+
+_NOTHING = cast(Summary, {})
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """What a summary is made with, beside the polytope.
+
+    Attributes:
+        images: A store, or a folder of images, for the distances between the data set's images and
+            of these to the target; None to keep those of ``before``.
+        before: An earlier summary, for what is not measured again; None without one.
+        missing: Takes why a measure failed that the others can do without; None to raise it.
+    """
+
+    images: PatchStore | Path | None = None
+    before: Summary | None = None
+    missing: dict[str, str] | None = None
 
 
 def write_summary(
@@ -50,9 +71,8 @@ def write_summary(
     Args:
         run: Its PNG files, ``vertices.h5`` and ``config.json`` are read.
         network: The network it was made with.
-        images: A store, or a folder of images, for the distances between the data set's images and
-            of these to the target; without one, these and the costs are kept from the summary that
-            is there.
+        images: See :class:`SummaryOptions`; what these give, and the costs, are else kept from the
+            summary that is there.
 
     Raises:
         InputError: If a file is missing, damaged or belongs to another run. What fails of what is
@@ -61,107 +81,64 @@ def write_summary(
     """
     unrounded, state = load_vertices(run)
     vertices, before = load_vertex_pngs(run), _earlier_summary(run)
+    source, target = read_png(run / "source.png"), read_run_target(run, network)
     summary, samples = summarise(
-        network,
         run.about,
-        source=read_png(run / "source.png"),
-        target=read_run_target(run, network),
-        vertices=vertices,
-        unrounded=unrounded,
-        images=images,
-        before=before,
-        found={**state, "neighbours": _omissions(run), "exact": read_exact(run)},
-        missing={},
+        Collision(network, source, target, vertices, unrounded),
+        {**state, "neighbours": _omissions(run), "exact": read_exact(run)},
+        SummaryOptions(images, before, missing={}),
     )
     save_samples(run / SAMPLES_FILE, _earlier_null(run, vertices) | samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
 
 
 def summarise(
-    network: CollisionNetwork,
-    about: dict[str, Any],
-    *,
-    source: UInt8[ndarray, "height width channels"],
-    target: Target,
-    vertices: UInt8[ndarray, "vertices height width channels"],
-    unrounded: Float[ndarray, "vertices height width channels"],
-    found: dict[str, Any],
-    images: PatchStore | Path | None = None,
-    before: dict[str, Any],
-    missing: dict[str, str] | None = None,
-) -> tuple[dict[str, Any], dict[str, HullSamples]]:
+    about: RunRecord, collision: Collision, found: HowFound, options: SummaryOptions
+) -> tuple[Summary, dict[str, HullSamples]]:
     """Measures a polytope.
 
     Args:
-        network: The network it was found with.
         about: What :func:`patchcollide.runs.folder.describe` says of it.
-        source: As the network saw it.
-        target: What vertices are to collide with.
-        vertices: 8-bit images.
-        unrounded: The same before rounding, 0 to 255.
-        found: How it was found: ``steps``, ``stopped_because``, ``neighbours`` and ``exact``.
-        images: See :func:`write_summary`.
-        before: An earlier summary, for what is not measured again; may be empty.
-        missing: Takes why a measure failed that the others can do without; None to raise it.
+        collision: Its vertices, and what they are to collide with.
+        found: How it was found.
+        options: What it is compared with, and what is kept.
 
     Returns:
         What ``summary.json`` holds, and the samples by kind, ``null`` only with images.
     """
-    config, inputs = parse_config(about["config"], "the settings of the run"), about["inputs"]
-    measured, hull = evaluate_polytope(
-        network,
-        source=source,
-        target=target,
-        vertices=vertices,
-        unrounded=unrounded,
-        settings=config.evaluation,
-        seed=config.seed,
+    network, inputs, missing = collision.network, about["inputs"], options.missing
+    config = parse_config(about["config"], "the settings of the run")
+    before = options.before or _NOTHING
+    measured = evaluate_polytope(collision, config.evaluation, config.seed)
+    samples = {"hull": measured.hull} | sample_around(
+        network, collision.target, collision.vertices, config.evaluation, config.seed
     )
-    samples = {
-        "hull": hull,
-        **sample_around(network, target, vertices, config.evaluation, config.seed),
-    }
-    distance, others = before.get("dataset_distance_mean"), None
-
-    def compare(images: PatchStore | Path) -> tuple[float | None, dict[str, Any] | None]:
-        data = DatasetImages(images, config, network)
-        drawn = data.draw()
-        samples.update(
-            sample_null(network, target, drawn, len(vertices), config.evaluation, config.seed)
+    others = _Others(before.get("dataset_distance_mean"))
+    if (images := options.images) is not None:
+        compare = DatasetImages(images, config, network)
+        found_there = attempt(
+            "other images", lambda: _compare(config, collision, measured, compare), missing
         )
-        found_there = compare_with_others(
-            network,
-            _features(network, target),
-            drawn,
-            measured["certificate"],
-            seed=config.seed,
-        )
-        return data.mean_distance(), found_there
-
-    if images is not None:
-        compared = attempt("other images", lambda: compare(images), missing)
-        distance, others = compared or (distance, others)
-    visibility = attempt(
-        "visibility",
-        lambda: {
-            **measure_visibility(vertices),
-            "yardsticks": measure_yardsticks(vertices[0]),
-        },
-        missing,
-    )
-    summary = {
+        others = found_there or others
+        samples |= others.samples
+    fallible: Fallible = {}
+    visibility = attempt("visibility", lambda: _visibility(collision), missing)
+    if visibility is not None:
+        fallible["visibility"] = visibility
+    if missing:
+        fallible["not_measured"] = missing
+    summary: Summary = {
         "source": inputs["source"],
         "target": inputs["target"],
         "network": network.full_name,
         "layer": network.layer,
         "parameterisation": inputs["parameterisation"],
         "method": config.method,
-        **measured,
+        **measured.figures,
+        "certificate": _certificate(measured.gaps, collision, before, others.controls),
         "sample_classes": name_classes(network, samples),
-        "certificate": _certificate(measured["certificate"], vertices, before, others),
-        **({} if visibility is None else {"visibility": visibility}),
-        **({"not_measured": missing} if missing else {}),
-        "dataset_distance_mean": distance,
+        **fallible,
+        "dataset_distance_mean": others.distance,
         **found,
         "seconds": before.get("seconds", {}),
         "peak_memory_bytes": before.get("peak_memory_bytes", peak_memory()),
@@ -172,8 +149,29 @@ def summarise(
     return summary, samples
 
 
-def _features(network: CollisionNetwork, target: Target) -> TargetFeatures:
-    return TargetFeatures.of(target.pre_activation.to(network.device), network.blind)
+@dataclass(frozen=True)
+class _Others:
+    """Images of the data set: their mean distance, how near they are, what lies between."""
+
+    distance: float | None
+    controls: Controls | None = None
+    samples: dict[str, HullSamples] = field(default_factory=dict)
+
+
+def _compare(
+    config: Config, collision: Collision, measured: Measured, images: DatasetImages
+) -> _Others:
+    network, drawn, seed = collision.network, images.draw(), config.seed
+    count, settings = len(collision.vertices), config.evaluation
+    null = sample_null(network, collision.target, drawn, count, settings, seed)
+    hull = measured.gaps["hull"]
+    controls = compare_with_others(network, collision.features, drawn, hull, seed=seed)
+    return _Others(images.mean_distance(), controls, null)
+
+
+def _visibility(collision: Collision) -> Visibility:
+    seen = measure_visibility(collision.vertices)
+    return {**seen, "yardsticks": measure_yardsticks(collision.vertices[0])}
 
 
 def _earlier_null(
@@ -188,20 +186,18 @@ def _earlier_null(
 
 
 def _certificate(
-    gaps: dict[str, Any],
-    vertices: UInt8[ndarray, "vertices height width channels"],
-    before: dict[str, Any],
-    others: dict[str, Any] | None,
-) -> dict[str, Any]:
+    gaps: CollisionGaps, collision: Collision, before: Summary, others: Controls | None
+) -> Certificate:
     """Returns what is claimed; what was said of the same vertices before and costs more is kept."""
-    digest = array_digest(vertices)
-    earlier = before.get("certificate", {})
-    kept = earlier if earlier.get("vertices_digest") == digest else {}
+    digest = array_digest(collision.vertices)
+    kept = before.get("certificate")
+    if kept is not None and kept.get("vertices_digest") != digest:
+        kept = None
     return {
         **gaps,
-        "others": others or kept.get("others"),
-        "degeneracy": asdict(measure_degeneracy(vertices.astype(np.float64))),
-        "walk": kept.get("walk"),
+        "others": others or (kept.get("others") if kept else None),
+        "degeneracy": measure_degeneracy(collision.vertices.astype(np.float64)),
+        "walk": kept.get("walk") if kept else None,
         "vertices_digest": digest,
     }
 
@@ -214,7 +210,7 @@ def add_certificate(
     num_pairs: int | None,
     num_edges: int | None,
     max_pieces: int,
-) -> dict[str, Any]:
+) -> Summary:
     """Adds to ``summary.json`` what :func:`write_summary` has no time for.
 
     Args:
@@ -233,10 +229,33 @@ def add_certificate(
         RunError: If the run's vertices are not those measured, or an older version measured them.
         NetworkError: If the network is not piecewise linear.
     """
-    summary = read_summary(run)
-    vertices = load_vertex_pngs(run)
-    certificate = summary.get("certificate", {})
-    if certificate.get("vertices_digest") != array_digest(vertices):
+    summary, vertices = read_summary(run), load_vertex_pngs(run)
+    certificate = _certificate_of(run, summary, vertices)
+    target, seed = read_run_target(run, network), run.config.seed
+    features, hull = target.features(network), certificate["hull"]
+    others = compare_with_others(network, features, images, hull, seed=seed, num_pairs=num_pairs)
+    certificate["others"] = others or certificate.get("others")
+    if (run / SAMPLES_FILE).exists():
+        digest, settings = array_digest(vertices), run.config.evaluation
+        samples = load_samples(run / SAMPLES_FILE, digest)
+        samples |= sample_null(network, target, images, len(vertices), settings, seed)
+        save_samples(run / SAMPLES_FILE, samples, digest)
+    # Before the walk, which a network may refuse.
+    write_json(run / SUMMARY_FILE, summary)
+    images_walked, target_class = as_batch(vertices), summary["target_class"]
+    certificate["walk"] = walk_edges(
+        network, images_walked, target_class, num_edges=num_edges, max_pieces=max_pieces
+    )
+    write_json(run / SUMMARY_FILE, summary)
+    return summary
+
+
+def _certificate_of(
+    run: Run, summary: Summary, vertices: UInt8[ndarray, "vertices height width channels"]
+) -> Certificate:
+    """Returns the certificate of a run, which is to be of its vertices and of this version."""
+    certificate = summary.get("certificate")
+    if certificate is None or certificate.get("vertices_digest") != array_digest(vertices):
         raise RunError(
             f"{run / SUMMARY_FILE} was not measured on the vertices that are there. Measure the "
             f"run again with `patchcollide evaluate {run.folder}`."
@@ -246,43 +265,19 @@ def add_certificate(
             f"{run / SUMMARY_FILE} is of an older version, which measured gaps before the "
             f"activation. Measure the run again with `patchcollide evaluate {run.folder}`."
         )
-    target = read_run_target(run, network)
-    others = compare_with_others(
-        network,
-        _features(network, target),
-        images,
-        certificate,
-        seed=run.config.seed,
-        num_pairs=num_pairs,
-    )
-    certificate |= {"others": others or certificate.get("others")}
-    if (run / SAMPLES_FILE).exists():
-        settings = run.config.evaluation
-        samples = load_samples(run / SAMPLES_FILE, array_digest(vertices))
-        samples |= sample_null(network, target, images, len(vertices), settings, run.config.seed)
-        save_samples(run / SAMPLES_FILE, samples, array_digest(vertices))
-    # Before the walk, which a network may refuse.
-    write_json(run / SUMMARY_FILE, summary)
-    certificate["walk"] = walk_edges(
-        network,
-        as_batch(vertices),
-        summary["target_class"],
-        num_edges=num_edges,
-        max_pieces=max_pieces,
-    )
-    write_json(run / SUMMARY_FILE, summary)
-    return summary
+    return certificate
 
 
-def read_summary(run: Run) -> dict[str, Any]:
+def read_summary(run: Run) -> Summary:
     """Reads ``summary.json``; RunError if it is missing or damaged."""
-    return read_json(run / SUMMARY_FILE, error=RunError)
+    return cast(Summary, read_json(run / SUMMARY_FILE, error=RunError))
 
 
-def read_exact(run: Run) -> dict[str, Any] | None:
+def read_exact(run: Run) -> ExactSearch | None:
     """Reads what linear programs said of the vertices; None if they were searched for."""
-    exists = (run / EXACT_FILE).exists()
-    return read_json(run / EXACT_FILE, error=RunError) if exists else None
+    if not (run / EXACT_FILE).exists():
+        return None
+    return cast(ExactSearch, read_json(run / EXACT_FILE, error=RunError))
 
 
 def read_run_target(run: Run, network: CollisionNetwork) -> Target:
@@ -294,15 +289,15 @@ def read_run_target(run: Run, network: CollisionNetwork) -> Target:
     return Target.of_picture(network, read_png(path))
 
 
-def _earlier_summary(run: Run) -> dict[str, Any]:
-    """Returns the summary that is there, for what cannot be measured again; empty without one."""
+def _earlier_summary(run: Run) -> Summary | None:
+    """Returns the summary that is there, for what cannot be measured again; None without one."""
     if not (run / SUMMARY_FILE).exists():
-        return {}
+        return None
     try:
         return read_summary(run)
     except RunError as error:
         logger.warning("%s What only the making of the run could know is lost.", error)
-        return {}
+        return None
 
 
 def record_seconds(run: Run) -> None:
@@ -315,7 +310,7 @@ def _omissions(run: Run) -> dict[str, int] | None:
     return vars(Neighbours.load(path).omissions) if path.exists() else None
 
 
-def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def headline(summary: Summary) -> list[tuple[str, str]]:
     """Returns the numbers a person looks for first, as names and text."""
     low, high = summary["success_interval"]
     dataset = summary["dataset_distance_mean"]

@@ -16,6 +16,8 @@ from patchcollide.evaluation.simplex import combine, round_to_8_bits, uniform_we
 from patchcollide.evaluation.transfer import (
     Cell,
     Figures,
+    NetworkNamed,
+    TransferAbout,
     TransferMatrix,
     measure_pairs,
     measure_transfer,
@@ -87,7 +89,7 @@ def transfer(
         _require_one_layer(runs)
     cells: list[Cell] = []
     null: dict[tuple[str, str], Figures] = {}
-    networks = []
+    networks: list[NetworkNamed] = []
     wanted = merge_specs(specs or [_spec_of(run, options.layers) for run in runs.values()])
     for label, spec in _labelled(wanted).items():
         network = load_network(spec.settings(config.network), config.seed)
@@ -100,7 +102,7 @@ def transfer(
         if options.images is not None:
             pairs = _null(config, network, layers, options.images)
             null |= {(label, layer): figures for layer, figures in pairs.items()}
-    about = {
+    about: TransferAbout = {
         "runs": [
             {"run": name, "path": printable(run.folder), "fingerprint": run.fingerprint}
             for name, run in runs.items()
@@ -134,7 +136,7 @@ def _require_picture(run: Run) -> None:
 def _require_one_layer(runs: Mapping[str, Run]) -> None:
     layers: dict[tuple[str, str], list[str]] = {}
     for name, run in runs.items():
-        key = str(run.about["identity"]["layer"]), run.config.network.name
+        key = run.about["identity"]["layer"], run.config.network.name
         layers.setdefault(key, []).append(name)
     if len(layers) > 1:
         found = "; ".join(
@@ -160,7 +162,7 @@ def _require_channels(name: str, run: Run, network: CollisionNetwork) -> None:
 def _spec_of(run: Run, layers: tuple[str, ...]) -> NetworkSpec:
     """Returns the network of a run, at its own layer unless others are wanted."""
     settings = run.config.network
-    own = (str(run.about["identity"]["layer"]),)
+    own = (run.about["identity"]["layer"],)
     return NetworkSpec(settings.name, settings.weights, layers or own)
 
 

@@ -2,17 +2,25 @@
 
 import csv
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from patchcollide.errors import RunError
+from patchcollide.evaluation.summary import SearchEnd
 from patchcollide.images.folders import source_digest
 from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import written_beside
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import versions
-from patchcollide.runs.folder import CONFIG_FILE, HISTORY_FILE, VERTICES_FILE, Run
+from patchcollide.optimisation.descent import history_columns
+from patchcollide.optimisation.vertices import FoundVertices
+from patchcollide.runs.folder import (
+    CONFIG_FILE,
+    CONTRIBUTIONS_FILE,
+    HISTORY_FILE,
+    VERTICES_FILE,
+    Run,
+)
 from patchcollide.shapes import Float32, UInt8, ndarray
 
 VERTICES_ENCODING = "patchcollide-vertices"
@@ -20,15 +28,23 @@ VERTICES_ENCODING = "patchcollide-vertices"
 _VERSION = "1"
 
 
+def save_found(run: Run, found: FoundVertices) -> None:
+    """Writes what a search ended with: ``vertices.h5``, PNG files, the history, contributions."""
+    save_history(run, found.history, history_columns(found.history))
+    if found.contributions is not None:
+        found.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
+    save_vertices(run, found.unrounded, found.state)
+
+
 def save_vertices(
-    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: dict[str, Any]
+    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: SearchEnd
 ) -> None:
     """Writes ``vertices.h5`` and ``vertex-0.png`` ...
 
     Args:
         run: Where to.
         vertices: Images in 0..255, unrounded.
-        state: ``steps`` and ``stopped_because``, kept with them.
+        state: Kept with them.
     """
     for number, vertex in enumerate(vertices):
         write_png(run / f"vertex-{number}.png", np.rint(vertex).astype(np.uint8))
@@ -51,7 +67,7 @@ def save_vertices(
 
 def load_vertices(
     run: Run,
-) -> tuple[Float32[ndarray, "vertices height width channels"], dict[str, Any]]:
+) -> tuple[Float32[ndarray, "vertices height width channels"], SearchEnd]:
     """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
 
     Raises:
@@ -61,7 +77,10 @@ def load_vertices(
     with open_hdf5(path, encoding=VERTICES_ENCODING, version=_VERSION, error=RunError) as file:
         if file.attribute("fingerprint") != run.fingerprint:
             raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
-        state = {name: file.attribute(name) for name in ("steps", "stopped_because")}
+        state: SearchEnd = {
+            "steps": file.attribute("steps"),
+            "stopped_because": file.attribute("stopped_because"),
+        }
         return file.array("vertices", np.float32, (None, None, None, None)), state
 
 

@@ -93,7 +93,7 @@ def test_a_network_that_is_not_piecewise_linear_is_not_walked(vertices):
 
 
 def hull(mean, worst):
-    return {"hull": {"feature_distance_relative": {"mean": mean, "max": worst}}}
+    return {"feature_distance_relative": {"mean": mean, "max": worst}}
 
 
 def test_other_images_are_held_against_the_target_as_in_a_loop(small_network, small_store):

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from patchcollide.config import Evaluation
 from patchcollide.evaluation.dataset import dataset_distance
-from patchcollide.evaluation.evaluate import evaluate_polytope
+from patchcollide.evaluation.evaluate import Collision, evaluate_polytope
 from patchcollide.evaluation.gaps import measure_gaps
 from patchcollide.evaluation.intervals import wilson_interval
 from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
@@ -24,19 +24,16 @@ def pictures(num, seed):
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-def evaluate(network, unrounded, *, seed=3, **settings):
+def evaluate(network, unrounded, **settings):
+    return measure(network, unrounded, **settings).figures
+
+
+def measure(network, unrounded, *, seed=3, **settings):
     vertices = np.rint(unrounded).astype(np.uint8)
     source, target = np.rint(pictures(2, seed=1)).astype(np.uint8)
-    measured, _ = evaluate_polytope(
-        network,
-        source=source,
-        target=Target.of_picture(network, target),
-        vertices=vertices,
-        unrounded=unrounded,
-        settings=Evaluation(**({"num_samples": 25, "batch_size": 4} | settings)),
-        seed=seed,
-    )
-    return measured
+    collision = Collision(network, source, Target.of_picture(network, target), vertices, unrounded)
+    settings = Evaluation(**({"num_samples": 25, "batch_size": 4} | settings))
+    return evaluate_polytope(collision, settings, seed)
 
 
 def direct_numbers(network, images, weights, target_class, *, rounding):
@@ -174,15 +171,9 @@ def test_rounding_can_cost_what_unrounded_vertices_have(small_network):
     target = np.full((32, 32, 3), 255, np.uint8)
     unrounded = np.full((2, 32, 32, 3), 100.49, np.float32)
     unrounded[1, ..., 1] = 7
-    measured, _ = evaluate_polytope(
-        small_network,
-        source=target,
-        target=Target.of_picture(small_network, target),
-        vertices=np.rint(unrounded).astype(np.uint8),
-        unrounded=unrounded,
-        settings=Evaluation(num_samples=9),
-        seed=0,
-    )
+    vertices, itself = np.rint(unrounded).astype(np.uint8), Target.of_picture(small_network, target)
+    collision = Collision(small_network, target, itself, vertices, unrounded)
+    measured = evaluate_polytope(collision, Evaluation(num_samples=9), seed=0).figures
     assert measured["target_class_name"] == "ant"
     # 100.49 is above the threshold, the 100 of an 8-bit file is not.
     assert measured["unrounded"]["success_rate"] == 1
@@ -230,7 +221,7 @@ def test_the_target_itself_is_a_perfect_vertex(small_network):
 
 def test_gaps_of_the_hull_are_those_of_its_samples(small_network):
     unrounded = pictures(3, seed=4)
-    measured = evaluate(small_network, unrounded)["certificate"]
+    measured = measure(small_network, unrounded).gaps
     source, target = np.rint(pictures(2, seed=1))
     weights = uniform_weights(25, 3, seeded(3, 3)).numpy()
     fewer = uniform_weights(7, 3, seeded(3, 3)).numpy()

@@ -33,7 +33,6 @@ from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.reproduction.results import read_results, write_results
 from patchcollide.retrieval.exhaustive import ExactSearcher
 from patchcollide.retrieval.neighbours import Neighbours
-from patchcollide.runs import collide
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.summary import read_exact, read_summary
 from patchcollide.runs.vertices import load_history, load_vertex_pngs, load_vertices
@@ -145,7 +144,7 @@ def test_every_file_of_a_run_that_is_not_finished_tells_of_a_flipped_bit(
         vertices.append(arguments)
         raise InterruptedWorkError("Stopped.")
 
-    monkeypatch.setattr(collide, "save_vertices", stop)
+    monkeypatch.setattr("patchcollide.runs.vertices.save_vertices", stop)
     with pytest.raises(InterruptedWorkError, match="Stopped"):
         pipeline.collide(CONFIG, digits[0], digits[5], out)
     partial = tmp_path / "run.partial"

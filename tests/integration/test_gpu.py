@@ -6,7 +6,7 @@ import torch
 
 from patchcollide.config import Config, Network
 from patchcollide.config_files import load_config
-from patchcollide.evaluation.evaluate import evaluate_polytope
+from patchcollide.evaluation.evaluate import Collision, evaluate_polytope
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.objective import HullObjective
@@ -49,17 +49,15 @@ def test_an_evaluation_on_a_gpu_has_the_numbers_of_the_processor():
         network = load_network(Network(device=device))
         source, target = pictures(network.input_size)
         vertices = np.stack([target, source])
-        measured.append(
-            evaluate_polytope(
-                network,
-                source=source,
-                target=Target.of_picture(network, target),
-                vertices=vertices,
-                unrounded=vertices.astype(np.float32),
-                settings=load_config(overrides=SETTINGS).evaluation,
-                seed=0,
-            )[0]
+        collision = Collision(
+            network,
+            source,
+            Target.of_picture(network, target),
+            vertices,
+            unrounded=vertices.astype(np.float32),
         )
+        settings = load_config(overrides=SETTINGS).evaluation
+        measured.append(evaluate_polytope(collision, settings, seed=0).figures)
     expected, found = measured
     assert found["target_class"] == expected["target_class"]
     for name in ("success_rate", "sample_probability_mean", "vertex_distance_mean"):

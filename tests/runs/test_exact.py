@@ -25,7 +25,6 @@ from patchcollide.optimisation.exact import (
 )
 from patchcollide.polyhedra.references import measure_reference
 from patchcollide.runs import collide
-from patchcollide.runs import exact as exact_run
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.vertices import load_vertices
 
@@ -329,7 +328,7 @@ def test_vertices_are_kept_where_what_follows_fails(
         raise ProgramError("It is not to be.")
 
     with monkeypatch.context() as patched:
-        patched.setattr({"exact": exact_run, "collide": collide}[stage], name, fail)
+        patched.setattr(collide, name, fail)
         with pytest.raises(ProgramError, match="not to be"):
             make()
     partial = tmp_path / "run.partial"

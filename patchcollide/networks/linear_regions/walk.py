@@ -60,11 +60,19 @@ class Walk:
     pieces: tuple[Piece, ...]
 
 
-def margins(logits: Float[Tensor, "batch classes"], target_class: int) -> Float[Tensor, "batch"]:
-    """Returns the logit of a class minus the largest other one."""
-    others = logits.clone()
-    others[:, target_class] = -torch.inf
-    return logits[:, target_class] - others.amax(dim=1)
+def margins(
+    scores: Float[Tensor, "batch classes"], target_class: int, lowest: float = -torch.inf
+) -> Float[Tensor, "batch"]:
+    """Returns the score of a class minus the largest other one, or ``lowest`` if there is none.
+
+    Args:
+        scores: Logits; or probabilities, of which 0 is the lowest.
+        target_class: The class.
+        lowest: No score is below it.
+    """
+    others = scores.clone()
+    others[:, target_class] = lowest
+    return scores[:, target_class] - others.amax(dim=1)
 
 
 def walk_segment(

@@ -25,7 +25,7 @@ def method_of(config: Config) -> Method:
         MissingLibraryError: If it needs a library that is not installed.
     """
     if config.method == "polytope":
-        return find_polytope
+        return search_polytope
     if config.method == "features":
         from patchcollide.optimisation.methods.matching import match_features
 
@@ -70,7 +70,7 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
         )
 
 
-def find_polytope(
+def search_polytope(
     problem: Problem,
 ) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
     """Moves vertices until their hull collides.

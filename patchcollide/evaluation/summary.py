@@ -1,0 +1,176 @@
+"""What ``summary.json`` holds: blocks of figures, each typed where it is measured.
+
+:mod:`patchcollide.runs.summary` measures, reads and writes it. A block is added in three places:
+its type beside its measure, its key in :class:`Summary`, and its line in ``summarise``.
+"""
+
+from typing import NotRequired, TypedDict
+
+from patchcollide.evaluation.certificates import EdgeWalks
+from patchcollide.evaluation.controls import Controls
+from patchcollide.evaluation.degeneracy import Degeneracy
+from patchcollide.evaluation.evaluate import CollisionGaps, PolytopeFigures
+from patchcollide.evaluation.samples import ClassCount
+from patchcollide.evaluation.visibility import Visibility
+
+
+class SearchEnd(TypedDict):
+    """How a search for vertices ended."""
+
+    steps: int
+    stopped_because: str
+
+
+class ExactVertex(TypedDict):
+    """A vertex that was solved for.
+
+    Attributes:
+        value: What was minimised there.
+        violation: Of any equation or inequality, the largest.
+        tight_constraints: How many independent ones are tight.
+        is_vertex: Whether these are as many as variables.
+    """
+
+    value: float
+    violation: float
+    tight_constraints: int
+    is_vertex: bool
+
+
+class ExactFigures(TypedDict):
+    """How exactly vertices of linear programs collide, and that they are vertices.
+
+    Attributes:
+        num_variables: Of each program.
+        active: Units, which give equations.
+        inactive: Units, which give inequalities.
+        violation_max: Of any vertex, in units of the pre-activation or of the space's own.
+        vertices: One by one.
+    """
+
+    num_variables: int
+    active: int
+    inactive: int
+    violation_max: float
+    vertices: list[ExactVertex]
+
+
+class PixelWidths(TypedDict):
+    """How far single pixels can change, each on its own, in 0..255."""
+
+    num_pixels: int
+    mean: float
+    min: float
+    max: float
+
+
+class Extents(TypedDict):
+    """How far an exact polytope reaches, in 0..255; the largest distances are not proven to be.
+
+    What fails is None, as what has no end is; compositions have neither a dimension nor a ball.
+
+    Attributes:
+        dimension: Of the polytope, by Proposition 1.
+        dimension_bound: What that promises.
+        kernel_within: Whether its kernel condition holds.
+        ball_radius: Of the largest ball inside, in the polytope's own dimensions.
+        pixel_widths: Of some pixels.
+        far_pair: The largest distance of two vertices found.
+        most_changed: The largest distance from the target found.
+        not_measured: Why a figure is None, a sentence each, by its name.
+        seconds: What it took.
+    """
+
+    dimension: NotRequired[int | None]
+    dimension_bound: NotRequired[int | None]
+    kernel_within: NotRequired[bool | None]
+    ball_radius: NotRequired[float | None]
+    pixel_widths: PixelWidths | None
+    far_pair: float | None
+    most_changed: float | None
+    not_measured: NotRequired[dict[str, str]]
+    seconds: float
+
+
+class ExactSearch(ExactFigures):
+    """What ``exact.json`` holds: the vertices, what they took, and extents if they were wanted."""
+
+    seconds: float
+    extents: Extents | None
+
+
+class HowFound(SearchEnd):
+    """How vertices were found.
+
+    Attributes:
+        neighbours: What was left out when neighbours were looked for, counted by its kind; None of
+            free pixels.
+        exact: What linear programs said; None if vertices were searched for.
+    """
+
+    neighbours: dict[str, int] | None
+    exact: ExactSearch | None
+
+
+class Certificate(CollisionGaps):
+    """What is claimed of the vertices whose digest it names, beside their gaps.
+
+    Attributes:
+        others: Images that nobody made collide; None if none were measured. Files of the first
+            version have them before the activation, as ``null``.
+        degeneracy: The shape of the polytope.
+        walk: Along its edges; None if none was walked.
+        vertices_digest: Of the 8-bit vertices.
+    """
+
+    others: NotRequired[Controls | None]
+    degeneracy: Degeneracy
+    walk: EdgeWalks | None
+    vertices_digest: str
+
+
+class Subject(TypedDict):
+    """What a run is of: paths, names, what varies and by which method."""
+
+    source: str
+    target: str
+    network: str
+    layer: str
+    parameterisation: str
+    method: NotRequired[str]
+
+
+class Costs(TypedDict):
+    """What a run took, and what it came from; ``seconds`` by stage."""
+
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    seed: int
+    fingerprint: str
+    versions: dict[str, str]
+
+
+class Fallible(TypedDict, total=False):
+    """Measures that the others can do without.
+
+    Attributes:
+        visibility: How large differences between vertices are where people look.
+        not_measured: Why a measure failed, a sentence each, by its name.
+    """
+
+    visibility: Visibility
+    not_measured: dict[str, str]
+
+
+class Summary(Subject, PolytopeFigures, Fallible, HowFound, Costs):
+    """What ``summary.json`` holds; files of older versions lack some of it.
+
+    Attributes:
+        certificate: What is claimed of the polytope.
+        sample_classes: What its samples are taken for, most first.
+        dataset_distance_mean: Of two random images of the data set, L2 in 0..255; None if unknown.
+    """
+
+    certificate: NotRequired[Certificate]
+    sample_classes: NotRequired[list[ClassCount]]
+    dataset_distance_mean: float | None
