@@ -43,6 +43,7 @@ SMALL = (
     "optimiser.check_every=3",
     "optimiser.checkpoint_every=2",
     "optimiser.validation_samples=4",
+    "evaluation.batch_size=16",
     "evaluation.num_samples=20",
     "evaluation.check_samples=40",
     "evaluation.null_samples=40",

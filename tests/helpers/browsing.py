@@ -32,6 +32,7 @@ SETTINGS = (
     "optimiser.steps=6",
     "optimiser.check_every=3",
     "exact.extents=false",
+    "evaluation.batch_size=64",
     "evaluation.num_samples=150",
     "evaluation.check_samples=40",
     "evaluation.null_samples=40",
