@@ -301,6 +301,12 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Any:
+    """A tab for one page after the other, which saves what a new one costs."""
+    return browser.new_page()
+
+
 @pytest.fixture(scope="session")
 def runs_of_each_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Finished runs of patches, of pixels, and exact ones, of digits."""
