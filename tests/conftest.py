@@ -43,6 +43,7 @@ SMALL = (
     "optimiser.check_every=3",
     "optimiser.checkpoint_every=2",
     "optimiser.validation_samples=4",
+    "evaluation.batch_size=16",
     "evaluation.num_samples=20",
     "evaluation.check_samples=40",
     "evaluation.null_samples=40",
@@ -298,6 +299,12 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Any:
+    """A tab for one page after the other, which saves what a new one costs."""
+    return browser.new_page()
 
 
 @pytest.fixture(scope="session")

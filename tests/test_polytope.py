@@ -36,6 +36,8 @@ FAST = {
     "optimiser.steps": 4,
     "optimiser.validation_samples": 4,
     "evaluation.num_samples": 12,
+    "evaluation.check_samples": 40,
+    "evaluation.null_samples": 40,
     "network.min_confidence": 0,
 }
 

@@ -8,7 +8,7 @@ feature: how far features are is in :mod:`patchcollide.evaluation.feature_distan
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Generic, TypedDict, TypeVar, cast
 
 import numpy as np
@@ -95,7 +95,8 @@ class Gaps:
     @classmethod
     def joined(cls, parts: Iterable["Gaps"]) -> "Gaps":
         """Returns the figures of several batches as those of one."""
-        columns = zip(*map(astuple, parts), strict=True)
+        # `astuple` would copy each tensor.
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
     def columns(self) -> dict[str, Float[ndarray, "images"]]:

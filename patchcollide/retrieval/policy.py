@@ -214,21 +214,23 @@ def drop_overlapping(
         The kept neighbours, -1 where there are fewer than ``k``, and how many patches of each
         query were passed over before the ``k``-th.
     """
-    images, rows, cols = grid.locate(found.ids)
     order = np.full((len(found.ids), k), -1, np.int64)
     dropped = np.zeros(len(found.ids), np.int64)
-    for query in range(len(found.ids)):
+    # The first positions apart from each other between which windows no longer overlap.
+    apart = -(-grid.window_size // grid.stride)
+    for query, ids in enumerate(found.ids):
+        ranks = np.flatnonzero(ids >= 0)
+        places = zip(*(places.tolist() for places in grid.locate(ids[ranks])), strict=True)
         kept: dict[int, list[tuple[int, int]]] = {}
         count = 0
-        for rank in np.flatnonzero(found.ids[query] >= 0):
+        for rank, (image, row, col) in zip(ranks, places, strict=True):
             if count == k:
                 break
-            place = (int(rows[query, rank]), int(cols[query, rank]))
-            others = kept.setdefault(int(images[query, rank]), [])
-            if any(_overlap(place, other, grid) for other in others):
+            others = kept.setdefault(image, [])
+            if any(abs(row - r) < apart and abs(col - c) < apart for r, c in others):
                 dropped[query] += 1
                 continue
-            others.append(place)
+            others.append((row, col))
             order[query, count] = rank
             count += 1
     none = order < 0
@@ -236,12 +238,6 @@ def drop_overlapping(
     distances = np.take_along_axis(found.squared_distances, np.maximum(order, 0), axis=1)
     ids[none], distances[none] = -1, NO_DISTANCE
     return SearchResult(distances, ids, found.certified), dropped
-
-
-def _overlap(first: tuple[int, int], second: tuple[int, int], grid: PatchGrid) -> bool:
-    return all(
-        abs(a - b) * grid.stride < grid.window_size for a, b in zip(first, second, strict=True)
-    )
 
 
 def _require_candidates(k: int, omitted: np.ndarray, store: PatchStore) -> None:

@@ -98,26 +98,24 @@ def test_pixels_need_no_store(world):
     assert json.loads((world.run / "summary.json").read_text())["dataset_distance_mean"] is None
 
 
-def test_the_same_command_again_does_nothing(indexed):
-    indexed.collide()
-    before = indexed.files()
-    outcome = indexed.collide()
+def test_the_same_command_again_does_nothing(composed):
+    before = composed.files()
+    outcome = composed.collide()
     assert outcome.exit_code == 0
     assert "holds this run already: nothing to do" in outcome.said
-    assert indexed.files() == before
+    assert composed.files() == before
 
 
-def test_a_run_made_before_a_setting_existed_is_still_the_same_run(world):
-    world.collide("--pixels")
-    path = world.run / "config.json"
+def test_a_run_made_before_a_setting_existed_is_still_the_same_run(finished):
+    path = finished.run / "config.json"
     about = json.loads(path.read_text())
     del about["config"]["exact"]
     about["fingerprint"] = "0" * 64
     write_json(path, about)
-    outcome = world.collide("--pixels")
+    outcome = finished.collide("--pixels")
     assert outcome.exit_code == 0
     assert "holds this run already: nothing to do" in outcome.said
-    assert_refused(world.collide("--pixels", "--set", "exact.extents=false"), 2, "RunError")
+    assert_refused(finished.collide("--pixels", "--set", "exact.extents=false"), 2, "RunError")
 
 
 def test_the_recorded_command_makes_the_run_again(indexed, monkeypatch):
@@ -130,17 +128,16 @@ def test_the_recorded_command_makes_the_run_again(indexed, monkeypatch):
     assert (indexed.run / "vertex-0.png").read_bytes() == vertices
 
 
-def test_a_run_is_measured_again_from_its_png_files_alone(indexed):
-    indexed.collide()
-    path = indexed.run / "summary.json"
+def test_a_run_is_measured_again_from_its_png_files_alone(composed):
+    path = composed.run / "summary.json"
     before = json.loads(path.read_text())
-    assert indexed("evaluate", indexed.run).exit_code == 0
+    assert composed("evaluate", composed.run).exit_code == 0
     assert json.loads(path.read_text()) == before
     for number in range(5):
-        (indexed.run / f"vertex-{number}.png").write_bytes(
-            (indexed.run / "target.png").read_bytes()
+        (composed.run / f"vertex-{number}.png").write_bytes(
+            (composed.run / "target.png").read_bytes()
         )
-    indexed("evaluate", indexed.run)
+    composed("evaluate", composed.run)
     after = json.loads(path.read_text())
     assert (after["success_rate"], after["vertex_distance_mean"]) == (1.0, pytest.approx(0, abs=1))
     assert after["unrounded"] == before["unrounded"]
@@ -150,71 +147,66 @@ def certificate_of(world):
     return json.loads((world.run / "summary.json").read_text())["certificate"]
 
 
-def test_a_certificate_adds_walks_to_a_run_and_its_page(indexed):
-    indexed.collide()
-    before = certificate_of(indexed)
+def test_a_certificate_adds_walks_to_a_run_and_its_page(composed):
+    before = certificate_of(composed)
     assert before["walk"] is None
     assert (before["others"]["num_images"], before["others"]["num_pairs"]) == (6, 15)
-    outcome = indexed("certify", indexed.run, "--max-breakpoints", 2000, "--edges", 3)
+    outcome = composed("certify", composed.run, "--max-breakpoints", 2000, "--edges", 3)
     assert outcome.exit_code == 0, outcome.said
-    walk = certificate_of(indexed)["walk"]
+    walk = certificate_of(composed)["walk"]
     assert (walk["num_edges"], walk["num_walked"], walk["complete"]) == (10, 3, False)
     assert walk["share_walked"] == pytest.approx(0.3)
-    assert certificate_of(indexed) == before | {"walk": walk}
+    assert certificate_of(composed) == before | {"walk": walk}
     assert "active units, mean gap" in outcome.printed
     assert "The smallest margin of the target's class" in outcome.printed
-    assert "Walks along the edges" in (indexed.run / "report.html").read_text()
+    assert "Walks along the edges" in (composed.run / "report.html").read_text()
     # Measured again, the same vertices keep what was found.
-    assert indexed("evaluate", indexed.run).exit_code == 0
-    assert certificate_of(indexed) == before | {"walk": walk}
+    assert composed("evaluate", composed.run).exit_code == 0
+    assert certificate_of(composed) == before | {"walk": walk}
 
 
-def test_other_images_come_from_where_one_says(world, write_images):
-    world.collide("--pixels")
-    assert certificate_of(world)["others"] is None
-    outcome = world("certify", world.run, "--edges", 0)
+def test_other_images_come_from_where_one_says(finished, write_images):
+    assert certificate_of(finished)["others"] is None
+    outcome = finished("certify", finished.run, "--edges", 0)
     assert outcome.exit_code == 0, outcome.said
     assert "no store to take other images from" in outcome.said
-    assert certificate_of(world)["others"] is None
+    assert certificate_of(finished)["others"] is None
     images = write_images("others", num=5)
     (images / "class-0" / "broken.png").write_bytes(b"no picture")
-    world("certify", world.run, "--images", images, "--null-pairs", 5, "--edges", 0)
-    others = certificate_of(world)["others"]
+    finished("certify", finished.run, "--images", images, "--null-pairs", 5, "--edges", 0)
+    others = certificate_of(finished)["others"]
     assert (others["num_images"], others["num_pairs"]) == (4, 5)
-    world.index(images)
-    world("certify", world.run, "--images", world.store, "--edges", 0)
-    assert certificate_of(world)["others"]["num_images"] == 5
+    finished.index(images)
+    finished("certify", finished.run, "--images", finished.store, "--edges", 0)
+    assert certificate_of(finished)["others"]["num_images"] == 5
 
 
-def test_a_certificate_of_other_vertices_is_refused(world):
-    world.collide("--pixels")
-    (world.run / "vertex-1.png").write_bytes((world.run / "target.png").read_bytes())
-    outcome = world("certify", world.run)
+def test_a_certificate_of_other_vertices_is_refused(finished):
+    (finished.run / "vertex-1.png").write_bytes((finished.run / "target.png").read_bytes())
+    outcome = finished("certify", finished.run)
     assert_refused(outcome, 2, "not measured on the vertices", "patchcollide evaluate")
-    assert_refused(world("certify", world.folder / "none"), 2, "is not a run")
-    assert world("certify", world.run, "--edges", "some").exit_code == 2
+    assert_refused(finished("certify", finished.folder / "none"), 2, "is not a run")
+    assert finished("certify", finished.run, "--edges", "some").exit_code == 2
 
 
-def test_runs_are_compared_side_by_side(indexed, tmp_path):
-    indexed.collide()
+def test_runs_are_compared_side_by_side(composed, tmp_path):
     pixels = tmp_path / "free"
-    pair = ["--source", indexed.source, "--target", indexed.target]
-    assert indexed("collide", *pair, "--pixels", "--out", pixels).exit_code == 0
+    pair = ["--source", composed.source, "--target", composed.target]
+    assert composed("collide", *pair, "--pixels", "--out", pixels).exit_code == 0
     out = tmp_path / "table.md"
-    outcome = indexed("compare", pixels, indexed.run, "--out", out)
+    outcome = composed("compare", pixels, composed.run, "--out", out)
     assert outcome.exit_code == 0, outcome.said
     assert outcome.printed.strip() == out.read_text().strip()
     kinds = re.findall(r"^\| (run|free) \| (patches|pixels) \|", out.read_text(), re.MULTILINE)
     assert kinds == 3 * [("run", "patches"), ("free", "pixels")]
-    assert_refused(indexed("compare", indexed.run, tmp_path), 2, "is not a run")
+    assert_refused(composed("compare", composed.run, tmp_path), 2, "is not a run")
 
 
-def test_a_report_is_drawn_again(indexed):
-    indexed.collide()
-    page = (indexed.run / "report.html").read_bytes()
-    (indexed.run / "report.html").unlink()
-    assert indexed("report", indexed.run).exit_code == 0
-    assert (indexed.run / "report.html").read_bytes() == page
+def test_a_report_is_drawn_again(composed):
+    page = (composed.run / "report.html").read_bytes()
+    (composed.run / "report.html").unlink()
+    assert composed("report", composed.run).exit_code == 0
+    assert (composed.run / "report.html").read_bytes() == page
 
 
 @pytest.mark.parametrize("engine", ["ann", "exact"])

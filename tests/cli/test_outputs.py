@@ -9,12 +9,11 @@ from patchcollide.runs import collide
 from tests.helpers.commands import ARTEFACTS, assert_refused
 
 
-def test_a_folder_with_another_run_is_refused(world):
-    world.collide("--pixels")
-    before = world.files()
-    outcome = world.collide("--pixels", "--seed", 1)
+def test_a_folder_with_another_run_is_refused(finished):
+    before = finished.files()
+    outcome = finished.collide("--pixels", "--seed", 1)
     assert_refused(outcome, 2, "RunError", "seed: found 0, expected 1", "another --out")
-    assert world.files() == before
+    assert finished.files() == before
 
 
 def test_a_folder_with_other_files_is_refused(world):
@@ -88,10 +87,9 @@ def test_retrieval_never_writes_over_a_picture(name, indexed):
 
 
 @pytest.mark.parametrize("name", ["vertex-2.png", "history.csv", "vertices.h5", "summary.json"])
-def test_a_run_that_lost_a_file_is_not_taken_for_whole(name, world):
-    world.collide("--pixels")
-    (world.run / name).unlink()
-    assert_refused(world.collide("--pixels"), 2, "RunError", "no longer whole", name)
+def test_a_run_that_lost_a_file_is_not_taken_for_whole(name, finished):
+    (finished.run / name).unlink()
+    assert_refused(finished.collide("--pixels"), 2, "RunError", "no longer whole", name)
 
 
 @pytest.mark.parametrize(
@@ -106,22 +104,20 @@ def test_a_run_that_lost_a_file_is_not_taken_for_whole(name, world):
         ("config.json", b"{}", "report", ["config.json", "version"]),
     ],
 )
-def test_damaged_runs_are_refused_in_a_sentence(name, content, command, parts, world):
-    world.collide("--pixels")
-    path = world.run / name
+def test_damaged_runs_are_refused_in_a_sentence(name, content, command, parts, finished):
+    path = finished.run / name
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
-    assert_refused(world(command, world.run), 2, *parts)
+    assert_refused(finished(command, finished.run), 2, *parts)
 
 
-def test_a_damaged_summary_is_measured_again(world):
-    world.collide("--pixels")
-    path = world.run / "summary.json"
+def test_a_damaged_summary_is_measured_again(finished):
+    path = finished.run / "summary.json"
     before = json.loads(path.read_text())
     path.write_text("{")
-    outcome = world("evaluate", world.run)
+    outcome = finished("evaluate", finished.run)
     assert outcome.exit_code == 0
     assert "is lost" in outcome.said
     assert json.loads(path.read_text())["success_rate"] == before["success_rate"]

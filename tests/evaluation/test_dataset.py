@@ -59,6 +59,7 @@ def test_a_search_over_digits_is_compared_with_a_folder(tmp_path):
     overrides = [f"optimiser.{setting}" for setting in settings]
     overrides += ["network.name=mlp", "network.weights=random", "network.min_confidence=0"]
     overrides += ["evaluation.num_samples=20", "evaluation.dataset_pairs=20"]
+    overrides += ["evaluation.check_samples=40", "evaluation.null_samples=40"]
     config, out = load_config(overrides=overrides), tmp_path / "run"
     pipeline.collide(config, first, second, out, images=tmp_path / "digits")
     summary = json.loads((out / "summary.json").read_text())

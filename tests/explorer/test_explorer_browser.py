@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from patchcollide.images.pictures import png_bytes
-from tests.helpers.browsing import serious_faults, slow_the_tour, wait_until
+from tests.helpers.browsing import nothing_wrong_in, serious_faults, slow_the_tour, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +26,15 @@ def address(runs_of_each_kind):
 
 
 @pytest.fixture
-def page(browser, address):
+def page(tab, address):
     """The explorer's page, and a look at what went wrong in it."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    opened, wrong = context.new_page(), []
-    opened.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.goto(address)
-    wait_for(opened, "#live[data-answers]")
-    yield opened
-    context.close()
     # A refused picture is an answer of the explorer's that the browser notes by itself.
-    assert not [text for text in wrong if "Failed to load resource" not in text]
+    with nothing_wrong_in(tab, known="Failed to load resource"):
+        tab.set_viewport_size({"width": 1440, "height": 900})
+        tab.emulate_media(color_scheme="light")
+        tab.goto(address)
+        wait_for(tab, "#live[data-answers]")
+        yield tab
 
 
 def wait_for(page, selector):

@@ -1,8 +1,10 @@
 """A real browser for tests, and runs of each kind for it to show."""
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,7 @@ SETTINGS = (
     "optimiser.steps=6",
     "optimiser.check_every=3",
     "exact.extents=false",
+    "evaluation.batch_size=64",
     "evaluation.num_samples=150",
     "evaluation.check_samples=40",
     "evaluation.null_samples=40",
@@ -50,6 +53,34 @@ def find_browser() -> str:
             pytest.fail(f"{words}, but {REQUIRED} is set")
         pytest.skip(words)
     return found
+
+
+@contextlib.contextmanager
+def nothing_wrong_in(
+    tab: Page, *, known: str | None = None, is_allowed: Callable[[str], bool] = bool
+) -> Iterator[None]:
+    """Empties a tab before and after, and fails if its page complains or asks for what it may not.
+
+    Args:
+        tab: One page after the other is opened in it, which saves what a new tab costs.
+        known: Complaints with these words are none.
+        is_allowed: Whether an address may be asked for.
+    """
+    wrong: list[str] = []
+    listeners = {
+        "console": lambda message: wrong.append(f"{message.type}: {message.text}"),
+        "pageerror": lambda error: wrong.append(str(error)),
+        "request": lambda asked: is_allowed(asked.url) or wrong.append(f"asked for {asked.url}"),
+    }
+    tab.goto("about:blank")
+    tab.mouse.move(0, 0)
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    yield
+    tab.goto("about:blank")
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
+    assert not [text for text in wrong if known is None or known not in text]
 
 
 def wait_until(page: Page, script: str) -> None:

@@ -15,35 +15,34 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.io.provenance import array_digest
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.vertices import load_vertex_pngs
-from tests.helpers.browsing import KINDS, serious_faults, slow_the_tour, wait_until
+from tests.helpers.browsing import (
+    KINDS,
+    nothing_wrong_in,
+    serious_faults,
+    slow_the_tour,
+    wait_until,
+)
 
 WIDTHS = (390, 1440)
 
 
 @pytest.fixture
-def opened(browser, runs_of_each_kind):
+def opened(tab, runs_of_each_kind):
     """Opens a run's page and sees to it that nothing goes wrong while it is open."""
-    contexts, wrong = [], []
 
     def open_page(kind, width=1440, scheme="light"):
-        size = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=size, color_scheme=scheme))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: wrong.extend(refused(asked.url)))
-        page.goto((runs_of_each_kind[kind] / "report.html").as_uri())
-        page.wait_for_selector("html[data-ready=yes]")
-        return page
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.emulate_media(media="screen", color_scheme=scheme)
+        tab.goto((runs_of_each_kind[kind] / "report.html").as_uri())
+        tab.wait_for_selector("html[data-ready=yes]")
+        return tab
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not wrong
+    with nothing_wrong_in(tab, is_allowed=is_own):
+        yield open_page
 
 
-def refused(address):
-    return [] if address.startswith(("file:", "data:")) else [f"asked for {address}"]
+def is_own(address):
+    return address.startswith(("file:", "data:", "about:"))
 
 
 def weights_of(page):

@@ -2,9 +2,17 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from patchcollide.report.charts import draw_history
+from patchcollide.evaluation.samples import HullSamples
+from patchcollide.report import charts
+from patchcollide.report.charts import (
+    draw_distances,
+    draw_history,
+    draw_samples,
+    write_growth_chart,
+)
 from tests.helpers.pages import history_of
 
 
@@ -24,3 +32,32 @@ def test_a_history_leaves_out_what_was_not_recorded():
     assert ">loss<" in svg
     assert ">active<" not in svg
     assert svg.count("not recorded") == 2
+
+
+@pytest.mark.parametrize("scale", [-1e5, 1e-7, 270.0, 3e8])
+def test_nothing_of_a_chart_is_cut_off_or_covered(scale, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(charts, "inline_svg", lambda figure, *_: drawn.append(figure) or "")
+    monkeypatch.setattr(
+        charts.Figure, "savefig", lambda self, path, **_: drawn.append(self) or path.touch()
+    )
+    history = [
+        {name: value and scale * value for name, value in row.items()} for row in history_of(9)
+    ]
+    draw_history(history)
+    values = np.linspace(0, 1, 2000, dtype=np.float32)
+    numbers = np.zeros(2000, np.int64)
+    hull = HullSamples(np.ones((2000, 1)), numbers, values, values, 1.3 * values)
+    draw_samples(hull, hull, 0.5)
+    draw_distances([abs(scale), 2 * abs(scale)], 3 * abs(scale))
+    series = {f"search {name}": [(1000, abs(scale)), (2000, 9.0)] for name in range(7)}
+    write_growth_chart(tmp_path / "growth.png", series)
+    assert len(drawn) == 7
+    for figure in drawn:
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) >= 0
+        assert box.y1 <= height
+        # The last of three names may lose a letter, as nothing can stand below it.
+        assert box.x1 <= width + 0.1
+        axes = figure.axes[0].get_tightbbox()
+        assert all(legend.get_window_extent().y1 <= axes.y0 + 1 for legend in figure.legends)

@@ -161,8 +161,8 @@ def test_unreadable_and_excluded_images_are_never_found(write_images, small_conf
         assert (result.squared_distances[result.ids < 0] == NO_DISTANCE).all()
 
 
-# Four components: FAISS takes a second to train each of as many quantisers.
-@pytest.mark.parametrize(("kind", "components"), [("flat", 64), ("ivf-flat", 64), ("ivf-pq", 4)])
+# Two components: FAISS takes a second to train each of as many quantisers.
+@pytest.mark.parametrize(("kind", "components"), [("flat", 64), ("ivf-flat", 64), ("ivf-pq", 2)])
 def test_ann_finds_what_exact_search_finds(kind, components, small_store, queries):
     # Few components order badly: as many candidates as there are patches.
     settings = [f"index.kind={kind}", f"index.components={components}", "index.rerank=300"]

@@ -20,6 +20,10 @@ FAST = {
     "optimiser.num_vertices": 3,
     "optimiser.steps": 4,
     "optimiser.validation_samples": 4,
+    "evaluation.batch_size": 16,
+    "evaluation.num_samples": 20,
+    "evaluation.check_samples": 40,
+    "evaluation.null_samples": 40,
     "network.min_confidence": 0,
     "network.weights": "random",
 }

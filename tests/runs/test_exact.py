@@ -225,7 +225,10 @@ SMALL = (
     "network.weights=random",
     "network.min_confidence=0",
     "optimiser.num_vertices=2",
+    "evaluation.batch_size=16",
     "evaluation.num_samples=20",
+    "evaluation.check_samples=40",
+    "evaluation.null_samples=40",
     "evaluation.dataset_pairs=10",
     "exact.extents=false",
 )

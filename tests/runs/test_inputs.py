@@ -19,7 +19,10 @@ SMALL = {
     "optimiser.warmup_steps": 1,
     "objective.units": "none",
     "network.device": "cpu",
+    "evaluation.batch_size": 16,
     "evaluation.num_samples": 20,
+    "evaluation.check_samples": 40,
+    "evaluation.null_samples": 40,
 }
 
 

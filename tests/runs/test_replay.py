@@ -37,16 +37,33 @@ def picture(seed):
     return coarse.repeat(4, axis=0).repeat(4, axis=1)
 
 
-@pytest.fixture
-def pair(tmp_path):
-    paths = tmp_path / "source.png", tmp_path / "target.png"
+def write_pair(folder):
+    paths = folder / "source.png", folder / "target.png"
     for seed, path in enumerate(paths):
         write_png(path, picture(seed))
     return paths
 
 
 @pytest.fixture
-def run(pair, tmp_path):
+def pair(tmp_path):
+    return write_pair(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of pictures; neither is to be changed."""
+    folder = tmp_path_factory.mktemp("made")
+    return pipeline.collide(load_config(overrides=FAST), *write_pair(folder), folder / "run")
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "run")
+
+
+@pytest.fixture
+def run_of_pair(pair, tmp_path):
+    """A run whose pictures may be changed."""
     return pipeline.collide(load_config(overrides=FAST), *pair, tmp_path / "run")
 
 
@@ -141,19 +158,19 @@ def test_a_file_that_is_not_made_again_is_named(run):
     )
 
 
-def test_copies_stand_in_for_inputs_that_are_gone(run, pair):
+def test_copies_stand_in_for_inputs_that_are_gone(run_of_pair, pair):
     for path in pair:
         path.unlink()
-    code, printed, said = command(run)
+    code, printed, said = command(run_of_pair)
     assert code == 0
     assert f"not as before: source: {pair[0]} is gone, so the run's own copy is used" in printed
     assert f"target: {pair[1]} is gone" in said
 
 
-def test_inputs_that_changed_are_all_named(run, pair):
+def test_inputs_that_changed_are_all_named(run_of_pair, pair):
     write_png(pair[0], picture(5))
     pair[1].write_bytes(b"no picture")
-    code, _, said = command(run)
+    code, _, said = command(run_of_pair)
     assert code == 2
     assert f"source: {pair[0]} is not what the run was made from (digest " in said
     assert f"target: {pair[1]}: not an image of a known format" in said

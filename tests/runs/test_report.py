@@ -24,6 +24,7 @@ def run(tmp_path_factory):
     image = sorted((folder / "digits").rglob("*.png"))[0]
     overrides = ["network.name=mlp", "network.weights=random", "network.min_confidence=0"]
     overrides += ["optimiser.num_vertices=2", "evaluation.num_samples=8", "exact.extents=false"]
+    overrides += ["evaluation.check_samples=40", "evaluation.null_samples=40"]
     return open_run(pipeline.find_exact(load_config(overrides=overrides), image, folder / "run"))
 
 

@@ -157,7 +157,7 @@ def test_indexing_is_measured_stage_by_stage_and_goes_on(write_images, tmp_path,
     out = tmp_path / "bench"
     words = [write_images(num=12), "--out", out, "--images", 10, "--sample", 8, "--repeat", 1]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
-    document = run_script("bench_index", *words)
+    document = run("bench_index", *words)
     assert_knows_its_machine(document)
     kept = read_json(out / "bench.json", error=InputError)
     assert kept.items() <= document.items()
