@@ -14,6 +14,8 @@ from patchcollide.networks.targets import TargetFeatures
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Int64, Tensor
 
+ALL_STEPS = "all steps were done"
+
 _BATCH = 8
 _ADAPTATION = 1.5
 
