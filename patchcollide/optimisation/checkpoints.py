@@ -101,6 +101,7 @@ class Checkpoint:
             attributes={
                 "fingerprint": self.fingerprint,
                 "optimiser_step": float(averages.get("step", 0)),
+                **({} if state.kept is None else {_BEST: 1}),
             },
         )
 
@@ -137,7 +138,7 @@ class Checkpoint:
                 generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
                 optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
                 state = SearchState.of_json(file.strings("state")[0])
-                if _BEST in file.names():
+                if file.has_attribute(_BEST):
                     best = torch.from_numpy(file.array(_BEST, np.float32, shape))
                     state.kept = best.to(parameter.device)
             except (

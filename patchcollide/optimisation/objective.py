@@ -53,9 +53,7 @@ class Objective(ABC):
         self.kept: Tensor | None = None
         self.begins_anew = False
 
-    def optimiser(
-        self, parameterisation: Parameterisation
-    ) -> torch.optim.Adam | torch.optim.SGD:
+    def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam | torch.optim.SGD:
         """Returns what moves the parameter."""
         return make_optimiser(self.search.optimiser, parameterisation)
 
