@@ -78,10 +78,11 @@ TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
         lambda: torch.set_default_dtype(torch.bfloat16),
         lambda: torch.set_default_dtype(torch.float32),
     ),
-    "meta device": lambda: torch.device("meta"),
+    # Before the device of a block: older versions do not unset the default within one.
     "default device": lambda: _changed(
         lambda: torch.set_default_device("meta"), lambda: torch.set_default_device(None)
     ),
+    "meta device": lambda: torch.device("meta"),
     "deterministic": lambda: _changed(
         lambda: torch._C._set_deterministic_algorithms(True),  # the public one imports a compiler
         lambda: torch._C._set_deterministic_algorithms(False),

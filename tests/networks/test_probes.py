@@ -97,7 +97,7 @@ def test_more_or_fewer_features_than_units_are_refused(rng):
 
 
 def dropped(values):
-    return F.dropout(values, 0.05, training=True)
+    return F.dropout(values, 0.5, training=True)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def largest_radius(base):
     equal, fixed = base.lower == base.upper, base.variable_lower == base.variable_upper
     rows = np.vstack([base.matrix[equal], np.eye(size)[fixed]])
     kernel = np.eye(size) - np.linalg.pinv(rows) @ rows if len(rows) else np.eye(size)
-    if np.linalg.matrix_rank(rows) == size:
+    if len(rows) and np.linalg.matrix_rank(rows) == size:
         return 0.0
     normals, ends = half_spaces(base)
     reach = np.linalg.norm(normals @ kernel, axis=1).round(9)
