@@ -103,9 +103,9 @@ def validate_features(
     """Measures features on the points of :func:`validate`, and at the vertices, all in 8 bits.
 
     Returns:
-        The share of points classified as the target, the mean and the largest relative distance of
-        a point's features to the target's, behind the activation, and the mean distance of the
-        vertices in 0..255.
+        The share of points classified as the target, the smallest margin of a point, the mean and
+        the largest relative distance of a point's features to the target's, behind the activation,
+        and the mean distance of the vertices in 0..255.
     """
     with torch.no_grad():
         vertices = round_to_8_bits(images)
@@ -113,13 +113,14 @@ def validate_features(
         random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
         middles = edge_middles(len(vertices), count)
         weights = torch.cat([torch.eye(len(vertices), dtype=random.dtype), random, middles])
-        distances, hits = [], []
+        distances, leads = [], []
         for part in torch.split(weights.to(vertices.device), _BATCH):
             output = search.network(round_to_8_bits(combine(part, vertices)))
             distances.append(relative_feature_distances(output.pre_activation, search.target))
-            hits.append(output.probabilities.argmax(dim=1) == search.target_class)
+            leads.append(margins(output.probabilities, search.target_class, lowest=0.0))
         return {
-            "validation_success": float(torch.cat(hits).double().mean()),
+            "validation_success": float((torch.cat(leads) > 0).double().mean()),
+            "validation_margin": float(torch.cat(leads).min()),
             "validation_tau_mean": float(torch.cat(distances).double().mean()),
             "validation_tau_max": float(torch.cat(distances).max()),
             "validation_distance": mean_distance(vertices),
