@@ -117,8 +117,18 @@ class Composition(Section):
 
 
 class Objective(Section):
-    """Weights of what vertices minimise; see :mod:`patchcollide.optimisation.objective`."""
+    """What vertices minimise.
 
+    With a ``tightness`` above 0 vertices move as far apart as features let them that differ from
+    the target's by at most this share, behind the activation, all over the hull; free pixels stay
+    within ``source_distance`` of the source, a root mean square difference as a share of the value
+    range, or anywhere if it is 0. There are no weights then; see
+    :mod:`patchcollide.optimisation.tight`. Without, these are the weights of a sum that is in units
+    of the features; see :mod:`patchcollide.optimisation.objective`.
+    """
+
+    tightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    source_distance: Annotated[float, Field(ge=0, le=1)] = 0.11
     active: Weight = 1.0
     inactive: Weight = 1.0
     penalty: Literal["hinge", "absolute"] = "hinge"
@@ -266,6 +276,8 @@ class Config(Section):
         settings = self.model_dump(mode="json")
         if self.method == "polytope":
             del settings["method"], settings["baselines"]
+        if not self.objective.tightness:
+            del settings["objective"]["tightness"], settings["objective"]["source_distance"]
         return settings
 
     @model_validator(mode="after")

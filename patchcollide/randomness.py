@@ -49,6 +49,8 @@ class Purpose(IntEnum):
     """The images that the interval of an adequacy resamples."""
     TRUST = 15
     """The images that the interval of an audit's area under the curve resamples."""
+    SPLIT = 18
+    """What parts vertices that begin at one image."""
 
 
 def seeded(*seeds: int) -> torch.Generator:

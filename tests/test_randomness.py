@@ -31,6 +31,7 @@ NUMBERS = {
     "AUDIT_DIRECTIONS": 13,
     "ADEQUACY": 14,
     "TRUST": 15,
+    "SPLIT": 18,
 }
 
 

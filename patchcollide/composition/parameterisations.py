@@ -29,14 +29,24 @@ class Parameterisation(Protocol):
         unit: A small step of a parameter: what a learning rate and a noise of 1 mean.
         gradient_unit: What a rate of 1 means that multiplies a gradient, in the released code's
             units: logits, and pixels of 0..255.
+        source: The image that all vertices start from, in ``[0, 1]``; None where there is no one
+            such image.
+        block: Side of the squares of pixels whose means should differ between vertices: smaller
+            detail is not seen.
     """
 
     parameter: nn.Parameter
     unit: float
     gradient_unit: float
+    source: Float[Tensor, "1 channels height width"] | None
+    block: int
 
-    def images(self) -> Float[Tensor, "vertices channels height width"]:
-        """Returns the images of all vertices, in ``[0, 1]``, differentiable."""
+    def images(self, count: int | None = None) -> Float[Tensor, "vertices channels height width"]:
+        """Returns the images of all vertices, in ``[0, 1]``, differentiable.
+
+        Args:
+            count: How many, from the first on; None for all.
+        """
         ...
 
     def roughness(self) -> Float[Tensor, ""]:
@@ -75,6 +85,7 @@ class PatchMixture:
 
     unit = 1.0
     gradient_unit = 1.0
+    source: Float[Tensor, "1 channels height width"] | None = None
 
     def __init__(
         self,
@@ -93,16 +104,17 @@ class PatchMixture:
         side = self._canvas.positions_per_side
         self._patches = _as_tiles(patches, side, self._canvas.support).to(device)
         self._output_size = output_size
+        self.block = max(1, output_size // NUM_BLOCKS)
         self._tent = tent_logits(self._canvas.support).to(device)
         shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
         start = noise * torch.randn(shape, generator=generator)
         self.parameter = nn.Parameter(start.to(device))
 
-    def images(self) -> Float[Tensor, "vertices channels height width"]:
+    def images(self, count: int | None = None) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
         crop, stride = self._canvas.crop, self._canvas.stride
-        mixture = mix_patches(self.parameter, self._patches, stride, self._tent)[..., crop, crop]
-        return resized(mixture, self._output_size)
+        mixture = mix_patches(self.parameter[:count], self._patches, stride, self._tent)
+        return resized(mixture[..., crop, crop], self._output_size)
 
     def roughness(self) -> Float[Tensor, ""]:
         """See :meth:`Parameterisation.roughness`: of the coefficients, as in the released code."""
@@ -161,6 +173,7 @@ class FreePixels:
     """
 
     unit = 0.01
+    block = 1
     # Pixels of 0..1 have gradients 255 times as large, and want steps 255 times as small.
     gradient_unit = 1 / 255**2
 
@@ -174,13 +187,15 @@ class FreePixels:
         generator: torch.Generator,
         device: torch.device = CPU,
     ) -> None:
-        start = resized(as_batch(source[None]), output_size).repeat(num_vertices, 1, 1, 1)
+        begun = resized(as_batch(source[None]), output_size)
+        self.source: Float[Tensor, "1 channels height width"] | None = begun.to(device)
+        start = begun.repeat(num_vertices, 1, 1, 1)
         start += self.unit * noise * torch.randn(start.shape, generator=generator)
         self.parameter = nn.Parameter(start.clamp_(0, 1).to(device))
 
-    def images(self) -> Float[Tensor, "vertices channels height width"]:
+    def images(self, count: int | None = None) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
-        return self.parameter
+        return self.parameter[:count]
 
     def roughness(self) -> Float[Tensor, ""]:
         """See :meth:`Parameterisation.roughness`: of the pixels."""

@@ -16,6 +16,8 @@ from patchcollide.shapes import Tensor
 ENCODING = "patchcollide-checkpoint"
 VERSION = "2"
 
+_BEST = "best"
+
 # What the optimisers keep for each parameter, beside Adam's count of steps.
 _KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
@@ -32,12 +34,14 @@ class SearchState:
         history: One row a step: the terms of the loss and, at checks, the validation.
         stopped_because: Why it ended; empty while it goes on.
         weights: Those that the objective has changed, by name.
+        kept: The best parameters so far, where a search ends with these.
     """
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     stopped_because: str = ""
     weights: dict[str, float] = field(default_factory=dict)
+    kept: Tensor | None = None
 
     @property
     def end(self) -> SearchEnd:
@@ -89,6 +93,7 @@ class Checkpoint:
             version=VERSION,
             datasets={
                 "parameter": parameter.detach().cpu().numpy(),
+                **({} if state.kept is None else {_BEST: state.kept.cpu().numpy()}),
                 **{name: averages[name].cpu().numpy() for name in _KEPT[type(optimiser)]},
                 "generator": generator.get_state().numpy(),
                 "state": [state.to_json()],
@@ -96,6 +101,7 @@ class Checkpoint:
             attributes={
                 "fingerprint": self.fingerprint,
                 "optimiser_step": float(averages.get("step", 0)),
+                **({} if state.kept is None else {_BEST: 1}),
             },
         )
 
@@ -132,6 +138,9 @@ class Checkpoint:
                 generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
                 optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
                 state = SearchState.of_json(file.strings("state")[0])
+                if file.has_attribute(_BEST):
+                    best = torch.from_numpy(file.array(_BEST, np.float32, shape))
+                    state.kept = best.to(parameter.device)
             except (
                 AttributeError,
                 IndexError,

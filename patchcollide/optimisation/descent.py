@@ -12,7 +12,6 @@ from patchcollide.config import Optimiser
 from patchcollide.errors import DivergedError, InterruptedWorkError
 from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
 from patchcollide.optimisation.objective import HullObjective, Objective
-from patchcollide.optimisation.schedules import make_optimiser, step_size
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.progress import StopRequest, stop_requests, track
 from patchcollide.randomness import Purpose, seeded
@@ -51,6 +50,7 @@ def find_vertices(
     with stop_requests() as request:
         descent.run(request)
     with torch.no_grad():
+        descent.take_the_best()
         return parameterisation.images().detach().clone(), descent.state
 
 
@@ -77,7 +77,7 @@ class Descent:
     ) -> None:
         self._objective, self._parameterisation = objective, parameterisation
         self._settings, self._checkpoint = objective.search.optimiser, checkpoint
-        self._optimiser = make_optimiser(self._settings, parameterisation)
+        self._optimiser = objective.optimiser(parameterisation)
         self._generator = seeded(objective.search.seed, Purpose.DESCENT)
         self.state = SearchState()
         if checkpoint is not None:
@@ -85,6 +85,7 @@ class Descent:
             self.state = checkpoint.load(*moving) or self.state
         objective.state |= self.state.weights
         self.state.weights = objective.state
+        objective.kept = self.state.kept
 
     def run(self, request: StopRequest) -> None:
         """Goes on until the objective is reached or all steps are done.
@@ -110,27 +111,33 @@ class Descent:
             if is_over:
                 return
 
+    def take_the_best(self) -> None:
+        """Puts the parameters where the objective found them best."""
+        if self._objective.kept is not None:
+            self._parameterisation.parameter.copy_(self._objective.kept)
+
     def _keep(self) -> None:
         if self._checkpoint is not None:
             parameter = self._parameterisation.parameter
+            self.state.kept = self._objective.kept
             self._checkpoint.save(parameter, self._optimiser, self._generator, self.state)
 
     def _check(self) -> None:
         """Adds a check to the last row of the history, and ends the search if it says so."""
         state = self.state
         with torch.no_grad():
-            row, reached = self._objective.check(self._parameterisation.images())
+            row, state.stopped_because = self._objective.check(self._parameterisation, state.step)
         state.history[-1] |= row
         logger.debug("step %d: %s", state.step, state.history[-1])
-        if not reached and state.step == self._settings.steps:
-            reached = "all steps were done"
-        state.stopped_because = reached
+        if self._objective.begins_anew:
+            for average in self._optimiser.state[self._parameterisation.parameter].values():
+                average.zero_()
 
     def _step(self) -> dict[str, float]:
         started = time.perf_counter()
         settings, step, parameterisation = self._settings, self.state.step, self._parameterisation
         for group in self._optimiser.param_groups:
-            group["lr"] = step_size(step, settings, parameterisation)
+            group["lr"] = self._objective.step_size(step, parameterisation)
         self._optimiser.zero_grad()
         terms = self._objective.backward(parameterisation, step, self._generator)
         if not math.isfinite(terms["loss"]):

@@ -6,8 +6,18 @@ interval is bounded (without a tolerance it is ``t`` alone), and blind ones, wit
 upper one.
 """
 
+import math
+
+import torch
+
+from patchcollide.evaluation.feature_distances import feature_scale
 from patchcollide.networks.targets import TargetFeatures, active_residuals, excess
 from patchcollide.shapes import Float, Int64, Tensor
+
+_POWER = 4
+
+# Under roots, which have no gradient at zero.
+_TINY = 1e-12
 
 
 def active_loss(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch"]:
@@ -51,3 +61,26 @@ def unit_loss(
 ) -> Float[Tensor, "batch"]:
     """``z_i``, the first term of the paper's L-_i: drives unit ``i`` of each vertex deeper."""
     return excess(z, target).gather(1, units[:, None])[:, 0]
+
+
+def misfits(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Tensor, "batch"]:
+    """What each image still has to do, as a share of the target's features: ``r``.
+
+    ``r(u)^2 = (sum of active gaps^2 + sum of what blind units show^2) / |phi(t) - phi(low)|^2``. It
+    has no unit. Behind an activation of slope at most 1 features are no farther from the target's
+    than this; before it, units that are active at the target and dead at the image have a gradient.
+    """
+    gaps = active_residuals(z, target).square().sum(dim=1)
+    shown = excess(z, target).clamp(min=0).square().sum(dim=1)
+    return (gaps + shown + _TINY).sqrt() / feature_scale(target)
+
+
+def log_power_mean(values: Float[Tensor, "values"]) -> Float[Tensor, ""]:
+    """The logarithm of ``(mean of v^4)^(1/4)``: near the largest value, and smooth."""
+    logs = _POWER * values.log()
+    return (torch.logsumexp(logs, 0) - math.log(len(values))) / _POWER
+
+
+def power_shares(values: Float[Tensor, "values"]) -> Float[Tensor, "values"]:
+    """The derivative of :func:`log_power_mean` in each value's logarithm; of sum 1."""
+    return (_POWER * values.log()).softmax(0)

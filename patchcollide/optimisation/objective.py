@@ -1,20 +1,16 @@
 """What a search minimises, and when it has reached it.
 
 An objective owns its terms and their weights, its state and its stop rule; what moves the
-parameters is :mod:`patchcollide.optimisation.descent`. The gradient of a step goes through the
-network in as many passes as memory wants.
+parameters is :mod:`patchcollide.optimisation.descent`.
 """
 
-import logging
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.config import Objective as Weights
-from patchcollide.errors import OutOfMemoryError
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.images.tensors import pairwise_distances
 from patchcollide.optimisation.losses import (
@@ -23,8 +19,10 @@ from patchcollide.optimisation.losses import (
     inactive_hinge_loss,
     unit_loss,
 )
-from patchcollide.optimisation.schedules import weights_at
+from patchcollide.optimisation.passes import Passes
+from patchcollide.optimisation.schedules import make_optimiser, step_size, weights_at
 from patchcollide.optimisation.stopping import (
+    ALL_STEPS,
     VertexSearch,
     far_enough,
     next_diversity,
@@ -33,23 +31,35 @@ from patchcollide.optimisation.stopping import (
 )
 from patchcollide.shapes import Float, Tensor
 
-logger = logging.getLogger(__name__)
-
 
 class Objective(ABC):
-    """A loss of images, and the check that ends a descent on it.
+    """A loss of images, what moves them along it, and the check that ends a descent on it.
 
     Args:
         search: What the images are to collide with, and the settings.
 
     Attributes:
         search: See above.
-        state: What a check changed, by name, as it is kept in checkpoints.
+        state: What checks and steps change, by name, as it is kept in checkpoints.
+        kept: The best parameters so far, where a descent ends with these; None where it ends with
+            the last.
+        begins_anew: Whether a check has just begun another phase, for which what the optimiser
+            remembers is of no use.
     """
 
     def __init__(self, search: VertexSearch) -> None:
         self.search = search
-        self.state = {"diversity": search.objective.diversity}
+        self.state: dict[str, float] = {}
+        self.kept: Tensor | None = None
+        self.begins_anew = False
+
+    def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam | torch.optim.SGD:
+        """Returns what moves the parameter."""
+        return make_optimiser(self.search.optimiser, parameterisation)
+
+    def step_size(self, step: int, parameterisation: Parameterisation) -> float:
+        """Returns how far the parameter moves after ``step`` steps, in its own units."""
+        return step_size(step, self.search.optimiser, parameterisation)
 
     @abstractmethod
     def backward(
@@ -66,24 +76,44 @@ class Objective(ABC):
             ``loss`` and its terms.
         """
 
-    def check(
-        self, images: Float[Tensor, "vertices channels height width"]
-    ) -> tuple[dict[str, float], str]:
-        """Measures the hull, and draws the consequences for the steps to come.
+    @abstractmethod
+    def check(self, parameterisation: Parameterisation, step: int) -> tuple[dict[str, float], str]:
+        """Measures the images, and draws the consequences for the steps to come.
+
+        Args:
+            parameterisation: Where the images come from.
+            step: Steps done.
+
+        Returns:
+            What was measured, for the history; and why the descent is over, empty while it is not.
+        """
+
+
+class ClassObjective(Objective):
+    """An objective whose check asks for the target's class all over the hull, and for distance."""
+
+    def __init__(self, search: VertexSearch) -> None:
+        super().__init__(search)
+        self.state["diversity"] = search.objective.diversity
+
+    def check(self, parameterisation: Parameterisation, step: int) -> tuple[dict[str, float], str]:
+        """See :meth:`Objective.check`.
 
         Returns:
             What :func:`patchcollide.optimisation.stopping.validate` does, with the state before;
-            and why the descent is over, empty while it is not.
+            and why the descent is over.
         """
-        row = validate(self.search, images)
+        row = validate(self.search, parameterisation.images())
         sure, far = sure_enough(row, self.search), far_enough(row, self.search)
         found = row | self.state
         self.state["diversity"] = next_diversity(self.state["diversity"], sure=sure, far=far)
         is_over = self.search.stops_early and sure and far
-        return found, "the validation batch collides" if is_over else ""
+        if is_over:
+            return found, "the validation batch collides"
+        return found, ALL_STEPS if step == self.search.optimiser.steps else ""
 
 
-class HullObjective(Objective):
+class HullObjective(ClassObjective):
     """The paper's objective, asked of the hull: of its vertices, and of points between them.
 
     Every step asks for the losses of the vertices *and* of fresh random points between them:
@@ -95,7 +125,9 @@ class HullObjective(Objective):
 
     def __init__(self, search: VertexSearch) -> None:
         super().__init__(search)
-        self._images_per_pass = search.optimiser.num_vertices + search.objective.hull_samples
+        self._passes = Passes(
+            search.network, search.optimiser.num_vertices + search.objective.hull_samples
+        )
 
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator
@@ -115,7 +147,7 @@ class HullObjective(Objective):
         if weights.hull_samples and len(images) > 1:
             shares = uniform_weights(weights.hull_samples, len(images), generator)
             batch = torch.cat([images, combine(shares.to(images.device), images)])
-        terms, gradient = self._through_network(batch.detach(), len(images), weights)
+        terms, gradient = self._passed(batch.detach(), len(images), weights)
         row = _means(terms)
         loss = _weighted(terms, weights)
         # Its gradient in the images is that of the network's part; its value means nothing.
@@ -134,52 +166,24 @@ class HullObjective(Objective):
         surrogate.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss, **row}
 
-    def _through_network(
-        self,
-        batch: Float[Tensor, "batch channels height width"],
-        num_vertices: int,
-        weights: Weights,
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
-        while True:
-            try:
-                return self._passes(batch, num_vertices, weights)
-            except torch.OutOfMemoryError as error:
-                self._take_fewer(error)
-
-    def _take_fewer(self, error: torch.OutOfMemoryError) -> None:
-        if self._images_per_pass == 1:
-            raise OutOfMemoryError(
-                f"The device has no memory to pass one image through "
-                f"{self.search.network.full_name} and back ({error}). Free memory on it, or "
-                "choose --device cpu."
-            ) from error
-        self._images_per_pass = -(-self._images_per_pass // 2)
-        logger.warning("memory ran out; going on with %d images a pass", self._images_per_pass)
-        torch.cuda.empty_cache()
-
-    def _passes(
+    def _passed(
         self,
         batch: Float[Tensor, "batch channels height width"],
         num_vertices: int,
         weights: Weights,
     ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
         """Returns the terms of all images, and the gradient of their weighted sum in the images."""
-        gradients = []
-        terms: dict[str, list[Tensor]] = defaultdict(list)
-        for first in range(0, len(batch), self._images_per_pass):
-            part = batch[first : first + self._images_per_pass].clone().requires_grad_()
-            z = self.search.network.pre_activation(part)
-            vertices = max(0, min(len(part), num_vertices - first))
+
+        def terms(z: Tensor, first: int) -> tuple[Tensor, dict[str, Tensor]]:
+            vertices = max(0, min(len(z), num_vertices - first))
             found = self._terms(z, first, vertices, weights.penalty)
             total = (
                 weights.active * found["active"].sum() + weights.inactive * found["inactive"].sum()
             ) / len(batch) + weights.inactive * found["unit"].sum() / num_vertices
-            (gradient,) = torch.autograd.grad(total, part)
-            gradients.append(gradient)
-            for name, values in found.items():
-                terms[name].append(values.detach())
-        joined = {name: torch.cat(values) for name, values in terms.items()}
-        return _split(joined, num_vertices), torch.cat(gradients)
+            return total, found
+
+        joined, gradient = self._passes.gradient(batch, terms)
+        return _split(joined, num_vertices), gradient
 
     def _terms(
         self, z: Float[Tensor, "part units"], first: int, vertices: int, penalty: str

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 import torch
 
 from patchcollide.config import Objective, Optimiser
+from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.residuals import mean_residuals
 from patchcollide.evaluation.simplex import combine, edge_middles, round_to_8_bits, uniform_weights
-from patchcollide.images.tensors import pairwise_distances
+from patchcollide.images.tensors import mean_distance, pairwise_distances
 from patchcollide.networks.linear_regions.walk import margins
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Int64, Tensor
+
+ALL_STEPS = "all steps were done"
 
 _BATCH = 8
 _ADAPTATION = 1.5
@@ -92,6 +95,36 @@ def validate(
             difference = network(images).pre_activation - network.pre_activation(images)
             row["precision_gap"] = float(difference.abs().max())
     return row
+
+
+def validate_features(
+    search: VertexSearch, images: Float[Tensor, "vertices channels height width"]
+) -> dict[str, float]:
+    """Measures features on the points of :func:`validate`, and at the vertices, all in 8 bits.
+
+    Returns:
+        The share of points classified as the target, the smallest margin of a point, the mean and
+        the largest relative distance of a point's features to the target's, behind the activation,
+        and the mean distance of the vertices in 0..255.
+    """
+    with torch.no_grad():
+        vertices = round_to_8_bits(images)
+        count = search.optimiser.validation_samples
+        random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
+        middles = edge_middles(len(vertices), count)
+        weights = torch.cat([torch.eye(len(vertices), dtype=random.dtype), random, middles])
+        distances, leads = [], []
+        for part in torch.split(weights.to(vertices.device), _BATCH):
+            output = search.network(round_to_8_bits(combine(part, vertices)))
+            distances.append(relative_feature_distances(output.pre_activation, search.target))
+            leads.append(margins(output.probabilities, search.target_class, lowest=0.0))
+        return {
+            "validation_success": float((torch.cat(leads) > 0).double().mean()),
+            "validation_margin": float(torch.cat(leads).min()),
+            "validation_tau_mean": float(torch.cat(distances).double().mean()),
+            "validation_tau_max": float(torch.cat(distances).max()),
+            "validation_distance": mean_distance(vertices),
+        }
 
 
 def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:

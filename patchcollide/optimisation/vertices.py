@@ -77,7 +77,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
     """Returns the search that the settings describe.
 
     Methods other than the default drive no unit anywhere and do all their steps: where they end is
-    what is asked of them.
+    what is asked of them. With a bound on features nothing but their distance parts vertices.
 
     Raises:
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
@@ -93,7 +93,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         target_margin=target.margin,
         units=choose_units(
             features,
-            config.objective.units if ours else "none",
+            config.objective.units if ours and not config.objective.tightness else "none",
             config.optimiser.num_vertices,
             seeded(config.seed, Purpose.UNITS),
         ),

@@ -19,6 +19,8 @@ class Parameters:
 
     unit = 0.01
     gradient_unit = 0.5
+    source = None
+    block = 1
 
     def __init__(self):
         self.parameter = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))

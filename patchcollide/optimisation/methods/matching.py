@@ -16,14 +16,14 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Problem
-from patchcollide.optimisation.objective import Objective
+from patchcollide.optimisation.objective import ClassObjective
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.shapes import Float, Tensor
 
 Reading = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch values"]]
 
 
-class MatchObjective(Objective):
+class MatchObjective(ClassObjective):
     """Half the squared distance of each image's values to a goal, and nothing else.
 
     Images do not see each other: the loss is the mean over them, and of a mean the gradient of one
@@ -48,7 +48,7 @@ class MatchObjective(Objective):
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator
     ) -> dict[str, float]:
-        """See :meth:`Objective.backward`: all steps are alike, and nothing is drawn."""
+        """See :meth:`ClassObjective.backward`: all steps are alike, and nothing is drawn."""
         del step, generator
         images = parameterisation.images()
         loss = self.values(images).mean()

@@ -10,6 +10,7 @@ from patchcollide.errors import ConfigError
 from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Method, Problem
+from patchcollide.optimisation.tight import TightObjective
 from patchcollide.shapes import Float, Tensor
 
 PIXELS_ONLY = {
@@ -73,11 +74,14 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
 def search_polytope(
     problem: Problem,
 ) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
-    """Moves vertices until their hull collides.
+    """Moves vertices until their hull collides, or apart as far as features let them.
 
-    See :func:`patchcollide.optimisation.descent.find_vertices`.
+    See :func:`patchcollide.optimisation.descent.find_vertices`, and
+    :mod:`patchcollide.optimisation.tight` for a bound on features.
 
     Source:
         Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019.
     """
-    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint)
+    search, start = problem.search, problem.parameterisation
+    objective = TightObjective(search, start.source) if search.objective.tightness else None
+    return find_vertices(search, start, problem.checkpoint, objective)

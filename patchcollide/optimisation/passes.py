@@ -1,0 +1,67 @@
+"""Gradients through a network, in as many passes as memory wants."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+
+from patchcollide.errors import OutOfMemoryError
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.shapes import Float, Tensor
+
+logger = logging.getLogger(__name__)
+
+Terms = Callable[[Float[Tensor, "part units"], int], tuple[Tensor, dict[str, Tensor]]]
+"""Of pre-activations and the number of the first image: what is summed, and each image's terms."""
+
+
+class Passes:
+    """Passes to a layer and back, which become smaller where memory runs out.
+
+    Args:
+        network: What images go through.
+        images_per_pass: How many at once, at first.
+    """
+
+    def __init__(self, network: CollisionNetwork, images_per_pass: int) -> None:
+        self._network, self._images_per_pass = network, images_per_pass
+
+    def gradient(
+        self, batch: Float[Tensor, "batch channels height width"], terms: Terms
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
+        """Returns the terms of all images, and the gradient of their sum in each image.
+
+        Raises:
+            OutOfMemoryError: If not even one image fits through the network.
+        """
+        while True:
+            try:
+                return self._gradient(batch, terms)
+            except torch.OutOfMemoryError as error:
+                self._take_fewer(error)
+
+    def _gradient(
+        self, batch: Float[Tensor, "batch channels height width"], terms: Terms
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch channels height width"]]:
+        gradients = []
+        joined: dict[str, list[Tensor]] = defaultdict(list)
+        for first in range(0, len(batch), self._images_per_pass):
+            part = batch[first : first + self._images_per_pass].clone().requires_grad_()
+            total, found = terms(self._network.pre_activation(part), first)
+            (gradient,) = torch.autograd.grad(total, part)
+            gradients.append(gradient)
+            for name, values in found.items():
+                joined[name].append(values.detach())
+        return {name: torch.cat(values) for name, values in joined.items()}, torch.cat(gradients)
+
+    def _take_fewer(self, error: torch.OutOfMemoryError) -> None:
+        if self._images_per_pass == 1:
+            raise OutOfMemoryError(
+                f"The device has no memory to pass one image through "
+                f"{self._network.full_name} and back ({error}). Free memory on it, or "
+                "choose --device cpu."
+            ) from error
+        self._images_per_pass = -(-self._images_per_pass // 2)
+        logger.warning("memory ran out; going on with %d images a pass", self._images_per_pass)
+        torch.cuda.empty_cache()

@@ -1,0 +1,220 @@
+"""The bound on features: a share of the target's, whatever the network, and vertices apart in it."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from patchcollide.composition.parameterisations import FreePixels
+from patchcollide.errors import InterruptedWorkError
+from patchcollide.evaluation.feature_distances import relative_feature_distances
+from patchcollide.evaluation.simplex import combine, round_to_8_bits, uniform_weights
+from patchcollide.networks.targets import TargetFeatures
+from patchcollide.optimisation.checkpoints import Checkpoint
+from patchcollide.optimisation.descent import find_vertices
+from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
+from patchcollide.optimisation.multipliers import HIGHEST, START, weigh
+from patchcollide.optimisation.passes import Passes
+from patchcollide.optimisation.tight import TightObjective
+from patchcollide.randomness import seeded
+from tests.helpers.pictures import picture
+from tests.helpers.searches import KINDS, at_step, batch_of, parameterise, search_for
+from tests.optimisation.test_objective import REGIONS, random_features, slow_excess
+
+PHASES = {"centre": 0.0, "vertices": 1.0}
+
+
+def tight_search(network, tightness=0.3, *, hull_samples=3, bound=0.11, **optimiser):
+    objective = {
+        "tightness": tightness,
+        "source_distance": bound,
+        "hull_samples": hull_samples,
+    }
+    settings = {"steps": 200, "check_every": 5, "warmup_steps": 3}
+    return search_for(network, objective=objective, **(settings | optimiser))
+
+
+def run(search, start, checkpoint=None):
+    return find_vertices(search, start, checkpoint, TightObjective(search, start.source))
+
+
+def hull_distances(search, vertices, count=300):
+    """Relative distances and classes of 8-bit points of a hull, its vertices first."""
+    rounded = round_to_8_bits(vertices)
+    random = uniform_weights(count, len(rounded), seeded(77))
+    weights = torch.cat([torch.eye(len(rounded), dtype=random.dtype), random])
+    with torch.no_grad():
+        output = search.network(round_to_8_bits(combine(weights, rounded)))
+    found = relative_feature_distances(output.pre_activation, search.target)
+    return found, output.logits.argmax(dim=1)
+
+
+@pytest.mark.parametrize("regions", REGIONS, ids=str)
+def test_a_misfit_is_what_is_left_to_do_and_no_less_than_the_distance_of_features(regions):
+    generator = seeded(4)
+    z, target = random_features(regions, 23, generator, batch=6)
+    low = regions.respond(target.pre_activation) - regions.floor
+    scale = math.sqrt(sum(value**2 for value in low.tolist()))
+    for row, found in zip(z.tolist(), misfits(z, target).tolist(), strict=True):
+        squares = 0.0
+        for value, at_target in zip(row, target.pre_activation.tolist(), strict=True):
+            over = slow_excess(value, at_target, regions)
+            squares += (value - at_target) ** 2 if over is None else max(0.0, over) ** 2
+        assert found == pytest.approx(math.sqrt(squares) / scale, rel=1e-6)
+    assert (relative_feature_distances(z, target) <= misfits(z, target) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.1, 0.2], [1e-30, 3.0, 7.0, 0.25, 1e30]])
+def test_a_power_mean_is_between_the_mean_and_the_largest_and_its_shares_are_its_slopes(values):
+    logs = torch.tensor(values, dtype=torch.float64).log().requires_grad_()
+    found = log_power_mean(logs.exp())
+    value = float(found.detach())
+    assert math.log(np.mean(values)) - 1e-12 <= value <= math.log(max(values)) + 1e-12
+    (slopes,) = torch.autograd.grad(found, logs)
+    torch.testing.assert_close(power_shares(logs.detach().exp()), slopes)
+
+
+def test_a_bound_that_fails_counts_for_more_at_each_step_and_one_that_holds_for_less():
+    slow = dict(START)
+    failing = [weigh(slow, {"features": 0.3}, with_distance=True)["features"] for _ in range(50)]
+    holding = [weigh(slow, {"features": -0.3}, with_distance=True)["features"] for _ in range(300)]
+    assert failing == sorted(failing)
+    assert holding == sorted(holding, reverse=True)
+    assert failing[-1] > 0.95
+    assert holding[-1] < 0.2
+
+
+def test_shares_sum_to_one_and_the_source_gives_way_to_features():
+    slow = dict(START)
+    for _ in range(400):
+        shares = weigh(slow, {"features": 2.0, "source": 2.0}, with_distance=True)
+        assert sum(shares.values()) == pytest.approx(1)
+    assert slow["features"] == HIGHEST["features"]
+    assert shares["features"] > 10 * shares["source"] > 0
+    assert weigh(slow, {"features": 1.0}, with_distance=False) == {"features": 1.0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("images_per_pass", [1, 2, 99])
+def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, images_per_pass):
+    search = tight_search(small_network)
+    ours, plain = parameterise(kind), parameterise(kind)
+    objective = TightObjective(search, ours.source)
+    objective.state["phase"] = PHASES[phase]
+    objective._passes = Passes(small_network, images_per_pass)
+    row = objective.backward(ours, 10, seeded(1))
+    images = plain.images() if phase == "vertices" else plain.images()[:1]
+    batch = images
+    if phase == "vertices":
+        batch = torch.cat([images, combine(uniform_weights(3, 3, seeded(1)), images)])
+    r = misfits(small_network.pre_activation(batch), search.target)
+    loss = row["share_features"] * r.pow(4).mean().log() / 4
+    if kind == "pixels":
+        differences = (images - plain.source).square().mean(dim=(1, 2, 3)).sqrt()
+        loss = loss + row["share_source"] * differences.mean().log()
+    if phase == "vertices":
+        seen = images
+        pairs = [(seen[a] - seen[b]).square().mean().sqrt() for a, b in [(0, 1), (0, 2), (1, 2)]]
+        loss = loss - row["share_distance"] * torch.stack(pairs).mean().log()
+    loss.backward()
+    assert row["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
+    torch.testing.assert_close(ours.parameter.grad, plain.parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
+    search = tight_search(small_network, 0.2)
+    start = parameterise("pixels")
+    vertices, progress = run(search, start)
+    found, classes = hull_distances(search, vertices)
+    assert found.max() <= 0.2
+    assert (classes == search.target_class).all()
+    apart = torch.pdist(vertices.flatten(1)) / math.sqrt(vertices[0].numel())
+    assert apart.min() > 0.05
+    assert progress.stopped_because
+
+
+def test_a_looser_bound_lets_vertices_farther_apart(small_network):
+    spreads = []
+    for tightness in (0.05, 0.2):
+        search = tight_search(small_network, tightness, steps=100)
+        vertices, _ = run(search, parameterise("pixels"))
+        spreads.append(float(torch.pdist(vertices.flatten(1)).mean()))
+    assert spreads == sorted(spreads)
+
+
+def test_the_source_s_bound_holds_images_nearer_to_it(small_network):
+    far = []
+    for bound in (0.0, 0.11):
+        start = parameterise("pixels")
+        vertices, _ = run(tight_search(small_network, bound=bound, steps=100), start)
+        far.append(float((vertices - start.source).square().mean().sqrt()))
+    assert far[1] < 0.8 * far[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_depends_on_the_units_of_the_features(small_network, kind):
+    """The same network with features of another scale: only rounding tells them apart."""
+    found = []
+    for scale in (1.0, 4096.0):
+        layers = small_network.module
+        with torch.no_grad():
+            layers.conv.weight *= scale
+            layers.conv.bias *= scale
+            layers.classifier.weight /= scale
+        found.append(run(tight_search(small_network, steps=30), parameterise(kind))[0])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0.02)
+
+
+def test_a_bound_out_of_reach_ends_with_the_nearest_that_was_found(small_network):
+    search = tight_search(small_network, 1e-6, steps=80)
+    vertices, progress = run(search, parameterise("patches"))
+    name = "validation_tau_max"
+    validated = [row[name] for row in progress.history if name in row]
+    found, _ = hull_distances(search, vertices)
+    assert found.max() > 1e-3
+    assert found.max() <= 1.5 * min(validated)
+    assert progress.weights["goal"] > 1e-3
+
+
+def test_the_target_s_own_image_holds_any_bound(small_network):
+    start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.1, generator=seeded(0))
+    search = tight_search(small_network, 0.1, num_vertices=2)
+    vertices, _ = run(search, start)
+    assert hull_distances(search, vertices)[0].max() <= 0.1
+
+
+def test_one_vertex_is_the_centre(small_network):
+    search = tight_search(small_network, 0.1, num_vertices=1)
+    start = parameterise("pixels", num_vertices=1)
+    vertices, progress = run(search, start)
+    assert vertices.shape[0] == 1
+    assert hull_distances(search, vertices, count=1)[0].max() <= 0.1
+    assert progress.stopped_because == "the features come no nearer"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stopped_at", [3, 5, 15, 30])
+def test_an_interrupted_search_goes_on_bit_for_bit(small_network, kind, stopped_at, tmp_path):
+    search = tight_search(small_network, steps=31, checkpoint_every=7)
+    expected, uninterrupted = run(search, parameterise(kind))
+    assert uninterrupted.step == 31
+    checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
+    hook = at_step(small_network, stopped_at, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(InterruptedWorkError):
+        run(search, parameterise(kind), checkpoint)
+    hook.remove()
+    vertices, progress = run(search, parameterise(kind), checkpoint)
+    assert torch.equal(vertices, expected)
+    assert progress.weights == uninterrupted.weights
+    again, _ = run(search, parameterise(kind), checkpoint)
+    assert torch.equal(again, expected)
+
+
+def test_features_are_those_of_the_target_image(small_network):
+    with torch.no_grad():
+        z = small_network(batch_of(picture(2))).pre_activation
+    target = TargetFeatures.of(z[0], small_network.blind)
+    assert float(misfits(z, target)) == pytest.approx(0, abs=1e-5)
