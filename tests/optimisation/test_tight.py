@@ -1,4 +1,4 @@
-"""The bound on features: a share of the target's, whatever the network, and vertices apart in it."""
+"""The bound on features: a share of the target's, whatever the network; vertices part within it."""
 
 import math
 import signal
