@@ -24,7 +24,7 @@ from patchcollide.evaluation.samples import load_samples
 from patchcollide.images.photographs import write_photographs
 from patchcollide.io.hdf5 import open_hdf5
 from patchcollide.networks.feature_files import read_features
-from patchcollide.optimisation.checkpoints import Checkpoint
+from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
 from patchcollide.reproduction.results import read_results
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.exhaustive import ExactSearcher
@@ -136,7 +136,7 @@ def test_samples_still_read(name):
         assert part.target_probabilities.tolist() == [0.25, 0.125, 0.0625]
         # Version 1 has gaps before the activation there, which say something else.
         expected = [np.nan] * 3 if "v1" in name else [0.125, 0.0625, 0.03125]
-        np.testing.assert_array_equal(part.feature_distances, np.float32(expected))
+        np.testing.assert_array_equal(part.feature_distances, np.array(expected, np.float32))
 
 
 def test_neighbours_of_version_3_still_read():
@@ -167,7 +167,8 @@ def test_a_search_goes_on_from_a_checkpoint_of_version_2():
     parameter = torch.zeros(3, requires_grad=True)
     adam, generator = torch.optim.Adam([parameter], lr=0.5), torch.Generator()
     found = Checkpoint(GOLDEN / "checkpoint-v2.h5", FINGERPRINT).load(parameter, adam, generator)
-    assert found == {"step": 1, "history": [0.5]}
+    history = [{"step": 0, "loss": 0.5, "seconds": 0.25}]
+    assert found == SearchState(step=1, history=history, weights={"diversity": 2.5})
     torch.testing.assert_close(parameter.detach(), torch.tensor([0.5, 1.5, 2.5]))
     kept = adam.state[parameter]
     torch.testing.assert_close(kept["exp_avg"], torch.tensor([0.2, 0.4, 0.6]))
@@ -194,7 +195,7 @@ def test_a_store_of_version_2_and_its_index_still_read(store, tmp_path):
     basis = Basis.load(store.path / "basis.h5", store=store)
     assert basis.filters.tolist() == FILTERS
     assert basis.variance_share == pytest.approx(0.8969855825)
-    directions = basis.transform @ np.float64(FILTERS)
+    directions = basis.transform @ np.array(FILTERS, np.float64)
     np.testing.assert_allclose(directions @ directions.T, np.eye(3), atol=1e-6)
     config = load_config(overrides=make_formats.SETTINGS)
     queries, nobody = store.patches(np.arange(store.num_patches)), np.empty(0, np.int64)

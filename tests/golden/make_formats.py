@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from patchcollide.images.pictures import write_png
 from patchcollide.io.files import write_json
 from patchcollide.networks.feature_files import write_features
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.checkpoints import Checkpoint
+from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
 from patchcollide.reproduction.results import Check, Outcome, write_results
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store.export import export_patches
@@ -127,7 +128,9 @@ def checkpoint(out: Path) -> None:
     parameter.square().sum().backward()
     adam.step()
     generator = torch.Generator().manual_seed(3)
-    Checkpoint(out, "f" * 64).save(parameter, adam, generator, {"step": 1, "history": [0.5]})
+    history = [{"step": 0, "loss": 0.5, "seconds": 0.25}]
+    state = SearchState(step=1, history=history, weights={"diversity": 2.5})
+    Checkpoint(out, "f" * 64).save(parameter, adam, generator, state)
 
 
 def store(out: Path) -> None:
@@ -161,7 +164,7 @@ def reproduction(out: Path) -> None:
 
 
 def audited(out: Path) -> None:
-    audit.load_network = lambda *_: tiny_network()
+    setattr(audit, "load_network", lambda *_: tiny_network())  # noqa: B010
     settings = ["audit.hull_samples=4", "audit.num_vertices=2", "audit.method=exact"]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "audit"
@@ -181,7 +184,8 @@ def dimensions(out: Path) -> None:
 def transfer(out: Path) -> None:
     figures = Figures(in_class=0.5, feature_distance=float("inf"), inactive_response=0.25)
     cell = Cell("run", "tiny", "2", True, "day", 0.75, 9, 3, hull=figures, source=None)
-    matrix = TransferMatrix((cell,), {("tiny", "2"): figures}, {"run": 4}, {"seed": 1})
+    about: Any = {"seed": 1}
+    matrix = TransferMatrix((cell,), {("tiny", "2"): figures}, {"run": 4}, about)
     write_json(out, matrix.as_json())
 
 

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -44,7 +45,7 @@ def finish(seconds, *, load, monkeypatch):
     reporter = SimpleNamespace(getreports=lambda _: [report])
     plugins = SimpleNamespace(get_plugin=lambda _: reporter)
     monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-    session = SimpleNamespace(
+    session: Any = SimpleNamespace(
         exitstatus=pytest.ExitCode.OK, config=SimpleNamespace(pluginmanager=plugins)
     )
     conftest.pytest_sessionfinish(session)
