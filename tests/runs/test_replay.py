@@ -53,7 +53,8 @@ def pair(tmp_path):
 def made(tmp_path_factory):
     """A run of pictures; neither is to be changed."""
     folder = tmp_path_factory.mktemp("made")
-    return pipeline.collide(load_config(overrides=FAST), *write_pair(folder), folder / "run")
+    source, target = write_pair(folder)
+    return pipeline.collide(load_config(overrides=FAST), source, target, folder / "run")
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def run(made, tmp_path):
 @pytest.fixture
 def run_of_pair(pair, tmp_path):
     """A run whose pictures may be changed."""
-    return pipeline.collide(load_config(overrides=FAST), *pair, tmp_path / "run")
+    source, target = pair
+    return pipeline.collide(load_config(overrides=FAST), source, target, tmp_path / "run")
 
 
 def command(*words):
