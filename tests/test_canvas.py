@@ -10,6 +10,7 @@ from patchcollide.composition.mixing import mix_patches, tent_logits
 from patchcollide.composition.parameterisations import PatchMixture
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
+from tests.helpers.presence import present
 
 AUTHORS = PatchGrid(image_size=256, window_size=64, stride=8, patch_size=32)
 
@@ -81,7 +82,7 @@ def test_a_composition_is_a_softmax_over_every_support_that_reaches_a_pixel(
     grid, margin, size, k, rng, generator
 ):
     supports = random_supports(grid, margin, k, rng)
-    canvas = Canvas.of(grid, margin).shrunk(size)
+    canvas = present(Canvas.of(grid, margin).shrunk(size))
     mixture = mixture_of(
         supports, grid, margin, generator, output_size=size, coefficient_size=canvas.support
     )
@@ -159,10 +160,10 @@ def test_at_the_released_size_a_composition_is_a_softmax_over_625_whole_maps(rng
     padded = torch.nn.functional.pad(shares, (28, 28, 28, 28))
     for location in range(625):
         row, col = divmod(location, 25)
-        place = slice(7 * row, 7 * row + 112), slice(7 * col, 7 * col + 112)
+        square = slice(7 * row, 7 * row + 112), slice(7 * col, 7 * col + 112)
         patch = torch.from_numpy(supports[location, 0]).permute(2, 0, 1)[None].float() / 255
         patch = torch.nn.functional.interpolate(patch, 112, mode="bilinear", antialias=True)[0]
-        expected[:, *place] += padded[location, *place] * patch
+        expected[:, *square] += padded[location, *square] * patch
     torch.testing.assert_close(image, expected[:, 28:-28, 28:-28], rtol=0, atol=2e-6)
 
 

@@ -229,7 +229,7 @@ def test_queries_that_do_not_fit_the_image_are_refused_by_the_name_of_their_own_
 
 def test_settings_cannot_change():
     with pytest.raises(ValueError, match="frozen"):
-        Config().seed = 1
+        Config().seed = 1  # type: ignore[misc]
 
 
 VARIOUS = [

@@ -11,7 +11,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer import BadParameter
@@ -120,8 +120,8 @@ def commands() -> dict[str, "Command"]:
 
     import patchcollide.cli
 
-    assert patchcollide.cli.main
-    root = typer.main.get_command(app)
+    assert callable(patchcollide.cli.main)
+    root: Any = typer.main.get_command(app)
     return {**root.commands, "": root}
 
 

@@ -24,7 +24,7 @@ def examples_of(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_do_what_they_say(name):
     for example in examples_of(name):
-        told = []
+        told: list[str] = []
         failed, _ = doctest.DocTestRunner().run(example, out=told.append)
         assert not failed, "".join(told)
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from patchcollide.runs.report import write_picture
 from patchcollide.runs.vertices import load_history
 from tests.conftest import SMALL
 from tests.helpers.pictures import picture
+from tests.helpers.presence import present
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1"
 FAST = {
@@ -107,7 +109,7 @@ def test_a_damaged_history_of_a_run_without_digests_is_found(text, message, tmp_
 
 def test_patches_come_from_a_store_or_from_neighbours(small_network, small_store, tmp_path):
     config = load_config(overrides=[*SMALL, "retrieval.engine=exact"])
-    options = {"settings": config, "seed": 2}
+    options: dict[str, Any] = {"settings": config, "seed": 2}
     pair = (picture(0), picture(1))
     composed = find_polytope(small_network, "act", *pair, store=small_store.path, **options)
     assert composed.neighbours is not None
@@ -119,18 +121,19 @@ def test_patches_come_from_a_store_or_from_neighbours(small_network, small_store
     )
     np.testing.assert_array_equal(again.vertices, composed.vertices)
     np.testing.assert_array_equal(
-        Polytope.load(folder, small_network).neighbours.patches, composed.neighbours.patches
+        present(Polytope.load(folder, small_network).neighbours).patches,
+        composed.neighbours.patches,
     )
     with pytest.raises(RunError, match="Give one"):
         find_polytope(small_network, "", *pair, store="a", neighbours="b")
 
 
 def test_an_exact_polytope_is_exact(digits, module, tmp_path):
-    options = {"input_size": 28, "mean": (0.0,), "scale": (1.0,), "exact": True}
+    options: dict[str, Any] = {"input_size": 28, "mean": (0.0,), "scale": (1.0,), "exact": True}
     found = find_polytope(
         module, "2", digits[0], digits[1], settings={**FAST, "exact.extents": False}, **options
     )
-    assert found.exact["violation_max"] < 1e-9
+    assert present(found.exact)["violation_max"] < 1e-9
     network = found.network.in_float64()
     z = network(torch.from_numpy(found.unrounded).permute(0, 3, 1, 2).double() / 255)
     target = TargetFeatures.of(found.target.pre_activation.double(), network.blind)
@@ -338,7 +341,7 @@ def test_a_folder_of_the_first_version_is_read():
     assert found.vertices.shape == (2, 8, 8, 1)
     np.testing.assert_array_equal(found.vertices, np.rint(found.unrounded))
     assert found.state == {"steps": 3, "stopped_because": "all steps were done"}
-    assert found.summary["num_samples"] == 4
+    assert present(found.summary)["num_samples"] == 4
     assert [row["step"] for row in found.history] == [0, 1, 2]
     assert found.neighbours is None
     assert found.config.seed == 5

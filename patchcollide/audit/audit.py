@@ -45,7 +45,7 @@ IMAGES_FOLDER = "images"
 NUM_SHOWN = 2
 """How many vertices of each image are kept as pictures."""
 _PICTURE_PX = 96
-_MEASURES = 2
+_VERSION = 2
 """Which figures these are: since 2, features behind the activation and visibility by frequency."""
 
 
@@ -122,7 +122,7 @@ def _start(
         "network": network.digest,
         "layer": network.layer,
         "method": finder.method,
-        "measures": _MEASURES,
+        "measures": _VERSION,
     }
     return start_run(out, config, described, identity, AUDIT_ENCODING)
 
@@ -279,7 +279,7 @@ def _conclude(
     judged = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {
         "encoding-type": AUDIT_ENCODING,
-        "encoding-version": _MEASURES,
+        "encoding-version": _VERSION,
         "fingerprint": run.fingerprint,
         "images": rows,
         "network": run.inputs["network"],

@@ -23,6 +23,8 @@ SIDE_PX = 28
 
 NUM_CLASSES = 10
 
+ENCODING, VERSION = "digits", 1
+
 MARKER = "digits.json"
 
 Split = Literal["train", "test"]
@@ -109,8 +111,8 @@ def write_digits(folder: Path, digits: Digits, count: int) -> None:
     """
     count = min(count, len(digits))
     settings: Settings = {
-        "encoding-type": "digits",
-        "encoding-version": 1,
+        "encoding-type": ENCODING,
+        "encoding-version": VERSION,
         "name": digits.name,
         "split": digits.split,
         "count": count,

@@ -12,6 +12,8 @@ from patchcollide.progress import track
 from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
 
+ENCODING, VERSION = "photographs", 1
+
 MARKER = "photographs.json"
 MAX_PIXELS = 10_000_000
 SMALLEST_CUT = 0.3
@@ -75,8 +77,8 @@ def write_photographs(folder: Path, *, cuts: int = 24, size: int = 256, seed: in
         DiskFullError: If there is no room left.
     """
     settings: Settings = {
-        "encoding-type": "photographs",
-        "encoding-version": 1,
+        "encoding-type": ENCODING,
+        "encoding-version": VERSION,
         "cuts": cuts,
         "size": size,
         "seed": seed,

@@ -19,7 +19,8 @@ ENCODING = "patchcollide-neighbours"
 
 VERSION = "3"
 
-_WITHOUT_MARGIN = "2"
+# Version 2 had no margin.
+_OLDER = ("2",)
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,11 @@ class Neighbours:
             encoding=ENCODING,
             version=VERSION,
             error=RetrievalError,
-            older=[_WITHOUT_MARGIN],
+            older=_OLDER,
         ) as file:
             try:
                 grid = PatchGrid(**file.attribute("grid"))
-                found = 0 if file.version == _WITHOUT_MARGIN else file.attribute("margin_px")
+                found = 0 if file.version in _OLDER else file.attribute("margin_px")
                 margin = operator.index(found)  # A TypeError unless it is a whole number.
                 support = Canvas.of(grid, margin).support
                 omissions = Omissions(**file.attribute("omissions"))

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_an_audit_stops_between_images_and_ends_when_asked_at_the_last(
     make, tmp_path, monkeypatch, stopped_at
 ):
     whole = make(tmp_path / "whole")
-    measured = []
+    measured: list[Any] = []
 
     def signalled(*inputs):
         measured.append(None)
@@ -47,7 +48,7 @@ def test_a_stopped_audit_goes_on_and_equals_one_that_was_not(make, tmp_path, mon
     way = f"audit.method={method}"
     whole = make(tmp_path / "whole", way)
     assert whole["method"] == method
-    measured = []
+    measured: list[Any] = []
 
     def stop_at_the_fifth(*inputs):
         measured.append(inputs)

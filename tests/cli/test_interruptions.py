@@ -30,15 +30,15 @@ def test_interrupted_work_stops_at_a_checkpoint_and_goes_on(tmp_path):
     words += ["--out", world.run, *SETTINGS]
     for setting in ("name=lenet5", "weights=random", "layer=fc1", "min_confidence=0"):
         words += ["--set", f"network.{setting}"]
-    words = [str(word) for word in words]
-    process = [sys.executable, "-c", INTERRUPTED, *words]
+    texts = [str(word) for word in words]
+    process = [sys.executable, "-c", INTERRUPTED, *texts]
     stopped = subprocess.run(process, capture_output=True, text=True)
     assert stopped.returncode == 1, stopped.stderr
     assert "InterruptedWorkError" in stopped.stderr
     assert "Run the same command again to go on" in stopped.stderr
     assert (world.folder / "run.partial" / "checkpoint.h5").exists()
     assert not world.run.exists()
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(app, texts)
     assert done.exit_code == 0, done.stderr
     assert "Going on with what was begun" in " ".join(done.stderr.split())
     assert json.loads((world.run / "summary.json").read_text())["steps"] == 6

@@ -1,5 +1,7 @@
 """What is claimed of a polytope, on a small network."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.networks.linear_regions.walk import margins
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
+from tests.helpers.presence import present
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_the_edges_nearest_to_failing_are_walked_first(small_network, vertices):
 def test_one_vertex_has_no_edges(small_network, vertices):
     found = walk_edges(small_network, vertices[:1], 0, num_edges=None, max_pieces=9)
     assert found["edges"] == []
-    assert found["worst_margin"] is found["worst_edge"] is None
+    assert (found["worst_margin"], found["worst_edge"]) == (None, None)
 
 
 def test_equal_vertices_are_joined_by_one_piece(small_network, vertices):
@@ -101,10 +104,10 @@ def test_other_images_are_held_against_the_target_as_in_a_loop(small_network, sm
     with torch.no_grad():
         z = small_network(as_batch(np.stack(images))).pre_activation
     target = TargetFeatures.of(z[4], small_network.blind)
-    rows = [measure_gaps(each[None], target).rows()[0] for each in z[:4]]
+    rows: list[Any] = [measure_gaps(each[None], target).rows()[0] for each in z[:4]]
     taus = [row["feature_distance_relative"] for row in rows]
     middle = float(np.median(taus))
-    found = compare_with_others(small_network, target, images, hull(middle, 9.0), seed=0)
+    found = present(compare_with_others(small_network, target, images, hull(middle, 9.0), seed=0))
     # The target's own image is left out.
     assert (found["num_images"], found["num_left_out"], found["num_pairs"]) == (4, 1, 6)
     assert found["num_nearer"] == {"hull_mean": 2, "hull_worst": 4}

@@ -19,6 +19,7 @@ from patchcollide.evaluation.feature_distances import (
 from patchcollide.evaluation.gaps import random_pairs
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.targets import TargetFeatures
+from tests.helpers.presence import present
 
 RELU = BlindRegions(0.0, None)
 
@@ -87,7 +88,7 @@ def test_an_image_nearer_than_the_hull_is_counted(images, target):
 
 def test_pairs_are_measured_once_in_the_targets_unit(images, target):
     pairs = np.array([[0, 1], [3, 2], [4, 5]])
-    found = measure_controls(images, target, pairs, {})
+    found = present(measure_controls(images, target, pairs, {}))
     y, scale = images.clamp(min=0), target.pre_activation.clamp(min=0).norm()
     expected = [float((y[a] - y[b]).norm() / scale) for a, b in pairs]
     assert found["num_pairs"] == 3

@@ -13,6 +13,7 @@ from patchcollide.images.pictures import write_png
 from patchcollide.networks.trace import ANY, PIXELS, InputKind
 from patchcollide.polyhedra.proposition1 import Proposition1
 from patchcollide.report.tables import dimension_lines
+from tests.helpers.presence import present
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_table_has_a_line_for_each_layer(images):
     for line, layer in ((second, "act2"), (first, "act1")):
         (one,) = found[layer]
         figures = [one.units, one.dimension_of_inputs, one.num_matched, one.bound]
-        assert line.split()[:6] == [layer, *map(str, figures), str(one.found.dimension)]
+        assert line.split()[:6] == [layer, *map(str, figures), str(present(one.found).dimension)]
     assert first.endswith("no      yes  pixels [0, 1]")
 
 

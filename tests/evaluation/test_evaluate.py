@@ -32,8 +32,8 @@ def measure(network, unrounded, *, seed=3, **settings):
     vertices = np.rint(unrounded).astype(np.uint8)
     source, target = np.rint(pictures(2, seed=1)).astype(np.uint8)
     collision = Collision(network, source, Target.of_picture(network, target), vertices, unrounded)
-    settings = Evaluation(**({"num_samples": 25, "batch_size": 4} | settings))
-    return evaluate_polytope(collision, settings, seed)
+    asked = Evaluation(**({"num_samples": 25, "batch_size": 4} | settings))
+    return evaluate_polytope(collision, asked, seed)
 
 
 def direct_numbers(network, images, weights, target_class, *, rounding):

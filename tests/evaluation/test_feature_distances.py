@@ -16,6 +16,7 @@ from patchcollide.evaluation.feature_distances import (
 from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
+from tests.helpers.presence import present
 
 EXACT = [
     nn.ReLU(),
@@ -44,7 +45,7 @@ def pre_activations(generator, images=5, units=40):
 @pytest.mark.parametrize("module", EXACT, ids=repr)
 def test_distances_are_those_of_what_the_module_gives(module, generator):
     z = pre_activations(generator)
-    target = TargetFeatures.of(z[0], blind_regions(module))
+    target = TargetFeatures.of(z[0], present(blind_regions(module)))
     outputs = module(z.clone())
     silent = module(torch.full_like(z[0], -99.0))
     expected = (outputs - outputs[0]).norm(dim=1)
@@ -59,7 +60,7 @@ def test_distances_are_those_of_what_the_module_gives(module, generator):
 @pytest.mark.parametrize(("module", "floor"), SMOOTH, ids=repr)
 def test_the_floor_is_what_a_silent_unit_tends_to(module, floor, generator):
     z = pre_activations(generator)
-    regions = blind_regions(module, 0.01)
+    regions = present(blind_regions(module, 0.01))
     assert regions.floor == floor
     assert regions.respond(z) == pytest.approx(module(z))
 

@@ -1,5 +1,7 @@
 """Figures of gaps, against loops over units."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from patchcollide.evaluation.gaps import Gaps, gaps_of_pairs, measure_gaps, rand
 from patchcollide.evaluation.residuals import collides
 from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.targets import TargetFeatures
+from tests.helpers.presence import present
 
 RELU, RELU6 = BlindRegions(0.0, None), BlindRegions(0.0, 6.0)
 SHIFTED, ONLY_HIGH = BlindRegions(-3.0, 3.0), BlindRegions(None, 1.0)
@@ -66,7 +69,7 @@ def test_figures_match_a_loop_over_units(blind, images, units, generator):
 @pytest.mark.parametrize("module", [nn.GELU(), nn.ELU(), nn.LeakyReLU(), nn.Tanh()], ids=repr)
 def test_with_a_tolerance_gaps_are_those_of_what_the_module_gives(module, generator):
     z, target = random_z(4, 31, generator), random_z(1, 31, generator)[0]
-    features = TargetFeatures.of(target, blind_regions(module, 0.2))
+    features = TargetFeatures.of(target, present(blind_regions(module, 0.2)))
     active = features.active
     for row, image in zip(measure_gaps(z, features).rows(), z, strict=True):
         away = (module(image) - module(target)).abs()
@@ -82,15 +85,15 @@ def test_with_a_tolerance_gaps_are_those_of_what_the_module_gives(module, genera
 @pytest.mark.parametrize("module", [nn.GELU(), nn.ELU(), nn.Tanh()], ids=repr)
 def test_units_at_the_ends_of_their_intervals_do_not_respond(module, generator):
     (target,) = random_z(1, 200, generator).float()
-    features = TargetFeatures.of(target, blind_regions(module, 0.01))
+    features = TargetFeatures.of(target, present(blind_regions(module, 0.01)))
     ends = torch.stack([features.lower, features.upper]).nan_to_num(posinf=50, neginf=-50)
     for row in measure_gaps(ends, features).rows():
         assert row["inactive_response_share"] == 0
-        assert 0 < row["active_feature_gap_max"] < 0.0101
+        assert 0 < present(row["active_feature_gap_max"]) < 0.0101
 
 
 def test_an_image_collides_when_every_unit_lies_in_its_interval():
-    features = TargetFeatures.of(torch.tensor([1.0, -3.0]), blind_regions(nn.ReLU(), 0.25))
+    features = TargetFeatures.of(torch.tensor([1.0, -3.0]), present(blind_regions(nn.ReLU(), 0.25)))
     z = torch.tensor([[1.25, 0.25], [0.75, -9.0], [1.26, -9.0], [1.0, 0.3]])
     assert collides(z, features).tolist() == [True, True, False, False]
 
@@ -125,7 +128,7 @@ def test_of_a_silent_target_there_is_no_share():
 
 def test_with_a_tolerance_above_the_whole_range_nothing_responds(generator):
     z = random_z(3, 9, generator)
-    features = TargetFeatures.of(z[0], blind_regions(nn.Sigmoid(), 1.5))
+    features = TargetFeatures.of(z[0], present(blind_regions(nn.Sigmoid(), 1.5)))
     for row in measure_gaps(z, features).rows():
         assert row["inactive_response_share"] == row["active_feature_gap_max"] == 0
     assert collides(z, features).all()
@@ -179,8 +182,10 @@ def test_batches_join_to_the_figures_of_all(seed, cut):
     features = TargetFeatures.of(target, RELU)
     joined = Gaps.joined([measure_gaps(part, features) for part in z.split(cut)])
     assert joined.rows() == measure_gaps(z, features).rows()
-    for name, figures in joined.summary().items():
-        values = [row[name] for row in joined.rows()]
+    rows: list[Any] = joined.rows()
+    summary: dict[str, Any] = {**joined.summary()}
+    for name, figures in summary.items():
+        values = [row[name] for row in rows]
         assert figures == pytest.approx({"mean": np.mean(values), "max": max(values)})
         assert figures["mean"] <= figures["max"] + 1e-12
 

@@ -9,6 +9,7 @@ from patchcollide.evaluation import residuals
 from patchcollide.evaluation.residuals import active_level, mean_residuals
 from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.targets import TargetFeatures
+from tests.helpers.presence import present
 
 
 def random_z(num, units, generator):
@@ -37,7 +38,7 @@ def test_a_dead_unit_is_as_far_as_it_has_to_come():
 @pytest.mark.parametrize("module", [nn.GELU(), nn.LeakyReLU(), nn.Tanh()], ids=repr)
 def test_with_a_tolerance_residuals_are_to_the_intervals(module, generator):
     z, target = random_z(4, 31, generator), random_z(1, 31, generator)[0]
-    features = TargetFeatures.of(target, blind_regions(module, 0.2))
+    features = TargetFeatures.of(target, present(blind_regions(module, 0.2)))
     for found, image in zip(mean_residuals(z, features), z, strict=True):
         ends = zip(image, features.lower, features.upper, features.active, strict=True)
         away = [max(low - z, z - high, 0.0) for z, low, high, active in ends if active]

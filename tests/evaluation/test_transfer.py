@@ -33,7 +33,8 @@ def half_blind(reads_left, seed, layer="act1"):
         )
         columns = torch.arange(SIZE**2) % SIZE < SIZE // 2
         with torch.no_grad():
-            module.fc1.weight[:, columns if not reads_left else ~columns] = 0
+            weight = module.get_parameter("fc1.weight")
+            weight[:, columns if not reads_left else ~columns] = 0
     return CollisionNetwork(
         module, name="half", layer=layer, input_size=SIZE, mean=(0.0,), scale=(1.0,)
     )

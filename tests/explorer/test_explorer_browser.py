@@ -9,6 +9,7 @@ import pytest
 
 from patchcollide.images.pictures import png_bytes
 from tests.helpers.browsing import nothing_wrong_in, serious_faults, slow_the_tour, wait_until
+from tests.helpers.presence import present
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def address(runs_of_each_kind):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         text=True,
     )
-    yield process.stdout.readline().strip()
+    yield present(process.stdout).readline().strip()
     process.terminate()
     process.communicate(timeout=60)
 

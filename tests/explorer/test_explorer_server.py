@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from patchcollide.cli.framework import app
 from patchcollide.explorer.serving import _listener
 from tests.helpers.exploring import CENTRE, picture
+from tests.helpers.presence import present
 
 
 class Server:
@@ -64,7 +65,7 @@ def start(explored_run, tmp_path):
             text=True,
         )
         servers.append(process)
-        return Server(process, process.stdout.readline().strip())
+        return Server(process, present(process.stdout).readline().strip())
 
     yield start
     for process in servers:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def nothing_wrong_in(
         is_allowed: Whether an address may be asked for.
     """
     wrong: list[str] = []
-    listeners = {
+    listeners: dict[Any, Callable[[Any], Any]] = {
         "console": lambda message: wrong.append(f"{message.type}: {message.text}"),
         "pageerror": lambda error: wrong.append(str(error)),
         "request": lambda asked: is_allowed(asked.url) or wrong.append(f"asked for {asked.url}"),

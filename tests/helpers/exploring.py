@@ -41,14 +41,14 @@ class Client:
         return self.post(path, json={"weights": weights})
 
     def upload(self, data: bytes) -> str:
-        return self.post("api/uploads", content=data).json()["id"]
+        return str(self.post("api/uploads", content=data).json()["id"])
 
     def refused(self, status: int, method: str, path: str, **options) -> str:
         """Asks what must be refused; returns the sentence."""
         answer = self(method, path, **options)
         assert answer.status_code == status, answer.text
         assert answer.json().keys() == {"error"}
-        return answer.json()["error"]
+        return str(answer.json()["error"])
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,9 +24,13 @@ class RoundedDispatch(TorchDispatchMode):
         return _rounded(function(*args, **(kwargs or {})))
 
 
+Context = contextlib.AbstractContextManager[Any]
+
+
 def _rounded(result: object) -> object:
-    floating = isinstance(result, torch.Tensor) and result.is_floating_point()
-    return result.bfloat16().to(result.dtype) if floating else result
+    if isinstance(result, torch.Tensor) and result.is_floating_point():
+        return result.bfloat16().to(result.dtype)
+    return result
 
 
 @contextlib.contextmanager
@@ -37,7 +42,9 @@ def _changed(change: Callable[[], object], back: Callable[[], object]) -> Iterat
         back()
 
 
-def _backend(backend: str, operation: str, precision: str) -> contextlib.AbstractContextManager:
+def _backend(
+    backend: str, operation: str, precision: str
+) -> contextlib.AbstractContextManager[Any]:
     if not hasattr(torch._C, "_set_fp32_precision_setter"):
         return contextlib.nullcontext()
     before = torch._C._get_fp32_precision_getter(backend, operation)
@@ -47,7 +54,7 @@ def _backend(backend: str, operation: str, precision: str) -> contextlib.Abstrac
     )
 
 
-def _matmul(precision: str) -> contextlib.AbstractContextManager:
+def _matmul(precision: str) -> Context:
     return _changed(
         lambda: torch.set_float32_matmul_precision(precision),
         lambda: torch.set_float32_matmul_precision("highest"),
@@ -60,7 +67,7 @@ def _contradiction() -> Iterator[None]:
         yield
 
 
-TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
+TORCH_MODES: dict[str, Callable[[], Context]] = {
     "none": contextlib.nullcontext,
     "no grad": lambda: torch.set_grad_enabled(False),
     "inference": torch.inference_mode,
@@ -97,7 +104,7 @@ TORCH_MODES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
 """By name; "none" is the state that tests begin with."""
 
 
-def torch_state() -> dict[str, object]:
+def torch_state() -> dict[str, Any]:
     """Everything that the modes above change, as it is now."""
     try:
         precision = torch.get_float32_matmul_precision()

@@ -64,7 +64,7 @@ def batches_seen(network):
 
 def at_step(network, number, action):
     """Calls ``action`` within the network's pass of a step; validation passes do not count."""
-    passes = []
+    passes: list[None] = []
 
     def hook(*_):
         if torch.is_grad_enabled():

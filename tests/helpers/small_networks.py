@@ -1,5 +1,7 @@
 """A small network on images of 16 pixels, with two activations that work in place."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -26,6 +28,6 @@ def small_module(rng: torch.Generator, *last: nn.Module) -> nn.Sequential:
     return module
 
 
-def wrap(module: nn.Module, layer: str = "act", **options: object) -> CollisionNetwork:
-    options = {"mean": MEAN, "scale": SCALE, "input_size": SIZE} | options
-    return CollisionNetwork(module, name="small", layer=layer, **options)
+def wrap(module: nn.Module, layer: str = "act", **options: Any) -> CollisionNetwork:
+    defaults: dict[str, Any] = {"mean": MEAN, "scale": SCALE, "input_size": SIZE}
+    return CollisionNetwork(module, name="small", layer=layer, **defaults | options)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from patchcollide.config_files import load_config
+from patchcollide.io.hdf5 import write_hdf5
 from patchcollide.io.provenance import self_digest
 from patchcollide.io.seals import digest_without
 from patchcollide.store import shards
@@ -51,7 +52,7 @@ class Stop:
     """Lets a few shards be written, then raises."""
 
     def __init__(self, after, error):
-        self.after, self.error, self.original = after, error, shards.write_hdf5
+        self.after, self.error, self.original = after, error, write_hdf5
 
     def __call__(self, path, **contents):
         if self.after == 0:

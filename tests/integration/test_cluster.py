@@ -8,11 +8,13 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import distributed
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.core import CommClosedError
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
@@ -66,7 +68,7 @@ class DyingWorker(WorkerPlugin):
     def __init__(self, met: Path) -> None:
         self.met = met
 
-    def transition(self, key: str, start: str, finish: str, **others: object) -> None:
+    def transition(self, key: Any, start: str, finish: str, **others: object) -> None:
         if finish == "executing":
             with contextlib.suppress(FileExistsError):
                 self.met.touch(exist_ok=False)
@@ -165,7 +167,7 @@ def test_a_scheduler_without_workers_is_named(own_cluster):
         list(map_shards(abs, [1], Backend("dask", address)))
 
 
-@pytest.mark.parametrize("error", [distributed.CancelledError, distributed.comm.CommClosedError])
+@pytest.mark.parametrize("error", [distributed.CancelledError, CommClosedError])
 def test_a_scheduler_that_is_lost_meanwhile_is_named(error):
     """A killed scheduler has Dask raise one of these, at the first result that is not there."""
     told = r"The Dask scheduler at tcp://10.0.0.1:8786 is lost \(.*finished work is kept"
@@ -199,7 +201,7 @@ def test_without_dask_the_error_says_what_to_install(monkeypatch):
 
 
 def test_on_this_machine_items_are_done_as_they_are_asked_for():
-    done = []
+    done: list[int] = []
     first = next(map_shards(done.append, [1, 2, 3], LOCAL))
     assert first is None
     assert done == [1]

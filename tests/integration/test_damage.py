@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from patchcollide import pipeline
 from patchcollide.audit import audit
-from patchcollide.audit.files import RecordFile, open_audit
+from patchcollide.audit.files import RecordFile, open_audit, write_table
 from patchcollide.composition.contributions import Contributions
 from patchcollide.config_files import load_config
 from patchcollide.errors import InterruptedWorkError, PatchCollideError
@@ -201,7 +202,7 @@ def test_every_file_of_an_audit_tells_of_a_flipped_bit(tmp_path, monkeypatch, rn
     digits = tmp_path / "images"
     config = load_config(overrides=[*SETTINGS, *QUICK_AUDIT])
     kept = tmp_path / "records.jsonl"
-    original = audit.write_table
+    original = write_table
 
     def keep_records(path, rows):
         shutil.copy(path.parent / "records.jsonl", kept)
@@ -212,7 +213,7 @@ def test_every_file_of_an_audit_tells_of_a_flipped_bit(tmp_path, monkeypatch, rn
     assert attack(out / "config.json", lambda: open_audit(out)[0].about, rng) >= FLIPS // 2
     assert attack(out / "audit.json", lambda: open_audit(out)[1], rng) >= FLIPS // 2
     for path in (out / "images").iterdir():
-        attack(path, lambda path=path: read_png(path), rng)
+        attack(path, partial(read_png, path), rng)
     records = RecordFile(kept).read()
     for _ in range(FLIPS):
         content = flipped(kept, rng)
@@ -246,7 +247,7 @@ def test_files_of_weights_features_results_and_trees_tell_of_a_flipped_bit(tmp_p
     write_results(tmp_path / "out", {})
     results = tmp_path / "out" / "results.json"
     assert attack(results, lambda: read_results(tmp_path / "out"), rng) >= FLIPS // 2
-    settings = {"encoding-type": "pictures", "seed": 7}
+    settings: dict[str, str | int | list[str]] = {"encoding-type": "pictures", "seed": 7}
     tree = tmp_path / "tree"
 
     def write() -> None:

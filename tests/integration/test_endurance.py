@@ -15,8 +15,14 @@ from tests.helpers.killing import KILLED, Commands, contents
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = ("images.size_px=96", "store.images_per_shard=20", "index.kind=flat")
-SETTINGS += ("index.components=16", "patches.stride_px=32", "retrieval.query_stride_px=32")
+SETTINGS = (
+    "images.size_px=96",
+    "store.images_per_shard=20",
+    "index.kind=flat",
+    "index.components=16",
+    "patches.stride_px=32",
+    "retrieval.query_stride_px=32",
+)
 CONFIG = load_config(overrides=SETTINGS)
 WORDS = [word for override in SETTINGS for word in ("--set", override)]
 

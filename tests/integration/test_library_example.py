@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -19,8 +20,8 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def run(code: str, page: Path) -> dict:
-    found = {}
+def run(code: str, page: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     exec(compile(code, page.name, "exec"), found)  # noqa: S102
     return found
 
@@ -64,5 +65,7 @@ def test_commands_as_functions_are_called_as_they_can_be(monkeypatch):
     (code,) = blocks(GUIDE)[1:]
     found = run(code, GUIDE)
     assert (found["config"].retrieval.k, found["config"].seed) == (10, 3)
-    pipeline.index.assert_called_once()
-    assert pipeline.collide.call_args.args[-1] is found["store"]
+    index: Any = pipeline.index
+    index.assert_called_once()
+    collide: Any = pipeline.collide
+    assert collide.call_args.args[-1] is found["store"]

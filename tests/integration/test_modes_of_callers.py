@@ -1,6 +1,7 @@
 """Polytopes are found, measured and made again the same in whatever mode PyTorch is."""
 
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,20 @@ from patchcollide.networks.linear_regions.walk import walk_segment
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.runs.replay import replay
 from tests.helpers.modes import TORCH_MODES, torch_state
-from tests.test_polytope import FAST, picture
+from tests.helpers.pictures import picture
+from tests.test_polytope import FAST
 
-FOR_POLYTOPES = ("no grad", "inference", "autocast", "contradiction", "float64", "default device")
-FOR_POLYTOPES += ("flushed", "function mode", "dispatch mode")
+FOR_POLYTOPES = (
+    "no grad",
+    "inference",
+    "autocast",
+    "contradiction",
+    "float64",
+    "default device",
+    "flushed",
+    "function mode",
+    "dispatch mode",
+)
 UNTIMED = {"seconds", "peak_memory_bytes"}
 
 
@@ -70,7 +81,7 @@ def test_a_polytope_is_the_same_in_every_mode(mode, network, expected):
 @pytest.mark.parametrize("mode", ["inference", "autocast", "float64"])
 def test_an_exact_polytope_is_the_same_in_every_mode(mode):
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 4))
-    options = {"exact": True, "input_size": 8, "mean": (0.5,), "scale": (0.5,)}
+    options: dict[str, Any] = {"exact": True, "input_size": 8, "mean": (0.5,), "scale": (0.5,)}
     options["settings"] = FAST | {"optimiser.num_vertices": 2, "exact.extents": False}
     pair = [picture(seed, 8, 1)[..., 0] for seed in (0, 1)]
     wanted = find_polytope(module, "2", *pair, **options)

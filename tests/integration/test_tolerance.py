@@ -43,8 +43,8 @@ def network_with(activation, tolerance):
         layers.add_module("flatten", nn.Flatten())
         layers.add_module("classifier", nn.Linear(6 * 8 * 8, 4))
     with torch.no_grad():
-        layers.conv.weight *= 4
-        layers.conv.bias -= 2
+        layers.get_parameter("conv.weight").mul_(4)
+        layers.get_parameter("conv.bias").sub_(2)
     return CollisionNetwork(
         layers,
         name="small",
@@ -114,10 +114,13 @@ def test_settings_from_before_there_was_a_tolerance_mean_none():
 def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monkeypatch):
     network = network_with(nn.ELU(), 0.05)
     asked = []
-    monkeypatch.setattr(
-        collide, "load_network", lambda *settings: asked.append(settings[0]) or network
-    )
-    monkeypatch.setattr(inputs, "load_network", collide.load_network)
+
+    def load_network(*settings):
+        asked.append(settings[0])
+        return network
+
+    for module in (collide, inputs):
+        monkeypatch.setattr(module, "load_network", load_network)
     for seed, name in ((1, "source.png"), (2, "target.png")):
         write_png(tmp_path / name, picture(seed))
 

@@ -16,6 +16,7 @@ from patchcollide import pipeline
 from patchcollide.errors import DiskFullError, StoreError
 from patchcollide.io.locks import locked
 from patchcollide.store.writer import write_store
+from tests.helpers.presence import present
 
 HOLDER = """
 import sys
@@ -40,7 +41,7 @@ def held(tmp_path):
             text=True,
         )
         holders.append(holder)
-        assert holder.stdout.readline() == "held\n"
+        assert present(holder.stdout).readline() == "held\n"
         return holder
 
     yield hold
@@ -188,7 +189,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path, held):
 
 def test_two_that_make_the_file_at_once_leave_nothing_behind(tmp_path, monkeypatch):
     """The second opens and locks the file before the first has written who it is."""
-    original, entered = os.write, []
+    original = os.write
+    entered: list[int] = []
 
     def overtaken(number, content):
         if entered:

@@ -63,7 +63,8 @@ def test_files_are_closed_when_nobody_uses_their_arrays(arrays):
 def test_where_others_opened_too_many_files_maps_give_way(arrays, monkeypatch):
     for array in arrays[:10]:
         array.array()
-    original, refused = np.memmap, []
+    original = np.memmap
+    refused: list[int] = []
 
     def refuse_once(*arguments):
         if not refused:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.std_conv import StdConv2d
 from torch import nn
 

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import pickle
+from typing import Any
 
 import pytest
 import timm.layers as timm_layers
@@ -15,6 +16,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.networks.activations import BlindRegions, blind_intervals, blind_regions
 from patchcollide.networks.curves import curve_of
+from tests.helpers.presence import present
 
 
 def bent(weight):
@@ -140,8 +142,8 @@ def test_intervals_grow_with_the_tolerance(module, z, first, second):
 def test_without_a_tolerance_only_exactly_blind_regions_have_width(module, values):
     z = torch.tensor(values, dtype=torch.float64)
     lower, upper = blind_intervals(module, z)
-    regions = blind_regions(module)
-    active, low, high = (regions or BlindRegions(None, None)).masks(z)
+    regions: Any = blind_regions(module) or BlindRegions(None, None)
+    active, low, high = regions.masks(z)
     assert (lower[active] == z[active]).all()
     assert (upper[active] == z[active]).all()
     assert (lower[low] == -math.inf).all()
@@ -156,7 +158,7 @@ def test_without_a_tolerance_only_exactly_blind_regions_have_width(module, value
 @given(module=ANY, values=st.lists(INPUTS, min_size=1, max_size=7), tolerance=TOLERANCES)
 def test_units_are_sorted_by_the_ends_of_their_intervals(module, values, tolerance):
     z = torch.tensor(values)
-    regions = blind_regions(module, tolerance)
+    regions = present(blind_regions(module, tolerance))
     lower, upper = regions.intervals(z)
     assert lower.dtype == upper.dtype == torch.float32
     active, low, high = regions.masks(z)
@@ -172,7 +174,7 @@ def test_units_are_sorted_by_the_ends_of_their_intervals(module, values, toleran
 @pytest.mark.parametrize("module", MODULES, ids=repr)
 @pytest.mark.parametrize("tolerance", [1e-3, 0.05, 0.3, 2.5])
 def test_half_lines_stay_near_the_limit_and_begin_where_they_no_longer_would(module, tolerance):
-    regions = blind_regions(module, tolerance)
+    regions = present(blind_regions(module, tolerance))
     for end, sign in ((regions.low, -1), (regions.high, 1)):
         if end is None:
             assert abs(value(module, sign * 1e15).item()) > 1e12
@@ -190,19 +192,17 @@ def test_half_lines_stay_near_the_limit_and_begin_where_they_no_longer_would(mod
 def test_activations_without_a_limit_have_no_half_line_at_any_tolerance():
     for module, tolerance in itertools.product(MODULES, (0.01, 100.0)):
         if isinstance(module, NO_LIMIT) or repr(module) == "LeakyReLU(negative_slope=0.2)":
-            regions = blind_regions(module, tolerance)
+            regions = present(blind_regions(module, tolerance))
             assert (regions.low, regions.high) == (None, None)
         elif isinstance(module, BOTH_LIMITS):
-            assert None not in (
-                blind_regions(module, tolerance).low,
-                blind_regions(module, tolerance).high,
-            )
+            regions = present(blind_regions(module, tolerance))
+            assert None not in (regions.low, regions.high)
 
 
 def test_the_half_line_of_gelu_ends_before_its_dip_unless_the_tolerance_covers_it():
     # GELU is -0.16997 at its lowest and -0.05 on both sides of that; the ends are SciPy's roots.
-    assert blind_regions(nn.GELU(), 0.05).low == pytest.approx(-1.9488610414615732)
-    assert blind_regions(nn.GELU(), 0.17).low == pytest.approx(0.2787825958178511)
+    assert present(blind_regions(nn.GELU(), 0.05)).low == pytest.approx(-1.9488610414615732)
+    assert present(blind_regions(nn.GELU(), 0.17)).low == pytest.approx(0.2787825958178511)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_single_precision_gives_the_intervals_of_double_precision(generator):
 
 @pytest.mark.parametrize("module", MODULES, ids=repr)
 def test_a_curve_computes_what_its_module_does_and_turns_where_it_says(module):
-    curve = curve_of(module)
+    curve = present(curve_of(module))
     z = torch.linspace(-25, 25, 5001, dtype=torch.float64)
     torch.testing.assert_close(curve(z), value(module, z), rtol=1e-12, atol=3e-9)
     edges = torch.tensor([-25.0, *curve.turns, 25.0], dtype=torch.float64)
@@ -272,7 +272,9 @@ def test_regions_can_be_compared_pickled_and_copied(tolerance):
         copies = copy.deepcopy(regions), pickle.loads(pickle.dumps(regions))  # noqa: S301
         assert copies == (regions, regions)
         if regions is not None:
-            for end, again in zip(regions.intervals(z), copies[1].intervals(z), strict=True):
+            for end, again in zip(
+                regions.intervals(z), present(copies[1]).intervals(z), strict=True
+            ):
                 assert torch.equal(end, again)
 
 

@@ -13,6 +13,7 @@ from patchcollide.networks.affine import read_layer_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import replaced_input
 from patchcollide.networks.trace import Trace
+from tests.helpers.presence import present
 
 SIZE = 8
 
@@ -105,8 +106,8 @@ class Beside(nn.Module):
 
 def batch_norm(channels):
     norm = nn.BatchNorm2d(channels)
-    norm.running_mean.normal_()
-    norm.running_var.uniform_(0.5, 2)
+    present(norm.running_mean).normal_()
+    present(norm.running_var).uniform_(0.5, 2)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     return norm

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_the_authors_weights_change_in_the_last_third():
 def test_the_authors_way_averages_gradients_and_adam_does_not_follow_their_size():
     gradients = [torch.tensor([1.0, -4.0, 0.5]) * scale for scale in (1, -3, 7, 0)]
     settings = Optimiser(method="authors", steps=400, learning_rate=0.1, num_vertices=4)
-    parameters = Parameters()
+    parameters: Any = Parameters()
     optimiser = make_optimiser(settings, parameters)
     expected, average = parameters.parameter.detach().clone(), None
     for step, gradient in enumerate(gradients):
@@ -93,6 +94,6 @@ def test_the_authors_way_averages_gradients_and_adam_does_not_follow_their_size(
 
 def test_adam_steps_in_units_of_the_parameterisation():
     settings = Optimiser(steps=100, learning_rate=3.0, warmup_steps=0)
-    parameters = Parameters()
+    parameters: Any = Parameters()
     assert isinstance(make_optimiser(settings, parameters), torch.optim.Adam)
     assert step_size(0, settings, parameters) == pytest.approx(0.03)

@@ -10,6 +10,7 @@ from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.optimisation.units import choose_units
 from patchcollide.randomness import seeded
+from tests.helpers.presence import present
 
 RELU6 = BlindRegions(0.0, 6.0)
 TARGET = TargetFeatures.of(torch.tensor([1.0, -1.0, 0.0, 2.0, 7.5, -3.0, 9.0]), RELU6)
@@ -70,7 +71,9 @@ def test_room_matches_a_sort_of_depths(values, count):
 
 @pytest.mark.parametrize("how", ["first", "random", "room", (0, 1)])
 def test_an_activation_without_an_endless_interval_has_no_unit_to_drive_deeper(how):
-    target = TargetFeatures.of(torch.tensor([-9.0, -1.0, 2.0]), blind_regions(nn.LeakyReLU(), 0.1))
+    target = TargetFeatures.of(
+        torch.tensor([-9.0, -1.0, 2.0]), present(blind_regions(nn.LeakyReLU(), 0.1))
+    )
     with pytest.raises(TargetError, match=r"nears no constant .* objective\.units = 'none'"):
         choose_units(target, how, 2, seeded(0))
     assert choose_units(target, "none", 2, seeded(0)).tolist() == []
@@ -79,7 +82,7 @@ def test_an_activation_without_an_endless_interval_has_no_unit_to_drive_deeper(h
 def test_only_units_with_an_endless_interval_are_driven_deeper():
     # At 0.1, ELU's intervals have no lower end where it is at most -0.9: below -2.30.
     z = torch.tensor([-2.2, -2.4, 3.0, -5.0, -2.31])
-    target = TargetFeatures.of(z, blind_regions(nn.ELU(), 0.1))
+    target = TargetFeatures.of(z, present(blind_regions(nn.ELU(), 0.1)))
     assert choose_units(target, "first", 3, seeded(0)).tolist() == [1, 3, 4]
     assert choose_units(target, "room", 1, seeded(0)).tolist() == [3]
     with pytest.raises(TargetError, match=r"names unit 0, which is not inactive"):

@@ -167,8 +167,8 @@ def test_a_ray_may_never_leave(sign):
 
 
 def test_the_largest_ball_of_a_cube_and_of_a_simplex():
-    nothing = np.zeros((0, 3))
-    cube = ExactPolytope(nothing, *np.zeros((3, 0)), PixelBox(3))
+    nothing, none = np.zeros((0, 3)), np.zeros(0)
+    cube = ExactPolytope(nothing, none, none, none, PixelBox(3))
     ball = find_chebyshev_centre(cube)
     assert ball.radius == pytest.approx(0.5)
     assert ball.centre == pytest.approx([0.5] * 3)
@@ -272,7 +272,8 @@ def test_without_bounds_a_polytope_may_have_no_end(rng):
     slopes = polytope.matrix @ ray
     assert abs(slopes[~is_blind(polytope)]).max(initial=0) < 1e-12
     assert slopes[is_blind(polytope)].max(initial=0) < 1e-12
-    flat = ExactPolytope(polytope.matrix[:0], *np.zeros((3, 0)), WholeSpace(8))
+    none = np.zeros(0)
+    flat = ExactPolytope(polytope.matrix[:0], none, none, none, WholeSpace(8))
     with pytest.raises(UnboundedError, match="balls of any size"):
         find_chebyshev_centre(flat)
 
@@ -307,7 +308,8 @@ def test_polytopes_of_compositions_are_those_of_another_solver(stride, size, cha
 
 def test_a_composition_that_cannot_collide_names_what_it_mixes(rng):
     space = PatchSimplex.of(rng.random((2, 1, 1, 1, 2, 2)), 2, 1)
-    polytope = ExactPolytope(np.ones((1, 4)), *np.full((3, 1), 9.0), space)
+    nine = np.full(1, 9.0)
+    polytope = ExactPolytope(np.ones((1, 4)), nine, nine, nine, space)
     with pytest.raises(InfeasibleError, match="sum of coefficients 0 = 1") as caught:
         polytope.minimise(np.zeros(4))
     assert "unit 0 = 9" in caught.value.clash

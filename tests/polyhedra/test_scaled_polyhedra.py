@@ -7,6 +7,7 @@ from 1e-12 to 1e12, which moves every vertex to a known place and changes nothin
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.polyhedra.spaces import PixelBox
 from patchcollide.polyhedra.subspaces import Subspace
 from tests.helpers.polyhedra import all_vertices, half_spaces, polyhedron
+from tests.helpers.presence import present
 
 NUM_SEEDS = 12
 
@@ -26,7 +28,7 @@ NUM_SEEDS = 12
 class Box(PixelBox):
     """A box of any ends, such as of pixels in different units."""
 
-    ends: tuple = ()
+    ends: tuple[Any, ...] = ()
 
     @property
     def lower(self):
@@ -243,7 +245,7 @@ def wild(seed):
 
 
 def test_what_has_a_point_is_never_said_to_have_none():
-    ends = Counter()
+    ends: Counter[Any] = Counter()
     for seed in range(60):
         polytope, direction = wild(seed)
         try:
@@ -282,7 +284,7 @@ def test_a_layer_times_any_number_has_the_same_polytope(factor, rng):
         vertex = polytope.minimise(np.arange(5.0))
         ball = find_chebyshev_centre(polytope)
         subspace = Subspace.of(polytope.constraints.matrix[lower == upper], target)
-        assert subspace.dimension == 5 - found.rank_matched
+        assert subspace.dimension == 5 - present(found.rank_matched)
         inside = [polytope.contains(target + 0.1 * step).inside for step in np.eye(5)]
         return found, vertex.image, ball.radius, vertex.tight_rank, inside
 

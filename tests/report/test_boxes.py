@@ -19,7 +19,7 @@ def brute_force(vertices, count, size):
         for col in range(cols):
             windows = values[:, row : row + size, col : col + size]
             scores[row, col] = sum(((a - b) ** 2).sum() for a, b in combinations(windows, 2))
-    chosen = []
+    chosen: list[list[int]] = []
     while scores and len(chosen) < count:
         best = max(scores, key=lambda place: (scores[place], -place[0], -place[1]))
         if scores[best] == 0:

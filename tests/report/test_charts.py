@@ -13,6 +13,7 @@ from patchcollide.report.charts import (
     draw_samples,
     write_growth_chart,
 )
+from patchcollide.report.sheet import Figure
 from tests.helpers.pages import history_of
 
 
@@ -39,7 +40,7 @@ def test_nothing_of_a_chart_is_cut_off_or_covered(scale, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(charts, "inline_svg", lambda figure, *_: drawn.append(figure) or "")
     monkeypatch.setattr(
-        charts.Figure, "savefig", lambda self, path, **_: drawn.append(self) or path.touch()
+        Figure, "savefig", lambda self, path, **_: drawn.append(self) or path.touch()
     )
     history = [
         {name: value and scale * value for name, value in row.items()} for row in history_of(9)

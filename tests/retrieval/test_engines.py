@@ -1,6 +1,7 @@
 """An attack on the search engines: what they say is proven, against loops in 64-bit integers."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,14 +133,12 @@ class Liar(Searcher):
         answer: Gives identifiers and squared distances, for queries and ``k``.
     """
 
-    answer: object
+    answer: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
     def search_all(self, questions, k):
         return [
-            SearchResult(
-                *self.answer(len(question.queries), k), np.ones(len(question.queries), bool)
-            )
-            for question in questions
+            SearchResult(distances, ids, np.ones(len(ids), bool))
+            for distances, ids in (self.answer(len(each.queries), k) for each in questions)
         ]
 
 

@@ -34,7 +34,7 @@ def source(rng):
 
 def drop_in_a_loop(ids, distances, k):
     """Keeps a patch unless it shares a pixel with one kept before, pixel by pixel."""
-    kept = []
+    kept: list[tuple[int, int, set[tuple[int, int, int]]]] = []
     for distance, patch in zip(distances.tolist(), ids.tolist(), strict=True):
         if patch < 0 or len(kept) == k:
             continue

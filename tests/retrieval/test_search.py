@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,16 +319,18 @@ def test_only_the_index_of_the_store_itself_is_served(kind, old, write_images, t
 
 def test_another_basis_of_the_same_store_is_not_used(small_store, small_config):
     build_index(small_store, small_config.index, seed=0)
+    build: Any = {}
     other = fit_basis(small_store, num_components=16, num_patches=50, seed=5)
-    other.save(small_store.path / BASIS_FILE, store=small_store, settings={})
+    other.save(small_store.path / BASIS_FILE, store=small_store, settings=build)
     with pytest.raises(IndexMismatchError, match=r"basis\.h5 is not the file that index\.json"):
         open_index(small_store, small_config.index)
 
 
 def test_a_basis_of_another_store_is_refused(small_store, small_config, write_images, tmp_path):
     other = write_store(small_config, write_images("others", seed=1), tmp_path / "other")
+    build: Any = {}
     basis = fit_basis(other, num_components=2, num_patches=10, seed=0)
-    basis.save(tmp_path / "b.h5", store=other, settings={})
+    basis.save(tmp_path / "b.h5", store=other, settings=build)
     with pytest.raises(IndexMismatchError, match="fitted to another store"):
         Basis.load(tmp_path / "b.h5", store=small_store)
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from typing import Any
 
 import h5py
 import numpy as np
@@ -80,7 +81,7 @@ def test_the_page_and_the_figure_do_without_a_picture_of_the_target(world, targe
     page = (world.run / "report.html").read_text()
     assert page.count("given as features") == 1
     assert 'alt="Target' not in page
-    options = {
+    options: dict[str, Any] = {
         "source": read_png(world.run / "source.png"),
         "vertices": np.zeros((5, 32, 32, 3), np.uint8),
         "title": "",

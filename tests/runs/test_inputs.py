@@ -33,7 +33,7 @@ def module(activation, bias, outputs=3):
         made = nn.Sequential(
             nn.Flatten(), nn.Linear(3 * SIZE**2, 6), activation, nn.Linear(6, outputs)
         )
-    nn.init.constant_(made[1].bias, bias)
+    nn.init.constant_(made.get_parameter("1.bias"), bias)
     return made
 
 

@@ -53,7 +53,8 @@ def pair(tmp_path):
 def made(tmp_path_factory):
     """A run of pictures; neither is to be changed."""
     folder = tmp_path_factory.mktemp("made")
-    return pipeline.collide(load_config(overrides=FAST), *write_pair(folder), folder / "run")
+    source, target = write_pair(folder)
+    return pipeline.collide(load_config(overrides=FAST), source, target, folder / "run")
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def run(made, tmp_path):
 @pytest.fixture
 def run_of_pair(pair, tmp_path):
     """A run whose pictures may be changed."""
-    return pipeline.collide(load_config(overrides=FAST), *pair, tmp_path / "run")
+    source, target = pair
+    return pipeline.collide(load_config(overrides=FAST), source, target, tmp_path / "run")
 
 
 def command(*words):
@@ -96,7 +98,8 @@ def store(write_images, tmp_path):
 
 @pytest.fixture
 def patches_run(pair, store, tmp_path):
-    return pipeline.collide(load_config(overrides=FAST), *pair, tmp_path / "run", store.path)
+    config, (source, target) = load_config(overrides=FAST), pair
+    return pipeline.collide(config, source, target, tmp_path / "run", store.path)
 
 
 def test_patches_are_searched_for_and_composed_again(patches_run, store, tmp_path):
@@ -122,8 +125,8 @@ def test_of_patches_whose_store_is_gone_the_own_copy_is_composed(patches_run, st
 
 def test_runs_of_lists_need_no_store(patches_run, store, pair, tmp_path):
     lists = patches_run / "neighbours.h5"
-    config = load_config(overrides=FAST)
-    by_lists = pipeline.collide(config, *pair, tmp_path / "lists", neighbours_path=lists)
+    config, (source, target), out = load_config(overrides=FAST), pair, tmp_path / "lists"
+    by_lists = pipeline.collide(config, source, target, out, neighbours_path=lists)
     shutil.rmtree(store.path)
     assert replay(by_lists).notes == ()
     lists.unlink()
@@ -214,7 +217,7 @@ def test_as_many_threads_are_used_as_recorded(run, monkeypatch):
     assert about["machine"]["num_threads"] == torch.get_num_threads() == 1
     edited(run, machine={**about["machine"], "num_threads": 2})
     seen = []
-    collide = replaying.collide
+    collide = pipeline.collide
     monkeypatch.setattr(
         replaying,
         "collide",

@@ -20,6 +20,7 @@ from patchcollide.runs import collide
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
+from tests.helpers.presence import present
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 # FAISS takes seconds to train as many quantisers as there are components.
@@ -69,8 +70,8 @@ def assert_can_be_taken_over(document):
     """Checks what `scripts/results.py` makes a page of."""
     # Scripts find each other in their folder.
     place = importlib.util.spec_from_file_location("results", SCRIPTS / "results.py")
-    results = importlib.util.module_from_spec(place)
-    place.loader.exec_module(results)
+    results = importlib.util.module_from_spec(present(place))
+    present(present(place).loader).exec_module(results)
     content = results.content_of(document)
     assert content["measured"]["Command"].startswith("`python ")
     tables = [results.table_lines(table) for table in content["tables"]]

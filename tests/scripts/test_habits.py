@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -38,13 +39,13 @@ def test_hooks_look_at_what_scripts_test_looks_at():
         assert any(check.replace('"', "") in entry for entry in entries)
 
 
-def finish(seconds, *, load, monkeypatch):
+def finish(seconds, *, load, monkeypatch, more=None):
     """Returns the status of a run of one test that took so many seconds of a processor."""
     report = SimpleNamespace(nodeid="a", user_properties=[("processor seconds", seconds)])
     reporter = SimpleNamespace(getreports=lambda _: [report])
-    plugins = SimpleNamespace(get_plugin=lambda _: reporter)
+    plugins = SimpleNamespace(get_plugin={"terminalreporter": reporter, **(more or {})}.get)
     monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-    session = SimpleNamespace(
+    session: Any = SimpleNamespace(
         exitstatus=pytest.ExitCode.OK, config=SimpleNamespace(pluginmanager=plugins)
     )
     conftest.pytest_sessionfinish(session)
@@ -63,3 +64,8 @@ def test_a_test_without_the_mark_that_takes_too_long_fails_the_run(
     seconds, load, status, monkeypatch
 ):
     assert finish(seconds, load=load, monkeypatch=monkeypatch) == status
+
+
+def test_where_coverage_is_measured_tests_may_take_longer(monkeypatch):
+    seconds, more = 10 * conftest.SECONDS_ENDURED, {"_cov": object()}
+    assert finish(seconds, load=0, monkeypatch=monkeypatch, more=more) == pytest.ExitCode.OK

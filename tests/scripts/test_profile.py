@@ -2,6 +2,7 @@
 
 import json
 import pstats
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_functions_and_operators_of_a_command_are_written(profiled, write_images
     words = ["index", str(write_images()), "--out", str(tmp_path / "store"), *SETTINGS]
     assert profiled(words) == 0
     assert (tmp_path / "store").exists()
-    stats = pstats.Stats(str(tmp_path / "profiles" / "index.pstats"))
+    stats: Any = pstats.Stats(str(tmp_path / "profiles" / "index.pstats"))
     assert "write_store" in {name for _, _, name in stats.stats}
     trace = json.loads((tmp_path / "profiles" / "index.trace.json").read_text())
     assert any(event["name"].startswith("aten::") for event in trace["traceEvents"])

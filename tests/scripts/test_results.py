@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.presence import present
+
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "data" / "results"
 PAGES = [ROOT / "README.md", *sorted(RESULTS.glob("*.md"))]
@@ -68,7 +70,7 @@ def test_figures_of_the_readme_are_those_of_the_pages_it_names():
     named = [row for table in overview["tables"] for row in table["rows"] if row[-1]]
     assert named
     for *cells, link in named:
-        page = (ROOT / re.search(r"\((.*)\)", link)[1]).read_text(encoding="utf-8")
+        page = (ROOT / present(re.search(r"\((.*)\)", link))[1]).read_text(encoding="utf-8")
         for figure in re.findall(r"\d+\.\d+", " ".join(cells)):
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", page), (figure, link)
 

@@ -135,11 +135,30 @@ def test_other_versions_are_resolved_first_and_kept_apart(versions, resolution, 
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--newest --lowest", "--lowest --lowest", "tests/test_store.py --newest"]
+    "arguments",
+    ["--newest --lowest", "--lowest --coverage", "tests/test_store.py --newest", "-n 0 --coverage"],
 )
 def test_versions_are_chosen_once_and_first(arguments, project):
     done = run_bash(f"bash scripts/test {arguments}", project, os.environ["PATH"])
     assert done.returncode == 2
-    assert "Expected one of --newest and --lowest before all other arguments" in done.stderr
+    assert (
+        "Expected one of --newest, --lowest and --coverage before all other arguments"
+        in done.stderr
+    )
     assert len(done.stderr.splitlines()) == 1
     assert not list(project.glob(".venv*"))
+
+
+def test_coverage_is_measured_where_it_is_asked_for(project):
+    folder, content = COMPLETE["pinned"]
+    for name in ("ruff", "mypy", "python"):
+        (project / folder).mkdir(exist_ok=True)
+        write_tool(project / folder / "bin", name, 'echo "${0##*/} $*"')
+    run_bash(f'echo "{content}" > {folder}/complete', project, os.environ["PATH"])
+    plain, traced = (
+        run_bash(f"bash scripts/test {words} -n 0", project, os.environ["PATH"]).stdout.splitlines()
+        for words in ("", "--coverage")
+    )
+    assert "--cov" not in plain[-1]
+    assert plain[:-1] == traced[:-1]
+    assert traced[-1] == plain[-1].replace(" -n 0", " --cov=patchcollide -n 0")

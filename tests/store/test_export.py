@@ -5,8 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,6 +23,7 @@ from patchcollide.store.export import export_patches
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
+from tests.helpers.presence import present
 
 GUIDE = Path(__file__).parent.parent.parent / "data" / "guide" / "store.md"
 
@@ -104,7 +106,7 @@ def test_files_say_what_they_were_made_from(small_store, tmp_path):
 
 
 def test_a_store_without_a_readable_image_is_refused(small_store, tmp_path):
-    manifest = {**small_store.manifest, "invalid": [{"reason": "damaged."}]}
+    manifest: Any = {**small_store.manifest, "invalid": [{"reason": "damaged."}]}
     for shard in small_store.shards:
         shard.valid[:] = False
     empty = PatchStore(small_store.path, manifest, small_store.shards)
@@ -158,7 +160,7 @@ def test_a_stopped_export_goes_on_after_the_last_finished_file(small_store, tmp_
     ("compress", "advice"), [(False, "another --out or --compress"), (True, "another --out")]
 )
 def test_without_room_it_does_not_begin(compress, advice, small_store, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 3000, 3000)
+    usage = SimpleNamespace(total=10**9, used=10**9 - 3000, free=3000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     needed = "about .* GB" if compress else "5.88e-05 GB"
     message = rf"294 patches of .* need {needed}, but .* has 3e-06 GB free\. .*{advice}\."
@@ -221,12 +223,12 @@ def test_the_command_names_its_files(small_store, tmp_path):
 def test_the_lines_in_the_guide_read_a_store(shard, damaged_store, tmp_path, monkeypatch):
     text = GUIDE.read_text(encoding="utf-8")
     section = text.split("## Reading a store without patchcollide\n")[1].split("\n## ")[0]
-    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    code = present(re.search(r"```python\n(.*?)```", section, re.DOTALL))[1]
     assert "patchcollide" not in code
     (tmp_path / "stores").mkdir()
     damaged_store.path.rename(tmp_path / "stores" / "photos")
     monkeypatch.chdir(tmp_path)
-    found = {}
+    found: dict[str, Any] = {}
     exec(code.replace('["shards"][0]', f'["shards"][{shard}]'), found)  # noqa: S102
     store = PatchStore.open(tmp_path / "stores" / "photos")
     np.testing.assert_array_equal(found["patch"], store.patches(np.array([found["patch_id"]]))[0])

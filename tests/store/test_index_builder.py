@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def contents(store):
 def stop_after(count, monkeypatch):
     """Stops the work when the given number of parts is written."""
     original = index_builder._fill_part
-    calls = []
+    calls: list[Any] = []
 
     def fill(*arguments, **options):
         if len(calls) == count:

@@ -122,7 +122,7 @@ WRONG_AT = {
 
 @pytest.mark.parametrize("is_wrong", WRONG_AT.values(), ids=WRONG_AT)
 def test_a_kernel_is_not_used_for_shapes_at_which_it_is_wrong(is_wrong, monkeypatch, rng):
-    answers = []
+    answers: list[torch.Tensor] = []
 
     def kernel(rows, filters):
         """Where it is wrong it returns what the last answer left in memory."""
@@ -144,7 +144,7 @@ def test_a_kernel_is_not_used_for_shapes_at_which_it_is_wrong(is_wrong, monkeypa
 
 
 def test_a_kernel_that_answers_from_memory_is_not_used(monkeypatch):
-    answers = {}
+    answers: dict[tuple[int, int], torch.Tensor] = {}
 
     def kernel(rows, filters):
         return answers.setdefault((len(rows), len(filters)), wide_products(rows, filters))

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from patchcollide import pipeline
 from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
 from patchcollide.errors import StoreError
+from patchcollide.io.seals import digest_without
 from patchcollide.retrieval.exhaustive import ExactSearcher
 from patchcollide.store import integrity
 from patchcollide.store.reader import PatchStore
@@ -255,7 +257,7 @@ def test_a_folder_in_place_of_a_file_is_never_removed(store):
 
 
 def test_a_bad_spot_on_the_disk_is_damage(store, monkeypatch):
-    original = integrity.digest_without
+    original = digest_without
 
     def unreadable(path, start, stop):
         if path.name == "shard-00001.h5":
@@ -285,7 +287,10 @@ def test_a_shard_that_is_cut_off_while_it_is_open_is_named_by_whoever_reads_it(s
     opened = PatchStore.open(store)
     path = store / "shard-00001.h5"
     os.truncate(path, kept if kept >= 0 else path.stat().st_size + kept)
-    readers = [lambda: opened.patches(np.array([4 * 49])), lambda: opened.windows(np.array([196]))]
+    readers: list[Callable[[], object]] = [
+        lambda: opened.patches(np.array([4 * 49])),
+        lambda: opened.windows(np.array([196])),
+    ]
     if kept >= 0:
         queries = np.zeros((1, 8, 8, 3), np.uint8)
         readers += [

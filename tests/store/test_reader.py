@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from typing import Any
 
 import h5py
 import numpy as np
@@ -67,6 +68,7 @@ def test_patches_with_ids_beyond_32_bits_are_found(tmp_path, rng, patch_size):
     images = rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8)
     # Each shard repeats one image's memory: nothing of these 55 GB is there.
     num = 2**32 // grid.num_positions
+    entry: Any = {}
     shards = [
         Shard(
             first_image=number * num,
@@ -75,11 +77,12 @@ def test_patches_with_ids_beyond_32_bits_are_found(tmp_path, rng, patch_size):
             names=[],
             thumbnails=np.broadcast_to(np.uint8(0), (num, 8, 8, 3)),
             digests=[],
-            origin=(tmp_path, 100, {}),
+            origin=(tmp_path, 100, entry),
         )
         for number, image in enumerate(images)
     ]
-    store = PatchStore(tmp_path, {"grid": grid.to_dict(), "fingerprint": ""}, shards)
+    manifest: Any = {"grid": grid.to_dict(), "fingerprint": ""}
+    store = PatchStore(tmp_path, manifest, shards)
     ids = np.array([24, 2**31 + 7, 2**32 + 11, 2**33 - 2 * 49**2])
     assert ids[-1] < store.num_patches
     expected = []

@@ -130,8 +130,9 @@ def test_a_complete_walk_is_below_every_sample_and_meets_the_lowest(seed, genera
 
 def network_of(names, generator):
     module = Steps(names, generator, num_inputs=16)
-    options = {"name": "drawn", "layer": "act", "input_size": 4, "mean": (0.5,), "scale": (0.5,)}
-    return CollisionNetwork(module.double(), **options)
+    return CollisionNetwork(
+        module.double(), name="drawn", layer="act", input_size=4, mean=(0.5,), scale=(0.5,)
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))

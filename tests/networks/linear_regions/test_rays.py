@@ -9,6 +9,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.linear_regions.points import trace
+from tests.helpers.presence import present
 
 DOUBLE = torch.float64
 
@@ -114,8 +115,8 @@ def network(name):
         module = NETWORKS[name]().double()
         for part in module.modules():
             if isinstance(part, nn.BatchNorm2d):
-                nn.init.normal_(part.running_mean)
-                nn.init.uniform_(part.running_var, 0.5, 2)
+                nn.init.normal_(present(part.running_mean))
+                nn.init.uniform_(present(part.running_var), 0.5, 2)
                 nn.init.normal_(part.weight)
                 nn.init.normal_(part.bias)
     return module.eval().requires_grad_(False)
@@ -359,6 +360,7 @@ def test_changes_in_place_reach_every_view(name, points, generator):
 class Counting(nn.Module):
     def __init__(self):
         super().__init__()
+        self.count: torch.Tensor
         self.register_buffer("count", torch.ones((), dtype=DOUBLE))
 
     def forward(self, x):
@@ -369,6 +371,7 @@ class Counting(nn.Module):
 class Keeping(nn.Module):
     def __init__(self):
         super().__init__()
+        self.kept: torch.Tensor
         self.register_buffer("kept", torch.ones(4, dtype=DOUBLE))
 
     def forward(self, x):

@@ -25,7 +25,7 @@ def perceptron(sizes, seed, activation=nn.ReLU):
         layers = [part for pair in pairs for part in (nn.Linear(*pair), activation())]
     module = nn.Sequential(*layers[:-1]).double().requires_grad_(False)
     for parameter in module.parameters():
-        parameter *= 3
+        parameter.mul_(3)
     return module
 
 
@@ -153,8 +153,8 @@ def bent():
         (module[0], [[1.0], [-1.0]], [0.0, 0.0]),
         (module[2], [[1.0, 1.0], [0.0, 0.0]], [0.0, 1.0]),
     ):
-        layer.weight.copy_(torch.tensor(weight))
-        layer.bias.copy_(torch.tensor(bias))
+        layer.get_parameter("weight").copy_(torch.tensor(weight))
+        layer.get_parameter("bias").copy_(torch.tensor(bias))
     return module
 
 
@@ -191,8 +191,8 @@ def test_the_largest_other_class_may_change_within_a_piece():
 def test_ties_of_a_max_pool_are_walked():
     module = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 2))
     module = module.double().requires_grad_(False)
-    module[2].weight.copy_(torch.tensor([[1.0], [0.0]]))
-    module[2].bias.copy_(torch.tensor([0.0, 0.0]))
+    module.get_parameter("2.weight").copy_(torch.tensor([[1.0], [0.0]]))
+    module.get_parameter("2.bias").copy_(torch.tensor([0.0, 0.0]))
     start = torch.tensor([[[1.0, 1.0], [0.0, 1.0]]], dtype=DOUBLE)
     stop = torch.tensor([[[0.0, 0.5], [0.9, 0.5]]], dtype=DOUBLE)
     found = whole(module, start, stop, 0)
@@ -269,7 +269,6 @@ def test_a_walk_of_no_pieces_is_refused():
 def test_places_come_from_no_more_passes_than_needed(monkeypatch):
     module, (start, stop) = perceptron((6, 25, 15, 4), 1), ends(6, 1)
     passed = []
-    trace = walk.trace
     monkeypatch.setattr(walk, "trace", lambda *args: (passed.append(len(args[1])), trace(*args))[1])
     found = whole(module, start, stop, 1, batch_size=1)
     # Samples may share a piece; every other pass finds a new one.

@@ -121,7 +121,8 @@ def test_a_penalty_on_collinear_hyperplanes_lowers_their_cosines():
         train_digit_network("mlp", "relu", digits, test, epochs=6, seed=1, **options)
         for options in ({}, {"collinearity": 0.0}, {"collinearity": 100.0})
     )
-    assert torch.equal(plain.module.fc1.weight, same.module.fc1.weight)
+    first, again = (each.module.get_parameter("fc1.weight") for each in (plain, same))
+    assert torch.equal(first, again)
     cosines = [
         HyperplaneCollinearity(hidden_layers(trained.module))().item()
         for trained in (plain, penalised)

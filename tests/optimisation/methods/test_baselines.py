@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import importlib
 import json
 
 import numpy as np
@@ -280,7 +281,7 @@ class TestAdversarial:
         def missing(name):
             raise ImportError(f"No module named '{name}'")
 
-        monkeypatch.setattr(adversarial.importlib, "import_module", missing)
+        monkeypatch.setattr(importlib, "import_module", missing)
         config = load_config(overrides=["method=adversarial"])
         with pytest.raises(MissingLibraryError, match=r"pip install 'patchcollide\[baselines\]'"):
             require_applicable(config, pixels=True)
@@ -341,8 +342,8 @@ def command(tmp_path, small_network, monkeypatch):
     def run(*words):
         pair = ["--source", tmp_path / "source.png", "--target", tmp_path / "target.png"]
         settings = [word for override in SMALL for word in ("--set", override)]
-        words = ["collide", *settings, *pair, "--out", tmp_path / "run", *words]
-        return CliRunner().invoke(app, list(map(str, words)))
+        asked = ["collide", *settings, *pair, "--out", tmp_path / "run", *words]
+        return CliRunner().invoke(app, list(map(str, asked)))
 
     return run
 

@@ -3,6 +3,7 @@
 import pytest
 
 from patchcollide.config import Config
+from patchcollide.config_files import load_config
 from patchcollide.retrieval import candidates, exhaustive, scan
 from patchcollide.retrieval.planning.footprint import Workload, engine_bytes, stage_bytes
 from patchcollide.store import descriptors, faiss_library, index_builder
@@ -58,7 +59,7 @@ def test_a_plan_counts_on_the_numbers_that_faiss_has():
 @pytest.mark.parametrize("kind", ["flat", "ivf-flat", "ivf-pq"])
 @pytest.mark.parametrize("num_patches", [100, 50_000, 37_011_074])
 def test_an_index_has_what_its_name_is_read_as(kind, num_patches):
-    config = Config(index={"kind": kind})
+    config = load_config(overrides=[f"index.kind={kind}"])
     factory = index_builder.index_factory(config.index, num_patches)
     index = faiss.index_factory(config.index.components, factory)
     has_lists = isinstance(index, faiss.IndexIVF)
