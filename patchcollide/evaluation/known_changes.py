@@ -6,7 +6,7 @@ mirrored, and of another image of its class. Below them all is the *floor*: half
 noise, which is what rounding to 8 bits is. Nobody may ask for features nearer than that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -77,32 +77,28 @@ def noise_floor(network: CollisionNetwork, target: Target, seed: int) -> float |
 
 
 @proof_modes()
-def measure_known_changes(
-    network: CollisionNetwork,
-    target: Target,
-    same_class: Sequence[UInt8[ndarray, "side side channels"]] = (),
-) -> dict[str, float | None]:
+def measure_known_changes(network: CollisionNetwork, target: Target) -> dict[str, float | None]:
     """Returns tau of a target's known changes, by their names; None where it is infinite.
 
-    Args:
-        network: The network under study.
-        target: One that is no picture has no changes.
-        same_class: Other images of its class, whose median is taken; none if there are none.
+    A target that is no picture has none.
     """
-    changes = {} if target.picture is None else known_changes(target.picture)
-    found = _measured(network, target, changes)
-    if others := _measured(network, target, dict(enumerate(same_class))):
-        found[ANOTHER] = float(np.median(list(others.values())))
-    return {name: finite(tau) for name, tau in found.items()}
-
-
-def _measured(
-    network: CollisionNetwork, target: Target, pictures: Mapping[object, ndarray]
-) -> dict[str, float]:
-    if not pictures:
+    if target.picture is None:
         return {}
-    batch = as_batch(np.stack(list(pictures.values())))
-    return dict(zip(map(str, pictures), _distances(network, target, batch), strict=True))
+    changes = known_changes(target.picture)
+    found = _distances(network, target, as_batch(np.stack(list(changes.values()))))
+    return {name: finite(tau) for name, tau in zip(changes, found, strict=True)}
+
+
+@proof_modes()
+def median_distance(
+    network: CollisionNetwork,
+    target: Target,
+    images: Sequence[UInt8[ndarray, "side side channels"]],
+) -> float | None:
+    """Returns the median tau of images; None without any, or if it is infinite."""
+    if not images:
+        return None
+    return finite(float(np.median(_distances(network, target, as_batch(np.stack(images))))))
 
 
 def _distances(
@@ -111,7 +107,7 @@ def _distances(
     features = target.features(network)
     found: list[float] = []
     with torch.no_grad():
-        for part in images.split(_BATCH_SIZE):
+        for part in torch.split(images, _BATCH_SIZE):
             z = network(part).pre_activation
             found += relative_feature_distances(z, features).tolist()
     return found

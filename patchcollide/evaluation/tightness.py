@@ -1,13 +1,12 @@
-"""How tightly features agree with a target's, and what that is called.
+"""How tightly features agree with a target's, behind the activation.
 
-Images of one class need not have features in common: most of what a layer says of them may differ,
-behind the activation, and the class still be the same. So a collision is named by both.
+Of images, or of samples batch by batch: pure functions of pre-activations. What that is called is
+in :mod:`patchcollide.evaluation.verdicts`.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import torch
 
@@ -17,12 +16,7 @@ from patchcollide.evaluation.residuals import VALUES_AT_ONCE
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.shapes import Float, Tensor
 
-CLOSE = 0.1
-"""What features of a collision may differ by where a search was asked for none in particular."""
-
 _QUANTILE = 0.95
-
-VerdictName = Literal["feature collision", "class collision", "none"]
 
 
 class Tightness(TypedDict):
@@ -51,31 +45,6 @@ class Tightness(TypedDict):
     dead_share_max: float
     false_responders_mean: float
     false_responders_max: float
-
-
-class TightnessBlock(TypedDict):
-    """What ``summary.json`` says of tightness.
-
-    Attributes:
-        verdict: ``feature collision``, ``class collision`` or ``none``.
-        sentence: The same with its numbers.
-        gamma: What features may differ by.
-        asked: Whether the search was asked for that; else it is :data:`CLOSE`.
-        hull: Of the samples of the headline.
-        active_units: How many units are active at the target, beside which false responders stand.
-        floor: Tau of the target with half a grey level of noise; None of one that is no picture.
-        yardstick: Tau of what everybody knows, by what it is: of known changes of the target, of
-            the source and of other images.
-    """
-
-    verdict: VerdictName
-    sentence: str
-    gamma: float
-    asked: bool
-    hull: Tightness
-    active_units: int
-    floor: float | None
-    yardstick: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -148,45 +117,3 @@ def _quantile(values: Float[Tensor, "images"]) -> float | None:
     if not values.isfinite().all():
         return None
     return float(torch.quantile(values, _QUANTILE))
-
-
-def verdict(max_tau: float | None, success: float, gamma: float) -> VerdictName:
-    """Names a collision by its samples.
-
-    Args:
-        max_tau: The largest relative distance of their features; None if it is infinite.
-        success: The share that is of the target's class, 0..1.
-        gamma: What features may differ by.
-    """
-    if success < 1:
-        return "none"
-    tau = math.inf if max_tau is None else max_tau
-    return "feature collision" if tau <= gamma else "class collision"
-
-
-def verdict_sentence(
-    max_tau: float | None, hits: int, num_samples: int, gamma: float, asked: bool
-) -> str:
-    """Says :func:`verdict` with its numbers.
-
-    Args:
-        max_tau: As there.
-        hits: How many samples are of the target's class.
-        num_samples: Of so many.
-        gamma: As there.
-        asked: Whether a search was asked for that.
-    """
-    name = verdict(max_tau, hits / num_samples, gamma)
-    found = "No collision" if name == "none" else name.capitalize()
-    features = "without a bound" if max_tau is None else f"by up to {_beside(max_tau, gamma)}"
-    wanted = f"{gamma:g} asked" if asked else f"at most {gamma:g} is a feature collision"
-    return (
-        f"{found}: {hits} of {num_samples} samples are of the target's class; features differ "
-        f"{features} ({wanted})"
-    )
-
-
-def _beside(tau: float, gamma: float) -> str:
-    """Returns a number with two digits, or as many as it takes to be on its side of another."""
-    texts = (f"{tau:#.{digits}g}" for digits in range(2, 18))
-    return next(text for text in texts if (float(text) <= gamma) == (tau <= gamma))

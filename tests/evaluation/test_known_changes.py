@@ -6,9 +6,9 @@ import torch
 
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.evaluation.known_changes import (
-    ANOTHER,
     known_changes,
     measure_known_changes,
+    median_distance,
     noise_floor,
 )
 from patchcollide.images.pictures import read_png
@@ -62,7 +62,7 @@ def test_a_yardstick_is_what_the_network_says_of_each_change(small_network, targ
 @pytest.mark.parametrize("count", [1, 2, 5, 11])
 def test_other_images_of_a_class_stand_as_their_median(small_network, target, count, rng):
     others = list(rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
-    found = measure_known_changes(small_network, target, others)[ANOTHER]
+    found = median_distance(small_network, target, others)
     assert found == pytest.approx(np.median(tau(small_network, others, target)), rel=1e-4)
 
 
@@ -70,6 +70,7 @@ def test_features_alone_have_no_changes_and_no_floor(small_network, target):
     alone = Target.of_features(small_network, target.pre_activation)
     assert measure_known_changes(small_network, alone) == {}
     assert noise_floor(small_network, alone, seed=0) is None
+    assert median_distance(small_network, alone, []) is None
 
 
 def test_the_floor_is_what_rounding_does(small_network, target, rng):

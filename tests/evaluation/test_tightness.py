@@ -5,12 +5,8 @@ import pytest
 import torch
 
 from patchcollide.evaluation.gaps import measure_gaps
-from patchcollide.evaluation.tightness import (
-    Likeness,
-    measure_likeness,
-    verdict,
-    verdict_sentence,
-)
+from patchcollide.evaluation.tightness import Likeness, measure_likeness
+from patchcollide.evaluation.verdicts import verdict, verdict_sentence
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.targets import TargetFeatures
 
