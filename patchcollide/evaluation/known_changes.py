@@ -46,12 +46,12 @@ def known_changes(
     margin = min(max(1, round(side * _CROPPED / 2)), (side - 1) // 2)
     inside = picture[margin : side - margin, margin : side - margin]
     return {
-        f"moved by {moved_px} px": picture[:, columns],
-        f"cropped by {_CROPPED:.0%}".replace("%", " %"): as_pictures(
+        f"target moved by {moved_px} px": picture[:, columns],
+        f"target cropped by {_CROPPED:.0%}".replace("%", " %"): as_pictures(
             resized(as_batch(inside[None]), side)
         )[0],
-        f"as JPEG, quality {_JPEG_QUALITY}": as_jpeg(picture, _JPEG_QUALITY),
-        "mirrored": picture[:, ::-1],
+        f"target as JPEG, quality {_JPEG_QUALITY}": as_jpeg(picture, _JPEG_QUALITY),
+        "target mirrored": picture[:, ::-1],
     }
 
 

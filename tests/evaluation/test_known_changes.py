@@ -35,10 +35,10 @@ def test_changes_are_those_that_their_names_say(side, px, margin, channels, rng)
     picture = rng.integers(0, 256, (side, side, channels), dtype=np.uint8)
     changed = known_changes(picture)
     assert [*changed] == [
-        f"moved by {px} px",
-        "cropped by 10 %",
-        "as JPEG, quality 30",
-        "mirrored",
+        f"target moved by {px} px",
+        "target cropped by 10 %",
+        "target as JPEG, quality 30",
+        "target mirrored",
     ]
     moved, cropped, jpeg, mirrored = changed.values()
     assert all(image.shape == picture.shape for image in changed.values())
