@@ -73,6 +73,7 @@ def test_features_nearer_than_rounding_leaves_them_are_said_or_refused(caplog):
     made = module(nn.ReLU(), 0.3)
     found = search(made)
     floor = noise_floor(found.network, found.target, seed=0)
+    assert floor is not None
     said = r"objective\.tightness = \S+ asks for features nearer .* its own by \S+ at layer '2'"
     for share in (1.01, 0.99, 0.6):
         caplog.clear()

@@ -59,13 +59,14 @@ def without_block(run, folder):
 
 
 def test_a_judge_that_shares_no_code_finds_the_same_tightness(made):
-    block, found = summary_of(made[0])["tightness"], judge(*made)
+    run, weights = made
+    block, found = summary_of(run)["tightness"], judge(run, weights)
     for name in ("tau_mean", "tau_quantile", "tau_max"):
         assert block["hull"][name] == pytest.approx(found[name], rel=0.01)
     assert f"{found['hits']} of 400 samples" in block["sentence"]
     # Other mixtures are as tight in the mean.
     mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
-    anew = judge(*made, mixtures)
+    anew = judge(run, weights, mixtures)
     assert block["hull"]["tau_mean"] == pytest.approx(anew["tau_mean"], rel=0.01)
     assert "patchcollide" not in Path(judge.__code__.co_filename).read_text()
 
@@ -160,9 +161,12 @@ def test_an_evaluation_without_images_keeps_what_they_gave(made, tmp_path):
 def test_a_run_of_the_first_version_is_told_what_it_is():
     torch.manual_seed(5)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3))
-    options = {"input_size": 8, "mean": (0.5,), "scale": (0.5,), "class_names": "abc"}
-    old = Polytope.load(GOLDEN, CollisionNetwork(module, name="tiny", layer="2", **options))
-    assert old.verdict is None
+    network = CollisionNetwork(
+        module, name="tiny", layer="2", input_size=8, mean=(0.5,), scale=(0.5,), class_names="abc"
+    )
+    assert Polytope.load(GOLDEN).verdict is None
+    old = Polytope.load(GOLDEN, network)
     block = old.evaluate()["tightness"]
     assert old.verdict == block["sentence"]
+    assert old.samples is not None
     assert block["hull"]["tau_max"] == pytest.approx(max(old.samples["hull"].feature_distances))
