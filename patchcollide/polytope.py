@@ -167,6 +167,12 @@ class Polytope:
         return self._target
 
     @property
+    def verdict(self) -> str | None:
+        """What :meth:`evaluate` calls the collision, with its numbers; None of one not measured."""
+        found = self.summary
+        return found["tightness"]["sentence"] if found and "tightness" in found else None
+
+    @property
     def distance(self) -> float:
         """The mean L2 distance of two vertices, in 0..255; 0 of a single one."""
         return mean_distance(as_batch(self.vertices))
@@ -264,12 +270,11 @@ class Polytope:
         if num_samples is not None:
             settings["evaluation"]["num_samples"] = num_samples
         omissions = vars(self.neighbours.omissions) if self.neighbours else None
-        place = Path(images) if isinstance(images, str) else images
         measured, samples = summarise(
             {**self.about, "config": settings},
             Collision(self.network, self.source, self.target, self.vertices, self.unrounded),
             {**self.state, "neighbours": omissions, "exact": self.exact},
-            SummaryOptions(place, self.summary),
+            SummaryOptions(Path(images) if isinstance(images, str) else images, self.summary),
         )
         self.summary = shown(measured)
         null = {kind: part for kind, part in (self.samples or {}).items() if kind == "null"}

@@ -51,6 +51,8 @@ class Purpose(IntEnum):
     """The images that the interval of an audit's area under the curve resamples."""
     SPLIT = 18
     """What parts vertices that begin at one image."""
+    FLOOR = 19
+    """The noise that rounding would be, for what it does to features."""
 
 
 def seeded(*seeds: int) -> torch.Generator:

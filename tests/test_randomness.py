@@ -32,6 +32,7 @@ NUMBERS = {
     "ADEQUACY": 14,
     "TRUST": 15,
     "SPLIT": 18,
+    "FLOOR": 19,
 }
 
 

@@ -259,8 +259,9 @@ def demo(
 
 def _show_run(run: Path) -> None:
     """Prints a run's numbers to standard output, and where its page is."""
+    from patchcollide.report.headlines import headline
     from patchcollide.runs.folder import open_run
-    from patchcollide.runs.summary import headline, read_summary
+    from patchcollide.runs.summary import read_summary
 
     for name, value in headline(read_summary(open_run(run))):
         echo(f"{name:<34}{value}")

@@ -1,5 +1,6 @@
 """Images of the data set that a polytope is compared with: of a store, or of a folder."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,32 @@ class DatasetImages:
         return images_of_folder(
             self.place, self.config, count, network.input_size, network.channels
         )
+
+    def same_class(self, image: Path, count: int) -> list[UInt8[ndarray, "side side channels"]]:
+        """Returns at most so many readable images of an image's class, without itself, by seed.
+
+        Classes are folders, by their names; none for an image in no folder of such a name.
+        """
+        label, config, channels = image.parent.name, self.config, self.network.channels
+        if isinstance(self.place, PatchStore):
+            own = f"{label}/{image.name}"
+
+            def is_other(name: str) -> bool:
+                return name.startswith(f"{label}/") and name != own
+
+            return images_of_store(self.place, count, config.seed, channels, is_other)
+        # A folder without images has none of the class either.
+        with contextlib.suppress(ImageError):
+            if label:
+                return images_of_folder(
+                    self.place / label,
+                    config,
+                    count,
+                    self.network.input_size,
+                    channels,
+                    lambda name: name != image.name,
+                )
+        return []
 
     def mean_distance(self) -> float | None:
         """Returns the mean L2 distance of random pairs, in 0..255; None if there are not two.
@@ -110,23 +137,32 @@ def _distances_of_pairs(
 
 
 def images_of_store(
-    store: PatchStore, count: int, seed: int, channels: int = 3
+    store: PatchStore,
+    count: int,
+    seed: int,
+    channels: int = 3,
+    wanted: Callable[[str], bool] = bool,
 ) -> list[UInt8[ndarray, "side side channels"]]:
-    """Draws readable images of a store, all of them if there are fewer."""
-    readable = np.flatnonzero(store.valid)
+    """Draws readable images of a store whose names are wanted, all of them if there are fewer."""
+    readable = [n for n in np.flatnonzero(store.valid).tolist() if wanted(store.names[n])]
     chosen = seeded_numpy(seed, Purpose.DATA_IMAGES).permutation(readable)[:count]
     return [to_channels(store.image(int(number)), channels) for number in np.sort(chosen)]
 
 
 def images_of_folder(
-    folder: Path, config: Config, count: int, size: int, channels: int = 3
+    folder: Path,
+    config: Config,
+    count: int,
+    size: int,
+    channels: int = 3,
+    wanted: Callable[[str], bool] = bool,
 ) -> list[UInt8[ndarray, "size size channels"]]:
-    """Draws readable images of a folder, all of them if there are fewer.
+    """Draws readable images of a folder whose names are wanted, all of them if there are fewer.
 
     Raises:
         ImageError: If there is no such folder, or it holds no images.
     """
-    files = find_images(folder).files
+    files = [file for file in find_images(folder).files if wanted(file.name)]
     found: list[UInt8[ndarray, "size size channels"]] = []
     fit, max_pixels = config.images.fit, config.images.max_pixels
     for number in seeded_numpy(config.seed, Purpose.DATA_IMAGES).permutation(len(files)):

@@ -20,6 +20,7 @@ from patchcollide.evaluation.gaps import (
 from patchcollide.evaluation.intervals import wilson_interval
 from patchcollide.evaluation.samples import HullSamples, sample_hull
 from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
+from patchcollide.evaluation.tightness import Likeness, Tightness
 from patchcollide.images.tensors import as_batch, mean_distance, pairwise_distances
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
@@ -153,11 +154,13 @@ class Measured:
         figures: The headline numbers.
         gaps: How nearly samples, vertices and source collide.
         hull: The samples of the headline.
+        tightness: How tightly these agree with the target.
     """
 
     figures: PolytopeFigures
     gaps: CollisionGaps
     hull: HullSamples
+    tightness: Tightness
 
 
 @proof_modes()
@@ -175,7 +178,9 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
     """
     exact, rounded = as_batch(collision.unrounded), as_batch(collision.vertices)
 
-    def sample(draw: Draw, num_samples: int, rounding: bool = True) -> tuple[HullSamples, Gaps]:
+    def sample(
+        draw: Draw, num_samples: int, rounding: bool = True
+    ) -> tuple[HullSamples, Gaps, Likeness]:
         return sample_hull(
             collision.network,
             rounded if rounding else exact,
@@ -186,10 +191,10 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
             rounding=rounding,
         )
 
-    samples, hull = sample(uniform_weights, settings.num_samples)
-    sticks, _ = sample(stick_breaking_weights, settings.num_samples)
+    samples, hull, alike = sample(uniform_weights, settings.num_samples)
+    sticks, _, _ = sample(stick_breaking_weights, settings.num_samples)
     # Only shows what rounding changes, for which fewer samples will do.
-    loose, loose_hull = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
+    loose, loose_hull, _ = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
     described, at_vertices, boundary = _describe(collision, rounded)
     _, at_exact, _ = _describe(collision, exact)
     figures: PolytopeFigures = {
@@ -207,7 +212,7 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
         "vertices_unrounded": at_exact.summary(),
         **_beside(collision, boundary),
     }
-    return Measured(figures, gaps, samples)
+    return Measured(figures, gaps, samples, alike.tightness())
 
 
 def _distances(vertices: Float[Tensor, "vertices channels height width"]) -> DistanceFigures:

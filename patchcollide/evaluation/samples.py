@@ -15,6 +15,7 @@ from patchcollide.config import Evaluation
 from patchcollide.errors import RunError
 from patchcollide.evaluation.gaps import Gaps, measure_gaps
 from patchcollide.evaluation.simplex import combine, round_to_8_bits, tour, uniform_weights
+from patchcollide.evaluation.tightness import Likeness, measure_likeness
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.hdf5 import Hdf5Reader, open_hdf5, write_hdf5
 from patchcollide.networks.network import CollisionNetwork
@@ -89,7 +90,7 @@ def sample_hull(
     *,
     batch_size: int,
     rounding: bool = True,
-) -> tuple[HullSamples, Gaps]:
+) -> tuple[HullSamples, Gaps, Likeness]:
     """Asks the network about combinations of images.
 
     Args:
@@ -102,16 +103,17 @@ def sample_hull(
         rounding: Whether samples are rounded to 8 bits first.
 
     Returns:
-        The samples, and all their gaps.
+        The samples, all their gaps, and how alike they are to the target.
     """
     parts = torch.split(weights, batch_size)
     columns: list[list[Tensor]] = [[], [], []]
-    gaps = []
+    gaps, alike = [], []
     for part in track(parts, "Sampling the polytope", len(parts)):
         samples = combine(part, vertices)
         with torch.no_grad():
             output = network(round_to_8_bits(samples) if rounding else samples)
         gaps.append(measure_gaps(output.pre_activation, features))
+        alike.append(measure_likeness(output.pre_activation, features, gaps[-1]))
         top, classes = output.probabilities.max(dim=1)
         of_target = output.probabilities[:, target_class]
         for column, values in zip(columns, (classes, top, of_target), strict=True):
@@ -125,7 +127,7 @@ def sample_hull(
         target_probabilities=chances_of_target.astype(np.float32),
         feature_distances=found.columns()["feature_distance_relative"].astype(np.float32),
     )
-    return samples_found, found
+    return samples_found, found, Likeness.joined(alike)
 
 
 def interpolate(
@@ -306,7 +308,7 @@ def _ask(
 ) -> HullSamples:
     vertices, features = as_batch(images), target.features(network)
     size = settings.batch_size
-    samples, _ = sample_hull(
+    samples, _, _ = sample_hull(
         network, vertices, weights, target.class_index, features, batch_size=size
     )
     return samples

@@ -11,6 +11,7 @@ from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.degeneracy import Degeneracy
 from patchcollide.evaluation.evaluate import CollisionGaps, PolytopeFigures
 from patchcollide.evaluation.samples import ClassCount
+from patchcollide.evaluation.verdicts import TightnessBlock
 from patchcollide.evaluation.visibility import Visibility
 
 
@@ -168,9 +169,12 @@ class Summary(Subject, PolytopeFigures, Fallible, HowFound, Costs):
     Attributes:
         certificate: What is claimed of the polytope.
         sample_classes: What its samples are taken for, most first.
+        tightness: How tightly features of the samples agree with the target's, and what that is
+            called.
         dataset_distance_mean: Of two random images of the data set, L2 in 0..255; None if unknown.
     """
 
     certificate: NotRequired[Certificate]
     sample_classes: NotRequired[list[ClassCount]]
+    tightness: NotRequired[TightnessBlock]
     dataset_distance_mean: float | None

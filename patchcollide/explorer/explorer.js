@@ -97,7 +97,7 @@
       this.find(".chance").textContent = `${target.class_name} ${target.probability.toFixed(3)}`;
       this.find(".meter").style.width = width(target.probability);
       this.find(".verdict").textContent = same
-        ? `classified as the target${membership.inside ? ", and inside the polytope" : ""}`
+        ? `classified as the target: a ${membership.verdict}${membership.inside ? ", and inside the polytope" : ""}`
         : `classified as ${top[0].class_name}`;
       this.find(".classes").replaceChildren(...top.map((row) => classRow(row, target)));
       this.find(".facts").replaceChildren(...facts(answer));

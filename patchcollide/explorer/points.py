@@ -12,6 +12,7 @@ from patchcollide.evaluation.evaluate import NamedClass
 from patchcollide.evaluation.feature_distances import feature_differences, feature_scale
 from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.simplex import combine
+from patchcollide.evaluation.verdicts import CLOSE, VerdictName, verdict
 from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.runs.folder import Run
@@ -29,10 +30,12 @@ vertices of an exact polytope of digits to 8 bits and combining them moves featu
 class Membership(TypedDict):
     """Whether an image's class is the target's, and whether all features are, within a tolerance.
 
-    ``tolerance`` is in units of the features, ``tolerance_relative`` :data:`MEMBERSHIP_TOLERANCE`.
+    ``tolerance`` is in units of the features, ``tolerance_relative`` :data:`MEMBERSHIP_TOLERANCE`;
+    ``verdict`` is what the image would be called as a polytope's only sample, at the run's gamma.
     """
 
     collides_class: bool
+    verdict: VerdictName
     inside: bool
     tolerance: float
     tolerance_relative: float
@@ -121,7 +124,9 @@ class Points:
         num_active = max(1, int(self._features.active.sum()))
         typical = float(feature_scale(self._features)) / num_active**0.5
         self._tolerance = network.blind.tolerance + MEMBERSHIP_TOLERANCE * typical
-        certificate = read_summary(run).get("certificate")
+        summary = read_summary(run)
+        self._gamma = summary["tightness"]["gamma"] if "tightness" in summary else CLOSE
+        certificate = summary.get("certificate")
         self._others = certificate.get("others") if certificate else None
         self.num_vertices = len(vertices)
 
@@ -161,6 +166,7 @@ class Points:
             worst = float(feature_differences(z, self._features).abs().max())
         chances = output.probabilities[0].cpu()
         values, indices = chances.topk(min(NUM_CLASSES, len(chances)))
+        tau, same = gaps["feature_distance_relative"], int(chances.argmax()) == self._class
         return {
             "top": [
                 self._class_row(int(index), float(value))
@@ -169,12 +175,13 @@ class Points:
             "target": self._class_row(self._class, float(chances[self._class])),
             "gaps": gaps,
             "membership": {
-                "collides_class": int(chances.argmax()) == self._class,
+                "collides_class": same,
+                "verdict": verdict(tau, float(same), self._gamma),
                 "inside": worst <= self._tolerance,
                 "tolerance": self._tolerance,
                 "tolerance_relative": MEMBERSHIP_TOLERANCE,
             },
-            "others": self._beside_others(gaps["feature_distance_relative"]),
+            "others": self._beside_others(tau),
             "distances": self._distances(batch),
             "milliseconds": 1000 * (time.perf_counter() - begun),
         }

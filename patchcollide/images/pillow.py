@@ -6,6 +6,7 @@ give their first picture.
 
 import contextlib
 import functools
+import io
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -226,3 +227,13 @@ def resample(
     box = (left, top, left + width, top + height)
     resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.array(over_white(resized))
+
+
+def as_jpeg(
+    image: UInt8[ndarray, "height width channels"], quality: int
+) -> UInt8[ndarray, "height width channels"]:
+    """Returns what a JPEG file of a quality in 1..95 keeps of an image, grey or RGB."""
+    file = io.BytesIO()
+    from_pixels(image).save(file, "JPEG", quality=quality)
+    with Image.open(file, formats=["JPEG"]) as kept:
+        return np.array(kept).reshape(image.shape)

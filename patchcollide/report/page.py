@@ -13,6 +13,7 @@ from patchcollide.evaluation.certificates import EdgeFigures, EdgeWalks
 from patchcollide.evaluation.gaps import by_name
 from patchcollide.evaluation.summary import Certificate, Summary
 from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
+from patchcollide.report.headlines import called, tightness_lines
 from patchcollide.report.live import Live
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import Picture, embedded, lacking, page_script, render
@@ -108,8 +109,8 @@ def render_page(
     pictures = _pictures(summary, images)
     return render(
         "page.html.j2",
-        # Runs of before there were exact ones lack it.
-        summary={"exact": None, **summary},
+        # Runs of before there were exact ones, or verdicts, lack these.
+        summary={"exact": None, "tightness": None, **summary},
         settings=list(flatten(config)),
         pictures=pictures,
         vertices=[
@@ -125,6 +126,9 @@ def render_page(
         live=live,
         script=page_script(),
         comparison=comparison,
+        called=called(summary),
+        # The first line, the verdict, stands above them.
+        tightness=tightness_lines(summary)[1:],
         **_certificate(summary),
         command=command,
     )

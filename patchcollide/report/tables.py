@@ -8,7 +8,7 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation.dimensions import LayerDimensions
 from patchcollide.evaluation.summary import Summary
 from patchcollide.evaluation.visibility import Visibility, Yardstick
-from patchcollide.formats import as_number, as_percent, as_probability
+from patchcollide.formats import as_gap, as_number, as_percent, as_probability
 from patchcollide.polyhedra.proposition1 import Proposition1
 
 _KINDS = ("patches", "pixels")
@@ -170,6 +170,7 @@ def _headline(summary: Summary) -> dict[str, str]:
     return {
         "vary": summary["parameterisation"],
         "network": summary["network"],
+        **_tightness(summary),
         "collide": as_percent(summary["success_rate"]),
         "p target": as_probability(summary["target_probability"]),
         "p samples": as_probability(summary["sample_probability_mean"]),
@@ -183,6 +184,22 @@ def _headline(summary: Summary) -> dict[str, str]:
         "SSIM with noise of 12": as_probability(noise["ssim_mean"]),
         "SSIM brighter by 40": as_probability(brightness["ssim_mean"]),
         "pixels that differ by more than 8": as_percent(seen["visible_share"]),
+    }
+
+
+def _tightness(summary: Summary) -> dict[str, str]:
+    """Returns the columns of tightness; none of runs of before it was measured."""
+    if "tightness" not in summary:
+        return {}
+    block = summary["tightness"]
+    moved = next((tau for name, tau in block["yardstick"].items() if "moved" in name), None)
+    return {
+        "verdict": block["verdict"],
+        "asked": as_gap(block["gamma"]),
+        "tau, mean": as_gap(block["hull"]["tau_mean"]),
+        "tau, largest": as_gap(block["hull"]["tau_max"]),
+        "target moved": as_gap(moved),
+        "active units dead": as_percent(block["hull"]["dead_share_mean"]),
     }
 
 

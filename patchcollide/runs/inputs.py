@@ -12,8 +12,9 @@ import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.config_files import overrides_of
-from patchcollide.errors import ImageError, RunError, TargetError
+from patchcollide.errors import ConfigError, ImageError, RunError, TargetError
 from patchcollide.evaluation.feature_distances import target_features
+from patchcollide.evaluation.known_changes import noise_floor
 from patchcollide.images.pictures import read_square, write_png
 from patchcollide.io.provenance import array_digest, file_digest, printable
 from patchcollide.networks.feature_files import read_target, write_features
@@ -180,14 +181,41 @@ def require_features(network: CollisionNetwork, target: Target) -> None:
         )
 
 
+def require_reachable(config: Config, network: CollisionNetwork, target: Target) -> None:
+    """Refuses to ask for features nearer than rounding leaves them; warns where it is close.
+
+    Rounding a sample to 8 bits moves its features about as far as such noise moves the target's,
+    unless the vertices hardly differ. Nothing is known of targets that are no pictures.
+
+    Raises:
+        ConfigError: If less than half of that is asked for.
+    """
+    gamma = config.objective.tightness
+    floor = noise_floor(network, target, config.seed) if gamma else None
+    if floor is None or gamma >= floor:
+        return
+    reason = (
+        f"objective.tightness = {gamma:g} asks for features nearer to the target's than rounding "
+        f"to 8 bits leaves them: half a grey level of noise on the target moves its own by "
+        f"{floor:.2g} at layer '{network.layer}' of {network.full_name}"
+    )
+    # Rounded to two digits it is still above.
+    advice = f"Ask for {1.05 * floor:.2g} or more, or choose another layer."
+    if gamma < floor / 2:
+        raise ConfigError(f"{reason}. {advice}")
+    logger.warning("%s, so that samples may never be that near. %s", reason, advice)
+
+
 def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs) -> None:
     """Says what the network makes of source and target; warns of a target it takes for another.
 
     Raises:
+        ConfigError: If features are to be nearer to the target's than rounding leaves them.
         NetworkError: If it gives one of them no finite probability.
         TargetError: If the layer does not respond to the target.
     """
     require_features(network, inputs.target)
+    require_reachable(config, network, inputs.target)
     _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)

@@ -16,10 +16,13 @@ from patchcollide.images.pictures import read_png, read_square
 from patchcollide.io.provenance import array_digest, differences, file_digest, machine, versions
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.report.headlines import figure_title
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
-from patchcollide.runs.folder import Run, RunRecord, open_run
+from patchcollide.runs.folder import SUMMARY_FILE, Run, RunRecord, open_run
 from patchcollide.runs.inputs import network_of
+from patchcollide.runs.report import write_run_differences
+from patchcollide.runs.summary import read_summary
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
@@ -27,6 +30,8 @@ from patchcollide.torch_modes import proof_modes
 __all__ = ["Replay", "replay"]
 
 logger = logging.getLogger(__name__)
+
+_FIGURE = "figure.png"
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
         stack.enter_context(_threads(_threads_of(run.about)))
         made = open_run(_make(run, found.places, out))
         names = sorted(path.name for path in run.folder.glob("*.png"))
-        lines = [_compare_png(run / name, made / name) for name in names]
+        lines = [_compare_png(run / name, made / name) for name in names if name != _FIGURE]
+        lines.append(_compare_figures(run, made) if _FIGURE in names else "")
         lines.append(_compare_vertices(run, made))
     return Replay(
         compared=(*names, "vertices.h5"),
@@ -230,9 +236,19 @@ def _compare_png(before: Path, after: Path) -> str:
         return f"{before.name}: it was not made again"
     if before.read_bytes() == after.read_bytes():
         return ""
-    if before.name in ("figure.png", "neighbours.png"):
+    if before.name in (_FIGURE, "neighbours.png"):
         return f"{before.name}: another drawing"
     return f"{before.name}: {_values(read_png(before), read_png(after)) or 'the same pixels'}"
+
+
+def _compare_figures(before: Run, after: Run) -> str:
+    """Compares figures under the title of the first, which says what was known when it was made."""
+    difference = _compare_png(before / _FIGURE, after / _FIGURE)
+    if not difference or not (before / SUMMARY_FILE).exists():
+        return difference
+    with tempfile.TemporaryDirectory(prefix="patchcollide-") as folder:
+        write_run_differences(Path(folder, _FIGURE), after, figure_title(read_summary(before)))
+        return _compare_png(before / _FIGURE, Path(folder, _FIGURE))
 
 
 def _compare_vertices(before: Run, after: Run) -> str:

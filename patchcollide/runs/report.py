@@ -22,6 +22,7 @@ from patchcollide.report.figures import (
     write_figure,
     write_polytope_figure,
 )
+from patchcollide.report.headlines import figure_title
 from patchcollide.report.live import make_live
 from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
@@ -172,8 +173,7 @@ def write_report(run: Run) -> Path:
 
 
 def _write(run: Run, summary: Summary) -> Path:
-    title = f"{summary['network']}, {summary['layer']}: features of the target, not its look"
-    write_run_differences(run / "figure.png", run, title)
+    write_run_differences(run / "figure.png", run, figure_title(summary))
     names = [*_IMAGES, *(f"vertex-{number}" for number in range(summary["num_vertices"]))]
     vertices = load_vertex_pngs(run)
     samples = _sample_pictures(run, vertices)

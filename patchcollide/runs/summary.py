@@ -3,13 +3,12 @@
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from patchcollide.config import Config
 from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import compare_with_others, walk_edges
@@ -17,6 +16,7 @@ from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.evaluation.degeneracy import measure_degeneracy
 from patchcollide.evaluation.evaluate import Collision, CollisionGaps, Measured, evaluate_polytope
+from patchcollide.evaluation.known_changes import ANOTHER, median_distance
 from patchcollide.evaluation.measures import attempt
 from patchcollide.evaluation.samples import (
     HullSamples,
@@ -27,6 +27,7 @@ from patchcollide.evaluation.samples import (
     save_samples,
 )
 from patchcollide.evaluation.summary import Certificate, ExactSearch, Fallible, HowFound, Summary
+from patchcollide.evaluation.verdicts import describe_tightness, yardstick_of_others
 from patchcollide.evaluation.visibility import Visibility, measure_visibility, measure_yardsticks
 from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch
@@ -45,6 +46,8 @@ from patchcollide.store.reader import PatchStore
 logger = logging.getLogger(__name__)
 
 _NOTHING = cast(Summary, {})
+
+_MOST_ALIKE = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def summarise(
     if (images := options.images) is not None:
         compare = DatasetImages(images, config, network)
         found_there = attempt(
-            "other images", lambda: _compare(config, collision, measured, compare), missing
+            "other images", lambda: _compare(about, collision, measured, compare), missing
         )
         others = found_there or others
         samples |= others.samples
@@ -125,6 +128,13 @@ def summarise(
     visibility = attempt("visibility", lambda: _visibility(collision), missing)
     if visibility is not None:
         fallible["visibility"] = visibility
+    certificate = _certificate(measured.gaps, collision, before, others.controls)
+    if others.another is None and "tightness" in before:
+        others = replace(others, another=before["tightness"]["yardstick"].get(ANOTHER))
+    tightness = describe_tightness(collision, measured, config, missing)
+    tightness["yardstick"] |= yardstick_of_others(
+        certificate, certificate.get("others"), others.another
+    )
     if missing:
         fallible["not_measured"] = missing
     summary: Summary = {
@@ -135,8 +145,9 @@ def summarise(
         "parameterisation": inputs["parameterisation"],
         "method": config.method,
         **measured.figures,
-        "certificate": _certificate(measured.gaps, collision, before, others.controls),
+        "certificate": certificate,
         "sample_classes": name_classes(network, samples),
+        "tightness": tightness,
         **fallible,
         "dataset_distance_mean": others.distance,
         **found,
@@ -151,22 +162,28 @@ def summarise(
 
 @dataclass(frozen=True)
 class _Others:
-    """Images of the data set: their mean distance, how near they are, what lies between."""
+    """Images of the data set: their mean distance, how near they are, what lies between.
+
+    And how near those of the target's class are.
+    """
 
     distance: float | None
     controls: Controls | None = None
+    another: float | None = None
     samples: dict[str, HullSamples] = field(default_factory=dict)
 
 
 def _compare(
-    config: Config, collision: Collision, measured: Measured, images: DatasetImages
+    about: RunRecord, collision: Collision, measured: Measured, images: DatasetImages
 ) -> _Others:
-    network, drawn, seed = collision.network, images.draw(), config.seed
-    count, settings = len(collision.vertices), config.evaluation
+    network, drawn, seed = collision.network, images.draw(), images.config.seed
+    count, settings = len(collision.vertices), images.config.evaluation
+    alike = images.same_class(Path(about["inputs"]["target"]), _MOST_ALIKE)
+    another = median_distance(network, collision.target, alike)
     null = sample_null(network, collision.target, drawn, count, settings, seed)
     hull = measured.gaps["hull"]
     controls = compare_with_others(network, collision.features, drawn, hull, seed=seed)
-    return _Others(images.mean_distance(), controls, null)
+    return _Others(images.mean_distance(), controls, another, null)
 
 
 def _visibility(collision: Collision) -> Visibility:
@@ -235,6 +252,11 @@ def add_certificate(
     features, hull = target.features(network), certificate["hull"]
     others = compare_with_others(network, features, images, hull, seed=seed, num_pairs=num_pairs)
     certificate["others"] = others or certificate.get("others")
+    if "tightness" in summary:
+        yardstick = summary["tightness"]["yardstick"]
+        yardstick |= yardstick_of_others(
+            certificate, certificate.get("others"), yardstick.get(ANOTHER)
+        )
     if (run / SAMPLES_FILE).exists():
         digest, settings = array_digest(vertices), run.config.evaluation
         samples = load_samples(run / SAMPLES_FILE, digest)
@@ -308,21 +330,3 @@ def record_seconds(run: Run) -> None:
 def _omissions(run: Run) -> dict[str, int] | None:
     path = run / "neighbours.h5"
     return vars(Neighbours.load(path).omissions) if path.exists() else None
-
-
-def headline(summary: Summary) -> list[tuple[str, str]]:
-    """Returns the numbers a person looks for first, as names and text."""
-    low, high = summary["success_interval"]
-    dataset = summary["dataset_distance_mean"]
-    share = (
-        f" ({summary['vertex_distance_mean'] / dataset:.1%} of the data set's)" if dataset else ""
-    )
-    return [
-        ("target", f"{summary['target_class_name']}, {summary['target_probability']:.3f}"),
-        ("samples in the target's class", f"{summary['success_rate']:.2%} ({low:.2%}..{high:.2%})"),
-        ("mean probability of samples", f"{summary['sample_probability_mean']:.3f}"),
-        ("mean distance between vertices", f"{summary['vertex_distance_mean']:.0f}{share}"),
-        ("steps", f"{summary['steps']}: {summary['stopped_because']}"),
-        ("seconds", f"{sum(summary['seconds'].values()):.0f}"),
-        ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GB"),
-    ]

@@ -77,10 +77,10 @@ def test_samples_are_what_the_network_says_of_each_alone(small_network, batch_si
     with torch.no_grad():
         z = small_network(vertices[:1]).pre_activation[0]
     features = TargetFeatures.of(z, small_network.blind)
-    samples, gaps = sample_hull(
+    samples, gaps, alike = sample_hull(
         small_network, vertices, weights, 2, features, batch_size=batch_size, rounding=rounding
     )
-    assert len(samples) == len(gaps.feature_distance) == 9
+    assert len(samples) == len(gaps.feature_distance) == len(alike.tau) == 9
     for number, row in enumerate(weights):
         image = sum(float(w) * v.double() for w, v in zip(row, vertices, strict=True))
         image = (255 * image).round() / 255 if rounding else image
@@ -92,6 +92,8 @@ def test_samples_are_what_the_network_says_of_each_alone(small_network, batch_si
         assert samples.target_probabilities[number] == pytest.approx(float(chances[2]), abs=1e-4)
         off = (output.pre_activation[0].relu() - z.relu()).norm() / z.relu().norm()
         assert samples.feature_distances[number] == pytest.approx(float(off), rel=1e-3)
+        cosine = torch.cosine_similarity(output.pre_activation[0].relu(), z.relu(), dim=0)
+        assert float(alike.cosine[number]) == pytest.approx(float(cosine), abs=1e-4)
 
 
 def test_files_of_the_first_version_are_read_without_distances(tmp_path, rng):

@@ -107,6 +107,9 @@ def assert_describes(found, image, run, network):
     assert found["gaps"]["feature_distance"] == pytest.approx(distance, rel=1e-4, abs=1e-5)
     tau = found["gaps"]["feature_distance_relative"]
     assert tau == pytest.approx(distance / norm, rel=1e-4, abs=1e-5)
+    called = "feature collision" if distance <= 0.1 * norm else "class collision"
+    same = int(order[0]) == target_class
+    assert found["membership"]["verdict"] == (called if same else "none")
 
     tolerance = MEMBERSHIP_TOLERANCE * norm / float(on.sum()) ** 0.5
     assert found["membership"]["tolerance"] == pytest.approx(tolerance, rel=1e-5)
@@ -153,6 +156,7 @@ def test_the_target_itself_is_inside(client, run):
     found = client.post("api/compare", content=(run / "target.png").read_bytes()).json()
     assert found["membership"]["inside"]
     assert found["membership"]["collides_class"]
+    assert found["membership"]["verdict"] == "feature collision"
     assert found["gaps"]["active_feature_gap_max"] == 0
     assert found["gaps"]["feature_distance"] == 0
     others = found["others"]

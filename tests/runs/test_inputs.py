@@ -1,6 +1,7 @@
 """What is refused and said of a source and a target before a search."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from patchcollide.api import find_polytope
-from patchcollide.errors import TargetError
+from patchcollide.errors import ConfigError, TargetError
+from patchcollide.evaluation.known_changes import noise_floor
 
 SIZE = 8
 SMALL = {
@@ -65,6 +67,23 @@ def test_a_target_that_leaves_no_unit_blind_is_said(bias, caplog):
     with caplog.at_level(logging.WARNING):
         search(made)
     assert ("all 6 units of layer '2' are active at the target" in caplog.text) == (bias > 0)
+
+
+def test_features_nearer_than_rounding_leaves_them_are_said_or_refused(caplog):
+    made = module(nn.ReLU(), 0.3)
+    found = search(made)
+    floor = noise_floor(found.network, found.target, seed=0)
+    assert floor is not None
+    said = r"objective\.tightness = \S+ asks for features nearer .* its own by \S+ at layer '2'"
+    for share in (1.01, 0.99, 0.6):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            search(made, **{"objective.tightness": share * floor})
+        assert bool(re.search(said, caplog.text)) == (share < 1), share
+    with pytest.raises(ConfigError, match=rf"{said}.*Ask for \S+ or more") as refused:
+        search(made, **{"objective.tightness": 0.4 * floor})
+    advised = float(str(refused.value).split("Ask for ")[1].split()[0])
+    assert floor <= advised <= 1.2 * floor
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])

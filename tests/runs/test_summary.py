@@ -5,7 +5,7 @@ import re
 import shutil
 import types
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 
@@ -22,6 +22,8 @@ def faults(value, kind, where="it"):
     if kind is Any or isinstance(kind, TypeVar):
         return []
     outer, inner = get_origin(kind) or kind, get_args(kind)
+    if outer is Literal:
+        return [] if value in inner else [f"{where} is {value!r}, not one of {inner}"]
     if outer in (Union, types.UnionType):
         found = [faults(value, each, where) for each in inner]
         return min(found, key=len)
