@@ -2,13 +2,14 @@
 
 import copy
 from pathlib import Path
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 import numpy as np
 import pytest
 
 from patchcollide.errors import RunError
 from patchcollide.evaluation.frontier import Frontier, FrontierPoint, frontier_point
+from patchcollide.evaluation.summary import Summary
 from patchcollide.formats import NOT_MEASURED
 from patchcollide.io.files import read_json
 from patchcollide.report import frontier as drawing
@@ -100,7 +101,7 @@ def test_the_distance_from_the_source_is_the_mean_over_vertices(rng):
         "seconds": {"optimise": 2.0, "report": 5.0},
         "stopped_because": "over",
     }
-    found = frontier_point(0.1, "run", summary, vertices, source)
+    found = frontier_point(0.1, "run", cast(Summary, summary), vertices, source)
     expected = 0.0
     for vertex in vertices:
         squares = [(int(a) - int(b)) ** 2 for a, b in zip(vertex.flat, source.flat, strict=True)]

@@ -9,7 +9,6 @@ from patchcollide.config_files import load_config
 from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation import passes
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.class_only import LogitsObjective
 from patchcollide.optimisation.methods.registry import require_applicable
@@ -65,7 +64,7 @@ def test_where_memory_runs_out_smaller_passes_give_the_same(small_network, monke
         return call(self, images)
 
     monkeypatch.setattr(type(small_network), "__call__", cramped)
-    monkeypatch.setattr(passes.torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     found = LogitsObjective(search).backward(parts, 0, seeded(8))
     assert sizes == [8, 5, 3, 3, 2]
     assert found == pytest.approx(expected, rel=1e-5)
