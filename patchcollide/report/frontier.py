@@ -82,7 +82,7 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
             f"Mean distance, {unit}",
             {
                 "between vertices": [p["vertex_distance"] / (of_data or 1) for p in points],
-                "from the source": [p["source_distance"] / (of_data or 1) for p in points],
+                "to the source": [p["source_distance"] / (of_data or 1) for p in points],
             },
         ),
         (
@@ -108,13 +108,13 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
             style_axes(axes, title, "tightness asked")
         if (bound := frontier["source_bound"]) is not None:
             most = bound / (of_data or 1)
-            parts[0].axhline(most, color=INK, lw=0.9, ls=":", label="the source's bound")
+            parts[0].axhline(most, color=INK, lw=0.9, ls=":", label="its bound")
         parts[1].plot(bounds, bounds, color=INK, lw=0.9, ls=":", label="the bound")
         parts[2].axhline(
             frontier["target_probability"], color=INK, lw=0.9, ls=":", label="the target"
         )
         for axes in parts:
-            axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), **LEGEND)
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.14, -0.2), columnspacing=0.9, **LEGEND)
         write_figure(figure, path)
 
 
