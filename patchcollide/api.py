@@ -12,7 +12,7 @@ from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
 from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
@@ -48,6 +48,7 @@ def find_polytope(
     store: str | Path | None = None,
     neighbours: str | Path | None = None,
     exact: bool = False,
+    tightness: float | None = None,
     settings: Settings = (),
     seed: int | None = None,
     input_size: int | None = None,
@@ -71,6 +72,9 @@ def find_polytope(
         store: Compose the source from patches of this store.
         neighbours: Compose it from neighbours found before. With neither, pixels vary freely.
         exact: Find vertices by linear programs; the layer must be affine in the image.
+        tightness: How far features of any image between the vertices may be from the target's, as a
+            share of theirs, between 0 and 1: vertices then move as far apart as that lets them.
+            None for the settings'.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
             ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
             given, its own name and layer are recorded.
@@ -91,7 +95,10 @@ def find_polytope(
     """
     _require_one_origin(store, neighbours, exact)
     options = {"mean": mean, "scale": scale, "class_names": class_names}
-    config, built = _network(_settings(settings, seed), network, layer, input_size, options)
+    given = _settings(settings, seed)
+    if tightness is not None:
+        given = _tightened(given, tightness, exact=exact)
+    config, built = _network(given, network, layer, input_size, options)
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
     return _find(config, built, asked)
@@ -161,6 +168,20 @@ def _settings(given: Settings, seed: int | None) -> Config:
     else:
         config = load_config(overrides=given)
     return config if seed is None else config.model_copy(update={"seed": seed})
+
+
+def _tightened(config: Config, tightness: float, *, exact: bool) -> Config:
+    if exact:
+        raise ConfigError(
+            "Exact vertices have the target's features, so there is no tightness to ask for. Leave "
+            "one of exact= and tightness= out."
+        )
+    if not 0 < tightness < 1:
+        raise ConfigError(
+            f"tightness= should be a number between 0 and 1, such as 0.1, but is {tightness}."
+        )
+    objective = config.objective.model_copy(update={"tightness": float(tightness)})
+    return config.model_copy(update={"objective": objective})
 
 
 def _network(

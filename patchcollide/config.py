@@ -241,7 +241,9 @@ class Config(Section):
     with; see :mod:`patchcollide.optimisation.methods.registry`.
     """
 
-    method: Literal["polytope", "features", "metamer", "null_space", "adversarial"] = "polytope"
+    method: Literal["polytope", "class", "features", "metamer", "null_space", "adversarial"] = (
+        "polytope"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     allow_same_image: bool = False
     images: Images = Images()

@@ -26,6 +26,7 @@ from patchcollide.runs.certify import certify
 from patchcollide.runs.collide import collide, evaluate, report
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import open_run
+from patchcollide.runs.frontier import trace_frontier
 from patchcollide.runs.retrieve import (
     import_neighbours,
     require_free,
@@ -57,6 +58,7 @@ __all__ = [
     "repair",
     "report",
     "retrieve",
+    "trace_frontier",
     "verify",
 ]
 

@@ -32,6 +32,7 @@ PAIRS = (("chelsea", "coffee"), ("astronaut", "camera"), ("rocket", "motorcycle_
 #: null space, so the search is tried where a stride leaves one, too.
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "polytope": {"polytope": []},
+    "class": {"class": []},
     "features": {"features": [], "features, from target": ["baselines.start=target"]},
     "metamer": {"metamer": []},
     "null_space": {

@@ -17,7 +17,7 @@ import patchcollide
 from patchcollide import pipeline
 from patchcollide.api import find_polytope
 from patchcollide.config_files import load_config
-from patchcollide.errors import ImageError, NetworkError, RunError
+from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
 from patchcollide.evaluation.residuals import collides
 from patchcollide.images.digits import read_digits
 from patchcollide.images.pictures import read_png, write_png
@@ -47,6 +47,23 @@ FAST = {
 @pytest.fixture
 def polytope(small_network):
     return find_polytope(small_network, "act", picture(0), picture(1), settings=FAST)
+
+
+def test_a_bound_on_features_is_a_setting(small_network, polytope):
+    pair = small_network, "act", picture(0), picture(1)
+    found = find_polytope(*pair, tightness=0.25, settings=FAST)
+    named = find_polytope(*pair, settings={**FAST, "objective.tightness": 0.25})
+    assert found.about["config"]["objective"]["tightness"] == 0.25
+    assert found.about["fingerprint"] == named.about["fingerprint"]
+    assert found.about["fingerprint"] != polytope.about["fingerprint"]
+    np.testing.assert_array_equal(found.vertices, named.vertices)
+    for bound in (0, 1, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="tightness= should be a number between 0 and 1"):
+            find_polytope(*pair, tightness=bound, settings=FAST)
+    with pytest.raises(ConfigError, match="Exact vertices have the target's features"):
+        find_polytope(*pair, tightness=0.25, exact=True, settings=FAST)
+    with pytest.raises(ConfigError, match="method = 'class' has no bound"):
+        find_polytope(*pair, tightness=0.25, settings={**FAST, "method": "class"})
 
 
 @pytest.fixture

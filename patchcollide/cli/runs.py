@@ -1,5 +1,6 @@
 """Commands that search stores, make runs and show them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,26 @@ DataImages = Annotated[
         "--images", help="A folder of the data set's images, to compare with.", metavar="FOLDER"
     ),
 ]
+Source = Annotated[Path, Option(help="The image whose look is kept.")]
+Target = Annotated[
+    Path, Option(help="The image whose features are matched, or features: .h5 or .npz.")
+]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Options for what images are made of."""
+
+    store: Annotated[Path | None, Option(help="A store made by `patchcollide index`.")] = None
+    neighbours: Annotated[
+        Path | None, Option(help="Neighbours found before, in place of a store.")
+    ] = None
+    pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False
+
+    def require_one(self) -> None:
+        """Refuses none of the three, and several."""
+        if [self.store is not None, self.neighbours is not None, self.pixels].count(True) != 1:
+            raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
 
 
 @command
@@ -74,22 +95,24 @@ def import_neighbours(
 
 @command
 def collide(
-    source: Annotated[Path, Option(help="The image whose look is kept.")],
-    target: Annotated[
-        Path, Option(help="The image whose features are matched, or features: .h5 or .npz.")
-    ],
+    source: Source,
+    target: Target,
     out: Annotated[Path, Option(help="The run's folder.")],
-    store: Annotated[Path | None, Option(help="A store made by `patchcollide index`.")] = None,
-    neighbours: Annotated[
-        Path | None, Option(help="Neighbours found before, in place of a store.")
-    ] = None,
-    pixels: Annotated[bool, Option("--pixels", help="Vary pixels freely instead.")] = False,
+    *,
+    origin: Origin,
     method: Annotated[
         str | None,
-        Option(help="polytope; to compare: features, metamer, null_space or adversarial."),
+        Option(help="polytope; to compare: class, features, metamer, null_space or adversarial."),
+    ] = None,
+    tightness: Annotated[
+        float | None,
+        Option(
+            help="Bound on features, between 0 and 1: at most this far from the target's, as a "
+            "share of theirs; vertices then move as far apart as it lets them.",
+            metavar="GAMMA",
+        ),
     ] = None,
     images: DataImages = None,
-    *,
     chosen: NetworkChoice,
     device: Device = None,
     engine: Engine = None,
@@ -99,17 +122,24 @@ def collide(
     """Finds vertices that collide with a target, measures what lies between, and reports."""
     from patchcollide import pipeline
 
-    if [store is not None, neighbours is not None, pixels].count(True) != 1:
-        raise BadParameter("give one of --store STORE, --neighbours FILE and --pixels.")
+    origin.require_one()
+    if tightness is not None and not 0 < tightness < 1:
+        raise BadParameter(
+            f"--tightness should be a number between 0 and 1, such as 0.1, but is {tightness:g}."
+        )
     options = {
         **chosen.options,
         "method": method,
+        "objective.tightness": tightness,
         "network.device": device,
         "retrieval.device": device,
         "retrieval.engine": engine,
     }
     settings, backend = given.read(options), where.read()
-    _show_run(pipeline.collide(settings, source, target, out, store, backend, neighbours, images))
+    run = pipeline.collide(
+        settings, source, target, out, origin.store, backend, origin.neighbours, images
+    )
+    _show_run(run)
 
 
 @command

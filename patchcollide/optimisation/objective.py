@@ -143,10 +143,7 @@ class HullObjective(ClassObjective):
         weights = weights_at(step, self.search.objective, self.search.optimiser)
         weights = weights.model_copy(update=self.state)
         images = parameterisation.images()
-        batch = images
-        if weights.hull_samples and len(images) > 1:
-            shares = uniform_weights(weights.hull_samples, len(images), generator)
-            batch = torch.cat([images, combine(shares.to(images.device), images)])
+        batch = with_hull_samples(images, weights.hull_samples, generator)
         terms, gradient = self._passed(batch.detach(), len(images), weights)
         row = _means(terms)
         loss = _weighted(terms, weights)
@@ -204,6 +201,18 @@ class HullObjective(ClassObjective):
                 absolute = inactive_absolute_loss(z[:vertices], target, chosen)
                 terms["inactive"] = torch.cat([absolute, terms["inactive"][vertices:]])
         return terms
+
+
+def with_hull_samples(
+    images: Float[Tensor, "vertices channels height width"],
+    count: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "batch channels height width"]:
+    """Returns the vertices and, if there are several, ``count`` fresh points between them."""
+    if not count or len(images) == 1:
+        return images
+    weights = uniform_weights(count, len(images), generator)
+    return torch.cat([images, combine(weights.to(images.device), images)])
 
 
 def _split(terms: Mapping[str, Tensor], num_vertices: int) -> dict[str, Tensor]:

@@ -12,20 +12,27 @@ from patchcollide.shapes import Float, Tensor
 
 logger = logging.getLogger(__name__)
 
-Terms = Callable[[Float[Tensor, "part units"], int], tuple[Tensor, dict[str, Tensor]]]
-"""Of pre-activations and the number of the first image: what is summed, and each image's terms."""
+Reading = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch values"]]
+"""What a network says of images, differentiable."""
+
+Terms = Callable[[Float[Tensor, "part values"], int], tuple[Tensor, dict[str, Tensor]]]
+"""Of what was read and the number of the first image: what is summed, and each image's terms."""
 
 
 class Passes:
-    """Passes to a layer and back, which become smaller where memory runs out.
+    """Passes through a network and back, which become smaller where memory runs out.
 
     Args:
         network: What images go through.
         images_per_pass: How many at once, at first.
+        read: What of it terms are of; None for the pre-activation, where a pass ends.
     """
 
-    def __init__(self, network: CollisionNetwork, images_per_pass: int) -> None:
+    def __init__(
+        self, network: CollisionNetwork, images_per_pass: int, read: Reading | None = None
+    ) -> None:
         self._network, self._images_per_pass = network, images_per_pass
+        self._read = read or network.pre_activation
 
     def gradient(
         self, batch: Float[Tensor, "batch channels height width"], terms: Terms
@@ -48,7 +55,7 @@ class Passes:
         joined: dict[str, list[Tensor]] = defaultdict(list)
         for first in range(0, len(batch), self._images_per_pass):
             part = batch[first : first + self._images_per_pass].clone().requires_grad_()
-            total, found = terms(self._network.pre_activation(part), first)
+            total, found = terms(self._read(part), first)
             (gradient,) = torch.autograd.grad(total, part)
             gradients.append(gradient)
             for name, values in found.items():

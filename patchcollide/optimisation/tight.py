@@ -17,11 +17,10 @@ import torch
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.evaluation.feature_distances import relative_feature_distances
-from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.images.tensors import mean_distance, pairwise_distances
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
 from patchcollide.optimisation.multipliers import START, weigh
-from patchcollide.optimisation.objective import Objective
+from patchcollide.optimisation.objective import Objective, with_hull_samples
 from patchcollide.optimisation.passes import Passes
 from patchcollide.optimisation.stopping import ALL_STEPS, VertexSearch, validate_features
 from patchcollide.randomness import Purpose, seeded
@@ -101,11 +100,7 @@ class TightObjective(Objective):
         """
         is_centre = self.state["phase"] == _CENTRE
         images = parameterisation.images(1 if is_centre else None)
-        batch = images
-        if self.search.objective.hull_samples and len(images) > 1:
-            count = self.search.objective.hull_samples
-            weights = uniform_weights(count, len(images), generator).to(images.device)
-            batch = torch.cat([images, combine(weights, images)])
+        batch = with_hull_samples(images, self.search.objective.hull_samples, generator)
         terms, gradient = self._passes.gradient(batch.detach(), self._terms)
         log_tau = float(log_power_mean(terms["tau"] + _TINY))
         self._note(log_tau, parameterisation, is_centre)

@@ -76,8 +76,9 @@ def search_vertices(
 def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
     """Returns the search that the settings describe.
 
-    Methods other than the default drive no unit anywhere and do all their steps: where they end is
-    what is asked of them. With a bound on features nothing but their distance parts vertices.
+    Methods other than the default drive no unit anywhere and, but for that of the class, do all
+    their steps: where they end is what is asked of them. With a bound on features nothing but
+    their distance parts vertices.
 
     Raises:
         TargetError: If there are fewer inactive units than vertices, or a unit that is named in
@@ -100,7 +101,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
         objective=config.objective,
         optimiser=config.optimiser,
         seed=config.seed,
-        stops_early=ours,
+        stops_early=config.method in ("polytope", "class"),
     )
 
 

@@ -14,17 +14,27 @@ from typing import Any
 import numpy as np
 
 from patchcollide.evaluation.samples import HullSamples
-from patchcollide.io.files import written_beside
-from patchcollide.report.sheet import INK, MUTED, RULE, SERIES, Axes, Figure, rc_context
+from patchcollide.report.sheet import (
+    INK,
+    MUTED,
+    RULE,
+    SERIES,
+    Axes,
+    Figure,
+    rc_context,
+    write_figure,
+)
 from patchcollide.shapes import Float, ndarray
 
 __all__ = [
+    "LEGEND",
     "Chart",
     "draw_distances",
     "draw_history",
     "draw_samples",
     "inline_svg",
     "style",
+    "style_axes",
     "write_growth_chart",
 ]
 
@@ -39,6 +49,15 @@ _MARGINS_IN = (0.62, 0.45, 0.14, 0.26)
 """Room left of, below, right of and above axes, for their labels and title."""
 
 _LEGEND_COLUMNS, _LEGEND_ROW_IN = 3, 0.17
+
+LEGEND: dict[str, Any] = {
+    "ncols": _LEGEND_COLUMNS,
+    "fontsize": 7.5,
+    "frameon": False,
+    "labelcolor": INK,
+    "handlelength": 1.2,
+}
+"""How legends look."""
 
 _NUM_BINS = 40
 
@@ -94,8 +113,8 @@ class Chart:
         return inline_svg(self._figure, name, label)
 
 
-def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool) -> None:
-    """Gives axes a title, a grid, a label and a legend, or says that nothing was recorded."""
+def style_axes(axes: Axes, title: str, xlabel: str) -> None:
+    """Gives axes a title, a grid and a label."""
     axes.set_title(title, fontsize=9, color=INK, loc="left", weight="bold")
     axes.set_xlabel(xlabel, fontsize=8, color=MUTED)
     axes.tick_params(labelsize=8, labelcolor=MUTED, color=RULE, which="both")
@@ -103,19 +122,16 @@ def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(RULE)
     axes.yaxis.set_offset_position("right")  # a power of ten on the left would lift the title
+
+
+def style(figure: Figure, axes: Axes, title: str, xlabel: str, *, is_empty: bool) -> None:
+    """Gives axes :func:`style_axes` and a legend, or says that nothing was recorded."""
+    style_axes(axes, title, xlabel)
     num_rows = 0
     if is_empty:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
     else:
-        legend = figure.legend(
-            loc="lower left",
-            borderaxespad=0.2,
-            ncols=_LEGEND_COLUMNS,
-            fontsize=7.5,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.2,
-        )
+        legend = figure.legend(loc="lower left", borderaxespad=0.2, **LEGEND)
         num_rows = -(-len(legend.texts) // _LEGEND_COLUMNS)
     # Matplotlib's own layouts draw all twice.
     left, bottom, right, top = _MARGINS_IN
@@ -260,8 +276,7 @@ def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, floa
         axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
     style(figure, axes, "Seconds of a search", "patches in the store", is_empty=not series)
     axes.set_ylabel("seconds", fontsize=8, color=MUTED)
-    with written_beside(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+    write_figure(figure, path)
 
 
 def _draw(

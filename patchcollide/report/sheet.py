@@ -39,6 +39,7 @@ __all__ = [
     "cut",
     "rc_context",
     "two_lines",
+    "write_figure",
 ]
 
 INK, MUTED, RULE, MARK = "#1b1d22", "#5b616c", "#d5d9df", "#d1343f"
@@ -170,13 +171,20 @@ class Sheet:
 
     def write(self, path: Path) -> None:
         """Writes the sheet as PNG or, by the suffix, as PDF, whole or not at all."""
-        kind = path.suffix.lower().removeprefix(".")
-        # Equal sheets give equal files: no dates, no names of versions.
-        metadata = dict.fromkeys(_PDF_METADATA if kind == "pdf" else ("Software",))
-        with written_beside(path) as partial, warnings.catch_warnings():
-            # A class or file may be named in a script that the font lacks; boxes are shown.
-            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            self.figure.savefig(partial, format=kind, dpi=self.dpi, metadata=metadata)
+        write_figure(self.figure, path)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG or, by the suffix, as PDF, whole or not at all.
+
+    Equal figures give equal files: no dates, no names of versions.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    metadata = dict.fromkeys(_PDF_METADATA if kind == "pdf" else ("Software",))
+    with written_beside(path) as partial, warnings.catch_warnings():
+        # A class or file may be named in a script that the font lacks; boxes are shown.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(partial, format=kind, dpi=figure.dpi, metadata=metadata)
 
 
 def two_lines(text: str) -> str:

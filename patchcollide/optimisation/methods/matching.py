@@ -4,8 +4,6 @@ That is the target's features behind the activation, the naive way, or, for mode
 noise gives one layer.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -17,10 +15,9 @@ from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.optimisation.objective import ClassObjective
+from patchcollide.optimisation.passes import Reading
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.shapes import Float, Tensor
-
-Reading = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch values"]]
 
 
 class MatchObjective(ClassObjective):

@@ -27,6 +27,10 @@ def method_of(config: Config) -> Method:
     """
     if config.method == "polytope":
         return search_polytope
+    if config.method == "class":
+        from patchcollide.optimisation.methods.class_only import search_class
+
+        return search_class
     if config.method == "features":
         from patchcollide.optimisation.methods.matching import match_features
 
@@ -49,13 +53,20 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
     """Refuses what a method cannot do, before anything long begins.
 
     Args:
-        config: ``method`` and section ``baselines``.
+        config: ``method``, ``objective.tightness`` and section ``baselines``.
         pixels: Whether pixels vary freely; else patches are composed.
 
     Raises:
-        ConfigError: If the method, or the start asked for, is for free pixels only.
+        ConfigError: If the method knows no bound on features and one is set, or if it, or the
+            start asked for, is for free pixels only.
         MissingLibraryError: If it needs a library that is not installed.
     """
+    if config.objective.tightness and config.method != "polytope":
+        raise ConfigError(
+            f"objective.tightness = {config.objective.tightness:g} bounds features in a search by "
+            f"method = 'polytope', but method = '{config.method}' has no bound. Leave one of "
+            "--tightness and --method out."
+        )
     method_of(config)
     if pixels or config.method == "polytope":
         return

@@ -1,0 +1,102 @@
+"""A frontier: how far apart images between which features agree can be, by how nearly they do."""
+
+from typing import TypedDict, cast
+
+import numpy as np
+
+from patchcollide.evaluation.gaps import MeanAndMax
+from patchcollide.evaluation.summary import Summary
+from patchcollide.io.provenance import Encoded
+from patchcollide.shapes import UInt8, ndarray
+
+UNKNOWN: MeanAndMax = {"mean": None, "max": None}
+
+
+class FrontierPoint(TypedDict):
+    """What was found within one bound on features. Distances are L2, in 0..255.
+
+    Attributes:
+        tightness: The bound: how far features of any image of the hull were asked to be from the
+            target's at most, as a share of theirs.
+        run: The folder of the run, within the frontier's.
+        tau: How far they are, mean and largest of the hull samples; None if infinite or unknown.
+        success_rate: The share of hull samples in the target's class.
+        probability: The mean probability of that class.
+        vertex_distance: The mean distance of two vertices.
+        source_distance: The mean distance of a vertex from the source.
+        steps: Of the search.
+        seconds: Of the search.
+        stopped_because: Why it ended.
+    """
+
+    tightness: float
+    run: str
+    tau: MeanAndMax
+    success_rate: float
+    probability: float
+    vertex_distance: float
+    source_distance: float
+    steps: int
+    seconds: float
+    stopped_because: str
+
+
+class Frontier(Encoded):
+    """What ``frontier.json`` holds.
+
+    Attributes:
+        source: The image whose look is kept.
+        target: The image whose features are matched.
+        network: Its full name.
+        layer: The activation's.
+        parameterisation: What varies: ``pixels`` or ``patches``.
+        target_probability: Of the target's class, for the target itself.
+        dataset_distance: The mean distance of two images of the data set; None if unknown.
+        source_bound: How far from the source images were asked to be at most, L2 in 0..255; None if
+            anywhere.
+        seed: Of every run.
+        points: One for each bound, loosest first.
+    """
+
+    source: str
+    target: str
+    network: str
+    layer: str
+    parameterisation: str
+    target_probability: float
+    dataset_distance: float | None
+    source_bound: float | None
+    seed: int
+    points: list[FrontierPoint]
+
+
+def frontier_point(
+    tightness: float,
+    run: str,
+    summary: Summary,
+    vertices: UInt8[ndarray, "vertices height width channels"],
+    source: UInt8[ndarray, "height width channels"],
+) -> FrontierPoint:
+    """Returns what a run found within a bound.
+
+    Args:
+        tightness: The bound.
+        run: The name of the run's folder.
+        summary: What was measured of it.
+        vertices: Its vertices, 8-bit.
+        source: The image that they are to look like.
+    """
+    differences = (vertices.astype(np.float64) - source).reshape(len(vertices), -1)
+    hull = cast(dict[str, MeanAndMax], summary["certificate"]["hull"])
+    return {
+        "tightness": tightness,
+        "run": run,
+        "tau": hull.get("feature_distance_relative", UNKNOWN),
+        "success_rate": summary["success_rate"],
+        "probability": summary["sample_class_probability_mean"],
+        "vertex_distance": summary["vertex_distance_mean"],
+        "source_distance": float(np.linalg.norm(differences, axis=1).mean()),
+        "steps": summary["steps"],
+        "seconds": summary["seconds"].get("optimise", 0.0),
+        "stopped_because": summary["stopped_because"],
+    }

@@ -1,0 +1,128 @@
+"""A frontier as a table and as a figure: distances, features and class against the bound."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from patchcollide.evaluation.frontier import Frontier, FrontierPoint
+from patchcollide.formats import as_gap, as_number, as_percent, as_probability
+from patchcollide.report.charts import LEGEND, style_axes
+from patchcollide.report.sheet import INK, SERIES, Axes, Figure, rc_context, write_figure
+from patchcollide.report.tables import markdown
+
+_HEADINGS = (
+    "tightness asked",
+    "tau mean",
+    "tau max",
+    "holds",
+    "in class",
+    "p",
+    "vertex L2",
+    "of data set",
+    "source L2",
+    "of data set",
+    "steps",
+    "s",
+)
+
+
+def frontier_lines(frontier: Frontier) -> list[str]:
+    """Returns the table in Markdown, loosest bound first, and what its columns are."""
+    of_data = frontier["dataset_distance"]
+    rows = [_HEADINGS, *(_cells(point, of_data) for point in frontier["points"])]
+    bound = frontier["source_bound"]
+    asked = f" (asked: at most {as_number(bound)})" if bound else ""
+    title = ", ".join((frontier["network"], frontier["layer"], frontier["parameterisation"]))
+    meaning = (
+        "tau is how far the features of samples between the vertices are from the target's, behind "
+        "the activation, as a share of theirs; p the mean probability of the target's class, "
+        f"{as_probability(frontier['target_probability'])} for the target itself; vertex L2 the "
+        "mean distance of two vertices in 0..255, source L2 that of a vertex from the source"
+        f"{asked}; the data set's is {as_number(of_data)}. Seconds are of the search."
+    )
+    return [f"{title}, seed {frontier['seed']}:", "", *markdown(rows).splitlines(), "", meaning]
+
+
+def _cells(point: FrontierPoint, of_data: float | None) -> list[str]:
+    largest = point["tau"]["max"]
+    holds = largest is not None and largest <= point["tightness"]
+    vertex, source = point["vertex_distance"], point["source_distance"]
+    return [
+        f"{point['tightness']:g}",
+        as_gap(point["tau"]["mean"]),
+        as_gap(largest),
+        "yes" if holds else "no",
+        as_percent(point["success_rate"]),
+        as_probability(point["probability"]),
+        as_number(vertex),
+        as_percent(vertex / of_data if of_data else None),
+        as_number(source),
+        as_percent(source / of_data if of_data else None),
+        str(point["steps"]),
+        as_number(point["seconds"], 1),
+    ]
+
+
+def write_frontier_chart(path: Path, frontier: Frontier) -> None:
+    """Draws distances, features and class against the bound, side by side.
+
+    Args:
+        path: The PNG or PDF file to write.
+        frontier: Equal ones give equal files.
+
+    Raises:
+        DiskFullError: If there is no room left.
+    """
+    points, of_data = frontier["points"], frontier["dataset_distance"]
+    bounds = np.array([point["tightness"] for point in points])
+    unit = "of the data set's" if of_data else "L2, 0..255"
+    panels: list[tuple[str, Mapping[str, Sequence[float | None]]]] = [
+        (
+            f"Mean distance, {unit}",
+            {
+                "between vertices": [p["vertex_distance"] / (of_data or 1) for p in points],
+                "to the source": [p["source_distance"] / (of_data or 1) for p in points],
+            },
+        ),
+        (
+            "Distance of features, tau",
+            {
+                "largest": [p["tau"]["max"] for p in points],
+                "mean": [p["tau"]["mean"] for p in points],
+            },
+        ),
+        (
+            "Samples in the target's class",
+            {
+                "share": [p["success_rate"] for p in points],
+                "mean probability": [p["probability"] for p in points],
+            },
+        ),
+    ]
+    with rc_context({"pdf.fonttype": 42}):
+        figure = Figure((9.6, 3.1), dpi=160, layout="constrained", facecolor="white")
+        parts = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
+        for axes, (title, series) in zip(parts, panels, strict=True):
+            _draw(axes, bounds, series)
+            style_axes(axes, title, "tightness asked")
+        if (bound := frontier["source_bound"]) is not None:
+            most = bound / (of_data or 1)
+            parts[0].axhline(most, color=INK, lw=0.9, ls=":", label="its bound")
+        parts[1].plot(bounds, bounds, color=INK, lw=0.9, ls=":", label="the bound")
+        parts[2].axhline(
+            frontier["target_probability"], color=INK, lw=0.9, ls=":", label="the target"
+        )
+        for axes in parts:
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.14, -0.2), columnspacing=0.9, **LEGEND)
+        write_figure(figure, path)
+
+
+def _draw(axes: Axes, bounds: np.ndarray, series: Mapping[str, Sequence[float | None]]) -> None:
+    for (label, values), colour in zip(series.items(), SERIES, strict=False):
+        heights = np.array(values, dtype=np.float64)
+        axes.plot(bounds, heights, color=colour, label=label, lw=1.3, marker="o", ms=3.5)
+    axes.set_xscale("log")
+    axes.set_xticks(bounds, [f"{bound:g}" for bound in bounds])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.04 * axes.get_ylim()[1])

@@ -1,0 +1,89 @@
+"""Bounds on features on the command line, one or several."""
+
+import json
+from typing import get_type_hints
+
+import pytest
+
+from patchcollide.evaluation.frontier import Frontier
+from patchcollide.runs import frontier
+from tests.helpers.commands import assert_refused
+
+QUICK = ["--set", "optimiser.num_vertices=2", "--set", "optimiser.steps=4"]
+
+
+def trace(world, *more):
+    pair = ["--source", world.source, "--target", world.target]
+    return world("frontier", *pair, "--pixels", *QUICK, "--out", world.folder / "traced", *more)
+
+
+def test_a_run_is_made_within_the_bound_that_is_asked_for(world):
+    outcome = world.collide("--pixels", *QUICK, "--tightness", 0.25)
+    assert outcome.exit_code == 0, outcome.said
+    about = json.loads((world.run / "config.json").read_text())
+    assert about["config"]["objective"]["tightness"] == 0.25
+    assert "tau" in (world.run / "history.csv").read_text().splitlines()[0].split(",")
+    changed = world.collide("--pixels", *QUICK, "--tightness", 0.2)
+    assert_refused(changed, 2, "RunError", "objective.tightness", "0.25")
+
+
+@pytest.mark.parametrize("bound", ["0", "1", "-0.1", "nan", "inf"])
+def test_bounds_that_are_no_share_are_refused(world, bound):
+    before = world.files()
+    outcome = world.collide("--pixels", "--tightness", bound)
+    assert_refused(outcome, 2, "should be a number between 0 and 1")
+    assert world.files() == before
+
+
+@pytest.mark.parametrize("method", ["class", "features", "metamer", "null_space"])
+def test_a_method_without_bounds_refuses_one(world, method):
+    before = world.files()
+    outcome = world.collide("--pixels", "--tightness", 0.1, "--method", method)
+    assert_refused(outcome, 2, "ConfigError", "objective.tightness = 0.1", f"method = '{method}'")
+    assert world.files() == before
+
+
+def test_a_frontier_is_a_run_within_each_bound_and_what_they_found_side_by_side(world, monkeypatch):
+    outcome = trace(world, "--tightness", "0.3,0.6", "--seed", 4)
+    assert outcome.exit_code == 0, outcome.said
+    out = world.folder / "traced"
+    files = {"frontier.json", "frontier.md", "frontier.pdf", "frontier.png"}
+    assert {path.name for path in out.iterdir()} == files | {"tightness-0.3", "tightness-0.6"}
+    found = json.loads((out / "frontier.json").read_text())
+    assert found.keys() - {"digest"} == get_type_hints(Frontier).keys()
+    assert [point["tightness"] for point in found["points"]] == [0.6, 0.3]
+    assert found["seed"] == 4
+    assert found["source_bound"] == pytest.approx(0.11 * 255 * (3 * 32 * 32) ** 0.5)
+    for point in found["points"]:
+        summary = json.loads((out / point["run"] / "summary.json").read_text())
+        assert point["tau"] == summary["certificate"]["hull"]["feature_distance_relative"]
+        assert point["vertex_distance"] == summary["vertex_distance_mean"]
+    assert (out / "frontier.md").read_text() in outcome.printed
+    assert str(out / "frontier.png") in outcome.printed
+    before = world.files()
+    monkeypatch.setattr(frontier, "write_frontier_chart", lambda *_: None)
+    again = trace(world, "--tightness", "0.3", "--seed", 4)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.said
+    (only,) = json.loads((out / "frontier.json").read_text())["points"]
+    assert only == found["points"][1]
+    kept = {path: time for path, time in before.items() if "tightness-" in path}
+    assert {path: time for path, time in world.files().items() if "tightness-" in path} == kept
+    other = trace(world, "--tightness", "0.3", "--seed", 5)
+    assert_refused(other, 2, "RunError", "tightness-0.3 holds another run", "seed")
+
+
+@pytest.mark.parametrize("bounds", ["", "0.2,", "0.2;0.1", "0.2,0.2", "0.2,1", "0", "0.1,nan"])
+def test_a_frontier_refuses_what_are_no_bounds(world, bounds):
+    outcome = trace(world, "--tightness", bounds)
+    assert_refused(outcome, 2, "should be numbers between 0 and 1, each once")
+
+
+def test_a_frontier_refuses_other_methods_and_the_folder_of_a_run(finished):
+    outcome = trace(finished, "--set", "method=features")
+    assert_refused(outcome, 2, "ConfigError", "method = 'features' has no bound")
+    outcome = trace(finished, "--out", finished.run)
+    assert_refused(outcome, 2, "RunError", "is a run, but a frontier wants a folder")
+    assert_refused(
+        finished("frontier", "--source", "a", "--target", "b", "--out", "c"), 2, "give one of"
+    )
