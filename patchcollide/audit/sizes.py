@@ -21,7 +21,7 @@ from patchcollide.networks.targets import Target, TargetFeatures, excess
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.exact import exact_target_in
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
-from patchcollide.polyhedra.spaces import PixelBox
+from patchcollide.polyhedra.image_spaces import PixelBox
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 

@@ -27,8 +27,8 @@ from patchcollide.optimisation.units import choose_units
 from patchcollide.optimisation.vertices import FoundVertices, mixing_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
+from patchcollide.polyhedra.image_spaces import PixelBox, Space, WholeSpace
 from patchcollide.polyhedra.proposition1 import examine
-from patchcollide.polyhedra.spaces import PixelBox, Space, WholeSpace
 from patchcollide.progress import track
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.retrieval.neighbours import Neighbours
