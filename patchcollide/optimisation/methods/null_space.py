@@ -58,7 +58,7 @@ class NullSpace:
         moves = point - self.target
         for inputs, part in self.blocks:
             moves[inputs] = part.along(moves[None, inputs])[0]
-        return self.target + moves
+        return np.asarray(self.target + moves)
 
 
 def null_space_of(
