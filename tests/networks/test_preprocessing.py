@@ -37,8 +37,16 @@ def rng():
 )
 def test_objects_build_the_network_that_their_fields_build(options, rng):
     module, images = small_module(rng), torch.rand(2, 3, 20, 20, generator=rng)
-    fields = {"input_size": SIZE, "mean": MEAN, "scale": SCALE, "blind": RELU6, "aliases": ALIASES}
-    expected = CollisionNetwork(module, name="n", layer="last", **fields)
+    expected = CollisionNetwork(
+        module,
+        name="n",
+        layer="last",
+        input_size=SIZE,
+        mean=MEAN,
+        scale=SCALE,
+        blind=RELU6,
+        aliases=ALIASES,
+    )
     network = CollisionNetwork(module, name="n", **options)
     assert (network.layer, network.blind) == ("5", expected.blind)
     assert network.blind.intervals(torch.tensor([7.0]))[1] == torch.inf

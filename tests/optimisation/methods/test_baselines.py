@@ -208,9 +208,12 @@ class TestNullSpace:
         space = NullSpace(target, [(np.arange(1, 8), Subspace.of(rows, target[1:8]))])
         found, missed = nearest_in_range(space, point)
         assert missed < 1e-9
+        seen = np.zeros((9, 9))
+        seen[1:8, 1:8] = np.linalg.pinv(rows) @ rows
+        np.testing.assert_allclose(space.nearest(point), point - seen @ (point - target))
         moved, correction = point, np.zeros(9)
         for _ in range(20_000):  # Dykstra's algorithm, which is slow.
-            flat = space.nearest(moved)
+            flat = moved - seen @ (moved - target)
             moved = np.clip(flat + correction, 0, 1)
             correction = flat + correction - moved
         np.testing.assert_allclose(found, moved, atol=1e-6)
