@@ -13,7 +13,7 @@ import torch
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
 from patchcollide.images.tensors import flat
-from patchcollide.networks.affine import LayerMap, read_layer_map
+from patchcollide.networks.affine import ModuleMap, read_module_map
 from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
@@ -62,7 +62,7 @@ class NullSpace:
 
 
 def null_space_of(
-    layer: LayerMap, network: CollisionNetwork, max_bytes: int = MAX_BYTES
+    layer: ModuleMap, network: CollisionNetwork, max_bytes: int = MAX_BYTES
 ) -> NullSpace:
     """Returns the null space of a layer's weights, to the rounding of singular values.
 
@@ -203,12 +203,12 @@ def search_null_space(
     return match(problem, lambda images: _inputs(problem.network, layer.module, images), values)
 
 
-def _read(network: CollisionNetwork, picture: np.ndarray) -> LayerMap:
+def _read(network: CollisionNetwork, picture: np.ndarray) -> ModuleMap:
     shape = (1, network.channels, network.input_size, network.input_size)
     image = torch.from_numpy(flat(picture)).reshape(shape)
     try:
         trace = Trace(network.in_float64().to("cpu"), image, [network.layer])
-        return read_layer_map(trace, network.layer)
+        return read_module_map(trace, network.layer)
     except NetworkError as error:
         raise NetworkError(
             f"method = 'null_space' needs a layer that is affine in a module's input, but layer "
