@@ -17,8 +17,10 @@ from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.feature_files import read_target
+from patchcollide.networks.layers import LayerSpec
 from patchcollide.networks.loading import find_device, load_network
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable
@@ -94,11 +96,11 @@ def find_polytope(
         InterruptedWorkError: If the user stopped it.
     """
     _require_one_origin(store, neighbours, exact)
-    options = {"mean": mean, "scale": scale, "class_names": class_names}
     given = _settings(settings, seed)
     if tightness is not None:
         given = _tightened(given, tightness, exact=exact)
-    config, built = _network(given, network, layer, input_size, options)
+    seen = None if input_size is None else Preprocessing(input_size, mean, scale)
+    config, built = _network(given, network, layer, seen, class_names)
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
     return _find(config, built, asked)
@@ -188,8 +190,8 @@ def _network(
     config: Config,
     network: str | CollisionNetwork | nn.Module,
     layer: str,
-    input_size: int | None,
-    options: dict[str, Any],
+    preprocessing: Preprocessing | None,
+    class_names: Sequence[str],
 ) -> tuple[Config, CollisionNetwork]:
     """Returns the network, and settings that name it."""
     if isinstance(network, str):
@@ -199,7 +201,7 @@ def _network(
     if isinstance(network, CollisionNetwork):
         built = network.at_layer(layer) if layer and layer != network.layer else network
     else:
-        if input_size is None:
+        if preprocessing is None:
             raise NetworkError(
                 f"A module such as {type(network).__name__} takes images of one size. Give it: "
                 "input_size=..., and mean=... and scale=... if it wants normalised images."
@@ -208,10 +210,9 @@ def _network(
             # Without a copy it would stay frozen, and in evaluation mode.
             copy.deepcopy(network),
             name=type(network).__name__,
-            layer=layer or config.network.layer,
-            input_size=input_size,
-            tolerance=config.network.tolerance,
-            **options,
+            layer=LayerSpec(layer or config.network.layer, tolerance=config.network.tolerance),
+            preprocessing=preprocessing,
+            class_names=class_names,
         ).to(find_device(config.network.device))
     return _renamed(config, name=built.name, layer=built.layer), built
 

@@ -15,13 +15,13 @@ from patchcollide.evaluation.gaps import finite
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.evaluation.visibility import measure_visibility
 from patchcollide.images.tensors import as_batch, as_pictures, flat, pairwise_distances
-from patchcollide.networks.affine import AffineLayer, affine_layer
+from patchcollide.networks.affine import ImageMap, read_image_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures, excess
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.exact import exact_target_in
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
-from patchcollide.polyhedra.spaces import PixelBox
+from patchcollide.polyhedra.image_spaces import PixelBox
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
@@ -56,7 +56,7 @@ class ExactFinder:
 
     method = "exact"
 
-    def __init__(self, config: Config, network: CollisionNetwork, layer: AffineLayer) -> None:
+    def __init__(self, config: Config, network: CollisionNetwork, layer: ImageMap) -> None:
         self._network, self._layer = network, layer
         rng = seeded_numpy(config.seed, Purpose.AUDIT_DIRECTIONS)
         shape = (config.audit.num_vertices, layer.matrix.shape[1])
@@ -134,7 +134,7 @@ def choose_finder(config: Config, network: CollisionNetwork) -> VertexFinder:
     if config.audit.method == "search":
         return SearchFinder(config, network)
     try:
-        return ExactFinder(config, network, affine_layer(network))
+        return ExactFinder(config, network, read_image_map(network))
     except NetworkError as error:
         if config.audit.method == "exact":
             raise

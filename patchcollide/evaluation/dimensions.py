@@ -24,7 +24,7 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import Encoded, file_digest, printable, versions
 from patchcollide.networks.activations import BlindRegions
-from patchcollide.networks.affine import LayerMap, read_layer_map
+from patchcollide.networks.affine import ModuleMap, read_module_map
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import InputKind, Trace
@@ -101,7 +101,7 @@ def measure_layer(
         lower, upper = (end.numpy() for end in blind.intervals(z))
         known = LayerDimensions(layer, len(z), int((lower == upper).sum()))
     try:
-        found = read_layer_map(trace, layer)
+        found = read_module_map(trace, layer)
     except NetworkError as error:
         return replace(known, not_computed=f"not affine in its input: {error}")
     known = replace(
@@ -128,7 +128,7 @@ def measure_layer(
     return replace(known, found=joined, not_computed=joined.not_computed)
 
 
-def _bytes_needed(found: LayerMap) -> int:
+def _bytes_needed(found: ModuleMap) -> int:
     """Returns what the largest block takes: one is built, examined and dropped at a time."""
     span = found.input_kind.range
     return max(bytes_needed(*size, span) for size in found.connections.block_sizes())
@@ -150,7 +150,7 @@ def _within(seconds: float, parts: Iterator[Proposition1], num_parts: int) -> li
 
 
 def _examined(
-    found: LayerMap,
+    found: ModuleMap,
     lower: Float64[ndarray, "units"],
     upper: Float64[ndarray, "units"],
     memory_bytes: int,

@@ -161,29 +161,3 @@ def activated(module: nn.Module, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*
     # Many networks apply it in place.
     found: Tensor = module(z.clone())
     return found
-
-
-def blind_intervals(
-    module: nn.Module, z: Float[Tensor, "*shape"], tolerance: float = 0.0
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Returns the largest interval around each input that a module takes for the same.
-
-    Args:
-        module: An activation module.
-        z: Its inputs, of any shape.
-        tolerance: How far its output may differ from that at ``z``.
-
-    Returns:
-        The lower and the upper ends, as :meth:`BlindRegions.intervals` does: both are the input
-        itself where, without a tolerance, nothing else has the same output around it.
-
-    Raises:
-        NetworkError: If the module is not known, or the tolerance is negative or not finite.
-    """
-    regions = blind_regions(module, tolerance)
-    if regions is None and curve_of(module) is None:
-        raise NetworkError(
-            f"{type(module).__name__} is no activation module that is known, so there are no "
-            "intervals to give. Choose one of PyTorch's, such as nn.GELU."
-        )
-    return (regions or BlindRegions(None, None)).intervals(z)

@@ -1,9 +1,11 @@
 """A layer's pre-activation as an affine function: of the image, or of a linear module's input.
 
-Of the image it is one where nothing before the layer bends. The module is the last ``nn.Linear`` or
-``nn.Conv2d`` that ran before the layer's activation. What lies between must act on each unit by
-itself, as a batch norm in evaluation mode does; what is added without passing the module, as by a
-skip connection, is part of the offset. Nothing is taken on trust: that nothing bends is told from
+Of the image it is one, an :class:`ImageMap`, where nothing before the layer bends. The module of a
+:class:`ModuleMap` is the last ``nn.Linear`` or ``nn.Conv2d`` that ran before the layer's
+activation. What lies between must act on each unit by itself, as a batch norm in evaluation mode
+does; what is added without passing the module, as by a skip connection, is part of the offset. The
+first is one dense matrix whatever linear steps there are; the second, of layers far too large for
+that, is built block by block. Nothing is taken on trust: that nothing bends is told from
 the operators that run, which leaves a matrix to be known, and each map is tried with another input,
 of which no two matrices make the same but by chance.
 """
@@ -37,7 +39,7 @@ _TRIED_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class AffineLayer:
+class ImageMap:
     """What a layer makes of an image: ``matrix @ image + offset``.
 
     Attributes:
@@ -79,7 +81,7 @@ class AffineLayer:
 
 
 @proof_modes()
-def affine_layer(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> AffineLayer:
+def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> ImageMap:
     """Reads a network's layer as an affine function, by what it makes of each single value.
 
     That it is one is told from what the network computes, operator by operator, and not from its
@@ -109,7 +111,7 @@ def affine_layer(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Affin
         line = _line_to_layer(double, batch)
         matrix[:, first : first + len(batch)] = line.slope.T.cpu().numpy()
         offset[:] = line.value[0].cpu().numpy()
-    return AffineLayer(matrix, offset, double)
+    return ImageMap(matrix, offset, double)
 
 
 def _unit_images(num_values: int) -> Iterator[tuple[int, Tensor]]:
@@ -140,7 +142,7 @@ def _line_to_layer(double: CollisionNetwork, directions: Float64[Tensor, "images
 
 
 @dataclass(frozen=True, eq=False)
-class LayerMap:
+class ModuleMap:
     """What a layer computes of its module's input: ``matrix @ target + offset`` at an image.
 
     Attributes:
@@ -205,7 +207,7 @@ class LayerMap:
 
 
 @proof_modes()
-def read_layer_map(trace: Trace, layer: str) -> LayerMap:
+def read_module_map(trace: Trace, layer: str) -> ModuleMap:
     """Reads a layer as an affine map of the input of the linear module before it.
 
     Args:
@@ -232,7 +234,7 @@ def read_layer_map(trace: Trace, layer: str) -> LayerMap:
         connections = connections_of(linear, probe.shape)
     except NetworkError as error:
         raise NetworkError(f"of '{name}': {error}") from error
-    found = LayerMap(
+    found = ModuleMap(
         layer=layer,
         module=name,
         input_kind=kind,

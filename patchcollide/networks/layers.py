@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -13,6 +13,24 @@ from patchcollide.networks.activations import BlindRegions, blind_regions, respo
 from patchcollide.networks.curves import curve_of
 
 _MAX_LISTED = 60
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """Which layer is meant, and what counts as blind there.
+
+    Attributes:
+        name: Of an activation module, or one of ``aliases``.
+        blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
+        tolerance: How far values of the activation may differ and still count as equal, for
+            activations that are nowhere exactly constant; unused where ``blind`` is given.
+        aliases: Other names of layers.
+    """
+
+    name: str
+    blind: BlindRegions | None = None
+    tolerance: float = 0.0
+    aliases: Mapping[str, str] | None = None
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -37,23 +55,13 @@ def usable_layers(module: nn.Module, tolerance: float = 0.0) -> list[str]:
     return [name for name, part in parts if name and blind_regions(part, tolerance)]
 
 
-def find_layer(
-    module: nn.Module,
-    layer: str,
-    blind: BlindRegions | None,
-    aliases: Mapping[str, str],
-    network: str,
-    tolerance: float = 0.0,
-) -> tuple[str, BlindRegions]:
+def find_layer(module: nn.Module, layer: LayerSpec, network: str) -> tuple[str, BlindRegions]:
     """Resolves a layer's name.
 
     Args:
         module: The network's.
-        layer: A module's name, or one of ``aliases``.
-        blind: Overrides what is known of the layer's activation, and the tolerance.
-        aliases: Other names of layers.
+        layer: What is asked for.
         network: The network's name, for errors.
-        tolerance: How far values of the activation may differ and still count as equal.
 
     Returns:
         The module's own name, and where its activation is constant.
@@ -62,16 +70,18 @@ def find_layer(
         NetworkError: If there is no such layer, it has no blind region at this tolerance, or that
             is negative or not finite.
     """
-    name = aliases.get(layer, layer)
-    usable = usable_layers(module, tolerance)
+    aliases = layer.aliases or {}
+    name = aliases.get(layer.name, layer.name)
+    usable = usable_layers(module, layer.tolerance)
     part = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
     if part is None:
-        close = difflib.get_close_matches(layer, [*aliases, *usable], n=1)
+        close = difflib.get_close_matches(layer.name, [*aliases, *usable], n=1)
+        guess = f"; did you mean {close[0]}?" if close else "."
         raise NetworkError(
-            f"{network} has no layer '{layer}'{f'; did you mean {close[0]}?' if close else '.'} "
+            f"{network} has no layer '{layer.name}'{guess} "
             f"Usable are {listed([*aliases, *usable])}."
         )
-    blind = blind or blind_regions(part, tolerance)
+    blind = layer.blind or blind_regions(part, layer.tolerance)
     if blind is None:
         raise NetworkError(
             f"Layer '{name}' of {network} is a {type(part).__name__}, which has no region where it "

@@ -3,8 +3,11 @@
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
+from patchcollide.images.tensors import as_batch
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.captures import captured_input, flattened
-from patchcollide.networks.layers import find_layer, usable_layers, weights_digest
+from patchcollide.networks.layers import LayerSpec, find_layer, usable_layers, weights_digest
 from patchcollide.networks.outputs import (
     Classifier,
     NetworkOutput,
@@ -23,6 +27,7 @@ from patchcollide.networks.outputs import (
     named_classes,
     require_logits,
 )
+from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.probes import (
     differ,
     grey_image,
@@ -33,6 +38,8 @@ from patchcollide.networks.probes import (
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
+
+_PREPROCESSING = {field.name for field in fields_of(Preprocessing)}
 
 
 class CollisionNetwork:
@@ -48,20 +55,17 @@ class CollisionNetwork:
             or what a softmax made of them, or one logit or sigmoid for two classes. It is put in
             evaluation mode and frozen, and its convolutions are laid out channels last.
         name: Its name in the settings.
-        layer: The name of an activation module in ``module``, or one of ``aliases``.
-        input_size: Side of its input, in pixels.
-        mean: Subtracted from each channel, in the units of ``[0, 1]``; three for RGB, one for grey.
-        scale: What each channel is then divided by.
+        layer: The layer, or only its name.
+        preprocessing: What images go through.
         class_names: One for each class; empty if there are none. Of one output, whose classes are
             two, also the second's alone.
-        blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
-        tolerance: How far values of the activation may differ and still count as equal, for
-            activations that are nowhere exactly constant; unused where ``blind`` is given.
         full_name: Its name in reports; ``name`` if empty. What it returns is added unless that are
             logits.
-        aliases: Other names of layers.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
         low_precision: Whether :meth:`pre_activation` computes in bfloat16.
+        fields: Those of :class:`Preprocessing` and of :class:`LayerSpec` on their own, which come
+            before an object's: ``input_size``, ``mean``, ``scale``, ``blind``, ``tolerance`` and
+            ``aliases``.
 
     Attributes:
         layer: The activation module's own name.
@@ -83,29 +87,28 @@ class CollisionNetwork:
         module: nn.Module,
         *,
         name: str,
-        layer: str,
-        input_size: int,
-        mean: Sequence[float],
-        scale: Sequence[float],
+        layer: LayerSpec | str,
+        preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] = (),
-        blind: BlindRegions | None = None,
         full_name: str = "",
-        aliases: Mapping[str, str] | None = None,
         digest: str = "",
         low_precision: bool = False,
-        tolerance: float = 0.0,
+        **fields: Any,
     ) -> None:
+        own = {key: fields.pop(key) for key in _PREPROCESSING & fields.keys()}
+        seen = replace(preprocessing, **own) if preprocessing else Preprocessing(**own)
+        self._spec = replace(LayerSpec(layer) if isinstance(layer, str) else layer, **fields)
         self.module = module.eval().requires_grad_(False)
         self._digest = digest
         self.low_precision = low_precision
         self.name = name
         self.full_name = full_name or name
-        self.input_size = input_size
-        self.channels = len(mean)
-        self._aliases, self._tolerance = dict(aliases or {}), tolerance
-        self.layer, self.blind = find_layer(module, layer, blind, self._aliases, name, tolerance)
-        self._mean = torch.tensor(mean, dtype=torch.float64).reshape(1, -1, 1, 1)
-        self._scale = torch.tensor(scale, dtype=torch.float64).reshape(1, -1, 1, 1)
+        self.input_size, self.channels = seen.input_size, seen.channels
+        self.layer, self.blind = find_layer(module, self._spec, name)
+        self._mean, self._scale = (
+            torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
+            for values in (seen.mean, seen.scale)
+        )
         self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
         if self._channels_last:
             self.module.to(memory_format=torch.channels_last)
@@ -207,10 +210,9 @@ class CollisionNetwork:
             The index, the name (the index as text if there are no names) and the probability of
             the most probable class.
         """
-        pixels = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image
-        batch = pixels.permute(2, 0, 1)[None].to(self.device, torch.float32) / 255
+        pixels = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         with torch.no_grad():
-            probability, index = self.probabilities(batch)[0].max(dim=0)
+            probability, index = self.probabilities(as_batch(pixels[None]))[0].max(dim=0)
         return int(index), self.class_name(int(index)), float(probability)
 
     def class_name(self, index: int) -> str:
@@ -241,7 +243,7 @@ class CollisionNetwork:
     @property
     def usable_layers(self) -> list[str]:
         """The names of all layers that can be collided at, in the module's order."""
-        return usable_layers(self.module, self._tolerance)
+        return usable_layers(self.module, self._spec.tolerance)
 
     def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
         """Returns the own name of any layer, and where its activation is constant.
@@ -250,7 +252,7 @@ class CollisionNetwork:
             NetworkError: If there is no such layer, or it has no blind region.
         """
         blind = self.blind if layer == self.layer else None
-        return find_layer(self.module, layer, blind, self._aliases, self.name, self._tolerance)
+        return find_layer(self.module, replace(self._spec, name=layer, blind=blind), self.name)
 
     def at_layer(self, layer: str) -> "CollisionNetwork":
         """Returns the same network, sharing its weights, that shows another layer.

@@ -20,15 +20,15 @@ from patchcollide.evaluation.summary import (
 )
 from patchcollide.images.tensors import flat
 from patchcollide.networks.activations import BlindRegions
-from patchcollide.networks.affine import AffineLayer, affine_layer
+from patchcollide.networks.affine import ImageMap, read_image_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.optimisation.units import choose_units
 from patchcollide.optimisation.vertices import FoundVertices, mixing_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
+from patchcollide.polyhedra.image_spaces import PixelBox, Space, WholeSpace
 from patchcollide.polyhedra.proposition1 import examine
-from patchcollide.polyhedra.spaces import PixelBox, Space, WholeSpace
 from patchcollide.progress import track
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.retrieval.neighbours import Neighbours
@@ -51,7 +51,7 @@ class ExactTarget:
     image: Float64[ndarray, "values"]
     features: TargetFeatures
     polytope: ExactPolytope
-    layer: AffineLayer
+    layer: ImageMap
 
 
 def exact_target(
@@ -83,11 +83,11 @@ def exact_target(
         space = WholeSpace(len(image))
     else:
         space = PixelBox(len(image))
-    return exact_target_in(affine_layer(network), network.blind, image, space)
+    return exact_target_in(read_image_map(network), network.blind, image, space)
 
 
 def exact_target_in(
-    layer: AffineLayer, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
+    layer: ImageMap, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
 ) -> ExactTarget:
     """Sets up the polytope of an image at a layer that was read before.
 

@@ -20,7 +20,7 @@ from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of
 from patchcollide.optimisation.stopping import VertexSearch
 from patchcollide.optimisation.units import choose_units
-from patchcollide.polyhedra.spaces import PatchSimplex
+from patchcollide.polyhedra.image_spaces import PatchSimplex
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, ndarray

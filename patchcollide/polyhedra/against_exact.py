@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from patchcollide.polyhedra.affine_subspaces import row_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.inner_hulls import leave_hull, mean_distance, spread
 from patchcollide.polyhedra.references import Reference, depths, eased, exact_widths
-from patchcollide.polyhedra.subspaces import row_space
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
 

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from patchcollide.polyhedra.constraints import Constraints
+from patchcollide.polyhedra.image_spaces import Space
 from patchcollide.polyhedra.linear_programs import minimise
 from patchcollide.polyhedra.matrices import blocks, row_norms
 from patchcollide.polyhedra.solver import MEMORY_BYTES
-from patchcollide.polyhedra.spaces import Space
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, Int64, ndarray
 

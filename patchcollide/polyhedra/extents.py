@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchcollide.errors import UnboundedError
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.constraints import Constraints
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.linear_programs import minimise
@@ -17,7 +18,6 @@ from patchcollide.polyhedra.matrices import (
     selection,
 )
 from patchcollide.polyhedra.solver import require_memory
-from patchcollide.polyhedra.subspaces import Subspace
 from patchcollide.shapes import Float64, ndarray
 
 _MAX_ROUNDS = 50

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
+from patchcollide.polyhedra.affine_subspaces import row_space
 from patchcollide.polyhedra.constraints import Constraints
 from patchcollide.polyhedra.linear_programs import minimise
-from patchcollide.polyhedra.subspaces import row_space
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
 

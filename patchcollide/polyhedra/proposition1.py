@@ -139,14 +139,13 @@ def examine(
     Raises:
         TargetError: If the target does not lie within the bounds.
     """
-    inputs = np.ones(len(target))
     constraints = Constraints(
         matrix=matrix,
         offset=offset,
         lower=lower,
         upper=upper,
-        variable_lower=input_range[0] * inputs,
-        variable_upper=input_range[1] * inputs,
+        variable_lower=np.full(len(target), float(input_range[0])),
+        variable_upper=np.full(len(target), float(input_range[1])),
         hard=np.zeros(len(offset), dtype=bool),
         name_row="unit {}".format,
         name_variable="input {}".format,
@@ -164,26 +163,34 @@ def examine(
     }
     needed = bytes_needed(len(offset), len(target), input_range)
     if needed > memory_bytes:
-        return Proposition1(
-            **counts,
-            not_computed=f"needs about {format_size(needed)}, may take {format_size(memory_bytes)}",
-        )
-    sizes = constraints.sizes
-    rank_matched = rank(matrix[equal], rank_tolerance, sizes)
-    asked = np.isfinite(lower) | np.isfinite(upper)
-    implicit_rows, implicit_bounds = _implicit(
-        constraints, target, rows & ~equal, bounds, memory_bytes
-    )
-    fixed = matrix[equal | implicit_rows][:, ~implicit_bounds]
+        why = f"needs about {format_size(needed)}, may take {format_size(memory_bytes)}"
+        return Proposition1(**counts, not_computed=why)
+    implicit = _implicit(constraints, target, rows & ~equal, bounds, memory_bytes)
     return Proposition1(
         **counts,
-        rank_matched=rank_matched,
-        num_implicit=int(implicit_rows.sum() + implicit_bounds.sum()),
-        dimension=int((~implicit_bounds).sum())
-        - rank(fixed, rank_tolerance, sizes[~implicit_bounds]),
-        kernel_within=rank(matrix[asked], rank_tolerance, sizes) == rank_matched,
+        **_ranks(constraints, *implicit, rank_tolerance),
         bounded=is_bounded(constraints, rank_tolerance, memory_bytes),
     )
+
+
+def _ranks(
+    constraints: Constraints,
+    implicit_rows: Bool[ndarray, "rows"],
+    implicit_bounds: Bool[ndarray, "variables"],
+    tolerance: float,
+) -> dict[str, Any]:
+    """Returns what ranks say, given the inequalities and bounds that are equations."""
+    matrix, sizes, equal = constraints.matrix, constraints.sizes, constraints.equations
+    rank_matched = rank(matrix[equal], tolerance, sizes)
+    asked = np.isfinite(constraints.lower) | np.isfinite(constraints.upper)
+    fixed = matrix[equal | implicit_rows][:, ~implicit_bounds]
+    return {
+        "rank_matched": rank_matched,
+        "num_implicit": int(implicit_rows.sum() + implicit_bounds.sum()),
+        "dimension": int((~implicit_bounds).sum())
+        - rank(fixed, tolerance, sizes[~implicit_bounds]),
+        "kernel_within": rank(matrix[asked], tolerance, sizes) == rank_matched,
+    }
 
 
 def _require_inside(constraints: Constraints, target: ndarray) -> None:

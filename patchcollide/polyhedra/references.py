@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from patchcollide.errors import ProgramError, TargetError
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.extents import find_far_pair
-from patchcollide.polyhedra.spaces import PixelBox
-from patchcollide.polyhedra.subspaces import Subspace
+from patchcollide.polyhedra.image_spaces import PixelBox
 from patchcollide.shapes import Float64, Int64, ndarray
 
 

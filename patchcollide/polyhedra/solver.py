@@ -72,60 +72,77 @@ def solve(
     in its size, from its lower bound if that is far from 0, and each row in its range. Fixed
     variables are put in: their columns are zeros.
     """
-    sizes = np.where(constraints.fixed, 0.0, constraints.sizes)
-    start = _start(constraints)
-    sized = scaled_columns(constraints.matrix, sizes)
-    # Powers of two: scaling them is exact.
-    factors = 1 / powers_of_two(row_norms(sized))
-    matrix = scaled_rows(sized, factors)
-    goal = direction * sizes
-    scale = abs(goal).max(initial=0.0) or 1.0
-    shift = constraints.offset
-    if start.any():
-        shift = shift + constraints.matrix @ start
-    equal = constraints.equations
-    below = np.isfinite(constraints.upper) & ~equal
-    above = np.isfinite(constraints.lower) & ~equal
-    # Of rows of zeros only the signs say anything.
-    empty = ~(constraints.ranges > 0)
-    lower, upper = (
-        np.where(empty, _signs(end, shift), (end - shift) * factors)
-        for end in (constraints.lower, constraints.upper)
-    )
-    program = {
-        "c": goal / scale,
-        "A_eq": matrix[equal],
-        "b_eq": upper[equal],
-        "A_ub": _stacked(matrix[below], -matrix[above]),
-        "b_ub": np.concatenate([upper[below], -lower[above]]),
-        "bounds": np.column_stack(
-            [
-                (end - start) / np.where(constraints.fixed, 1.0, sizes)
-                for end in (constraints.variable_lower, constraints.variable_upper)
-            ]
-        ),
-    }
+    scaled = _ScaledProgram(direction, constraints)
     # Of a dense matrix presolving removes nothing, and takes a quarter of the time.
-    presolves = (False, True) if isinstance(matrix, np.ndarray) else (True, False)
+    presolves = (False, True) if isinstance(constraints.matrix, np.ndarray) else (True, False)
     for tolerance, presolve in itertools.product(tolerances, presolves):
-        found = _run(program, tolerance, presolve)
+        found = _run(scaled.program, tolerance, presolve)
         if found.status in (OPTIMAL, INFEASIBLE, UNBOUNDED):
             break
-    if found.status != OPTIMAL:
-        return None, int(found.status)
-    duals = np.zeros(len(lower))
-    duals[equal] = found.eqlin.marginals
-    marginals = np.split(found.ineqlin.marginals, [below.sum()])
-    duals[below] += marginals[0]
-    duals[above] -= marginals[1]
-    row_duals = scale * duals * factors
-    bound_duals = scale * (found.lower.marginals + found.upper.marginals)
-    if (sizes != 1).any():
-        bound_duals = bound_duals / np.where(constraints.fixed, 1.0, sizes)
-        fixed = np.flatnonzero(constraints.fixed)
-        bound_duals[fixed] = direction[fixed] - constraints.matrix[:, fixed].T @ row_duals
-    point = start + sizes * found.x
-    return Solution(point, float(direction @ point), row_duals, bound_duals), OPTIMAL
+    return (scaled.solution(found) if found.status == OPTIMAL else None), int(found.status)
+
+
+class _ScaledProgram:
+    """A program in the units that HiGHS is given, and the way back from these.
+
+    Attributes:
+        program: What SciPy takes.
+    """
+
+    def __init__(self, direction: ndarray, constraints: Constraints) -> None:
+        self._direction, self._constraints = direction, constraints
+        self._sizes = np.where(constraints.fixed, 0.0, constraints.sizes)
+        self._divisors = np.where(constraints.fixed, 1.0, self._sizes)
+        self._start = _start(constraints)
+        sized = scaled_columns(constraints.matrix, self._sizes)
+        # Powers of two: scaling them is exact.
+        self._factors = 1 / powers_of_two(row_norms(sized))
+        matrix = scaled_rows(sized, self._factors)
+        goal = direction * self._sizes
+        self._scale = abs(goal).max(initial=0.0) or 1.0
+        self._equal = equal = constraints.equations
+        self._below = below = np.isfinite(constraints.upper) & ~equal
+        self._above = above = np.isfinite(constraints.lower) & ~equal
+        lower, upper = self._ends()
+        bounds = (constraints.variable_lower, constraints.variable_upper)
+        self.program = {
+            "c": goal / self._scale,
+            "A_eq": matrix[equal],
+            "b_eq": upper[equal],
+            "A_ub": _stacked(matrix[below], -matrix[above]),
+            "b_ub": np.concatenate([upper[below], -lower[above]]),
+            "bounds": np.column_stack([(end - self._start) / self._divisors for end in bounds]),
+        }
+
+    def _ends(self) -> tuple[Float64[ndarray, "rows"], Float64[ndarray, "rows"]]:
+        constraints = self._constraints
+        shift = constraints.offset
+        if self._start.any():
+            shift = shift + constraints.matrix @ self._start
+        # Of rows of zeros only the signs say anything.
+        empty = ~(constraints.ranges > 0)
+        lower, upper = (
+            np.where(empty, _signs(end, shift), (end - shift) * self._factors)
+            for end in (constraints.lower, constraints.upper)
+        )
+        return lower, upper
+
+    def solution(self, found: Any) -> Solution:
+        """Returns what SciPy found, in the units of the constraints."""
+        constraints, direction = self._constraints, self._direction
+        duals = np.zeros(len(self._factors))
+        duals[self._equal] = found.eqlin.marginals
+        marginals = np.split(found.ineqlin.marginals, [self._below.sum()])
+        duals[self._below] += marginals[0]
+        duals[self._above] -= marginals[1]
+        row_duals = self._scale * duals * self._factors
+        bound_duals = self._scale * (found.lower.marginals + found.upper.marginals)
+        if (self._sizes != 1).any():
+            bound_duals = bound_duals / self._divisors
+            fixed = np.flatnonzero(constraints.fixed)
+            bound_duals[fixed] = direction[fixed] - constraints.matrix[:, fixed].T @ row_duals
+        point = self._start + self._sizes * found.x
+        return Solution(point, float(direction @ point), row_duals, bound_duals)
 
 
 def _start(constraints: Constraints) -> Float64[ndarray, "variables"]:

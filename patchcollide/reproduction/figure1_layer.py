@@ -21,7 +21,7 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.networks.models.digit_networks import CLASS_NAMES, INPUT_SIZE
 from patchcollide.networks.models.training import train_module
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
-from patchcollide.polyhedra.spaces import WholeSpace
+from patchcollide.polyhedra.image_spaces import WholeSpace
 from patchcollide.shapes import Bool, Float64, Int64, ndarray
 from patchcollide.torch_modes import proof_modes
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from patchcollide.evaluation.dimensions import measure_layer
-from patchcollide.networks.affine import read_layer_map
+from patchcollide.networks.affine import read_module_map
 from patchcollide.networks.models.digit_networks import load_digit_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import Trace
@@ -42,7 +42,7 @@ def measured(trace, layer, **limits):
 
 def whole(trace, layer):
     """The same without blocks, from all rows."""
-    found = read_layer_map(trace, layer)
+    found = read_module_map(trace, layer)
     matrix = found.rows(np.arange(found.connections.num_units))
     z, blind = torch.from_numpy(found.pre_activation), trace.network.find_layer(layer)[1]
     lower, upper = (end.numpy() for end in blind.intervals(z))
@@ -171,7 +171,7 @@ def test_the_memory_bound_is_that_of_a_block_and_known_before_any_is_built(monke
     trace = traced(network)
     needed = bytes_needed(5, 3, (0.0, 1.0))
     assert measured(trace, "1", memory_bytes=needed).found is not None
-    monkeypatch.setattr("patchcollide.networks.affine.LayerMap.matrix_of", None)
+    monkeypatch.setattr("patchcollide.networks.affine.ModuleMap.matrix_of", None)
     assert measured(trace, "1", memory_bytes=needed - 1).not_computed.startswith("needs about")
 
 

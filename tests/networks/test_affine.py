@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.affine import affine_layer
+from patchcollide.networks.affine import read_image_map
 from patchcollide.networks.network import CollisionNetwork
 
 SIZE = 6
@@ -45,7 +45,7 @@ def convolutional(channels):
 
 @pytest.mark.parametrize("network", [dense(), dense(3), dense(1, 1), convolutional(1)])
 def test_the_map_gives_the_pre_activation(network):
-    layer = affine_layer(network)
+    layer = read_image_map(network)
     shape = (7, network.channels, SIZE, SIZE)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_the_map_gives_the_pre_activation(network):
 
 def test_the_map_is_the_layers_own_weights():
     network = dense(3)
-    layer = affine_layer(network)
+    layer = read_image_map(network)
     weight = network.module.fc.weight.double().numpy()
     bias = network.module.fc.bias.double().numpy()
     # Images are normalised first: (x - 0.5) / 0.5.
@@ -99,22 +99,22 @@ def test_the_first_step_that_is_not_affine_is_named(parts, culprit):
         out=lambda: nn.Linear(5, 2),
     )
     if culprit is None:
-        assert affine_layer(network).matrix.shape == (5, SIZE**2)
+        assert read_image_map(network).matrix.shape == (5, SIZE**2)
         return
     with pytest.raises(NetworkError, match=rf"'act' of small is not affine.* is {culprit}"):
-        affine_layer(network)
+        read_image_map(network)
 
 
 def test_a_step_between_modules_is_found_too():
     network = network_of(body=Functional, out=lambda: nn.Linear(4, 2), layer="body.act")
     with pytest.raises(NetworkError, match=r"is 'body' \(Functional\): sigmoid is not"):
-        affine_layer(network)
+        read_image_map(network)
 
 
 def test_a_matrix_that_is_too_large_is_refused_before_it_is_made():
     with pytest.raises(NetworkError, match=r"5 units and its input 36 values: as a matrix 0\.0 GB"):
-        affine_layer(dense(), max_bytes=8 * 5 * 36 - 1)
-    assert affine_layer(dense(), max_bytes=8 * 5 * 36).matrix.size == 180
+        read_image_map(dense(), max_bytes=8 * 5 * 36 - 1)
+    assert read_image_map(dense(), max_bytes=8 * 5 * 36).matrix.size == 180
 
 
 class Function(nn.Module):
@@ -154,7 +154,7 @@ def behind(function, values=SIZE**2):
 )
 def test_what_bends_where_no_image_is_likely_to_be_is_refused(function, reason):
     with pytest.raises(NetworkError, match=rf"first step .* is 'step' \(Function\): .*{reason}"):
-        affine_layer(behind(lambda x: function(x) if x.dtype == torch.float64 else x))
+        read_image_map(behind(lambda x: function(x) if x.dtype == torch.float64 else x))
 
 
 def test_the_second_relu_of_a_trained_network_is_refused():
@@ -176,8 +176,8 @@ def test_the_second_relu_of_a_trained_network_is_refused():
         assert (network.at_layer("first").pre_activation(noise) > 0).all()
         assert (network.at_layer("first").pre_activation(torch.zeros(1, 1, SIZE, SIZE)) < 0).all()
     with pytest.raises(NetworkError, match=r"'second' of small is not affine.*'first' \(ReLU\)"):
-        affine_layer(network)
-    assert affine_layer(network.at_layer("first")).matrix.shape == (8, SIZE**2)
+        read_image_map(network)
+    assert read_image_map(network.at_layer("first")).matrix.shape == (8, SIZE**2)
 
 
 AFFINE = {
@@ -200,7 +200,7 @@ def test_any_affine_functions_may_come_before(name):
     with torch.no_grad():
         values = function(torch.zeros(1, SIZE**2)).shape[1]
     network = behind(function, values)
-    layer = affine_layer(network)
+    layer = read_image_map(network)
     images = torch.rand((9, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = network.in_float64().pre_activation(images).numpy()
@@ -210,15 +210,15 @@ def test_any_affine_functions_may_come_before(name):
 
 def test_large_offsets_take_no_digits_from_the_matrix():
     network = dense()
-    plain = affine_layer(network).matrix
+    plain = read_image_map(network).matrix
     with torch.no_grad():
         network.module.fc.bias += 1e8
-    np.testing.assert_array_equal(affine_layer(network).matrix, plain)
+    np.testing.assert_array_equal(read_image_map(network).matrix, plain)
 
 
 def test_the_network_is_compared_with_what_was_read():
     network = dense()
-    layer = affine_layer(network)
+    layer = read_image_map(network)
     images = np.random.default_rng(0).random((4, SIZE**2))
     layer.require_right(images, "vertices")
     layer.matrix[2, 3] += 1e-6
@@ -232,18 +232,18 @@ def test_the_network_is_compared_with_what_was_read():
 
 def test_a_network_that_drifts_from_pass_to_pass_is_found_out():
     drift = iter(range(1, 1000))
-    layer = affine_layer(behind(lambda x: x * (1 + 1e-6 * next(drift))))
+    layer = read_image_map(behind(lambda x: x * (1 + 1e-6 * next(drift))))
     with pytest.raises(NetworkError, match=r"was read as an affine function .* at the target the"):
         layer.require_right(np.ones((1, SIZE**2)), "the target")
 
 
 def test_the_callers_modes_change_no_matrix():
     network = dense()
-    plain = affine_layer(network)
+    plain = read_image_map(network)
     torch.set_default_dtype(torch.float64)
     try:
         with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
-            found = affine_layer(network)
+            found = read_image_map(network)
     finally:
         torch.set_default_dtype(torch.float32)
     np.testing.assert_array_equal(found.matrix, plain.matrix)

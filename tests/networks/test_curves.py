@@ -11,12 +11,17 @@ import timm.layers as timm_layers
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.activations import BlindRegions, blind_intervals, blind_regions
+from patchcollide.networks.activations import BlindRegions, blind_regions
 from patchcollide.networks.curves import curve_of
 from tests.helpers.presence import present
+
+
+def blind_intervals(module: nn.Module, z: Tensor, tolerance: float = 0.0) -> tuple[Tensor, Tensor]:
+    regions = blind_regions(module, tolerance) or BlindRegions(None, None)
+    return regions.intervals(z)
 
 
 def bent(weight):
@@ -298,10 +303,9 @@ def test_a_threshold_that_jumps_is_known_only_exactly():
     ],
     ids=repr,
 )
-def test_modules_that_are_not_known_have_no_intervals(module):
+def test_modules_that_are_not_known_have_no_regions_and_no_curve(module):
     assert blind_regions(module, 0.1) is None
-    with pytest.raises(NetworkError, match=rf"{type(module).__name__} is no activation module"):
-        blind_intervals(module, torch.zeros(3), 0.1)
+    assert curve_of(module) is None
 
 
 def test_a_subclass_has_no_intervals_of_its_base():

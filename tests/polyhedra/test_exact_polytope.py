@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from patchcollide.errors import InfeasibleError, UnboundedError
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
+from patchcollide.polyhedra.image_spaces import PatchSimplex, PixelBox, WholeSpace
 from patchcollide.polyhedra.linear_programs import minimise
-from patchcollide.polyhedra.spaces import PatchSimplex, PixelBox, WholeSpace
 from tests.helpers.polyhedra import all_vertices, clarabel_minimum, half_spaces, polyhedron
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from patchcollide.errors import ProgramError, TargetError, UnboundedError
 from patchcollide.polyhedra.against_exact import measure_against_exact
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
+from patchcollide.polyhedra.image_spaces import PatchSimplex, PixelBox, WholeSpace
 from patchcollide.polyhedra.matrices import selection
 from patchcollide.polyhedra.references import depths, exact_widths, measure_reference
-from patchcollide.polyhedra.spaces import PatchSimplex, PixelBox, WholeSpace
 from tests.helpers.polyhedra import all_vertices, half_spaces
 from tests.polyhedra.test_exact_polytope import random_polytope
 

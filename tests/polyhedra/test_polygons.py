@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from patchcollide.errors import ProgramError, UnboundedError
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
+from patchcollide.polyhedra.image_spaces import PixelBox, WholeSpace
 from patchcollide.polyhedra.polygons import HalfPlanes, box, find_corners, find_edges, nearest_point
-from patchcollide.polyhedra.spaces import PixelBox, WholeSpace
 from patchcollide.reproduction.figure1 import half_planes, lower_unit
 from tests.helpers.presence import present
 

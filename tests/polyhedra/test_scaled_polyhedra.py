@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from patchcollide.errors import InfeasibleError, ProgramError, UnboundedError
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair
+from patchcollide.polyhedra.image_spaces import PixelBox
 from patchcollide.polyhedra.proposition1 import examine
-from patchcollide.polyhedra.spaces import PixelBox
-from patchcollide.polyhedra.subspaces import Subspace
 from tests.helpers.polyhedra import all_vertices, half_spaces, polyhedron
 from tests.helpers.presence import present
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.layers import listed
+from patchcollide.networks.layers import LayerSpec, listed
 from patchcollide.networks.models.weights import (
     load_weights,
     read_metadata,
@@ -15,6 +15,7 @@ from patchcollide.networks.models.weights import (
     require_no_digest,
 )
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.preprocessing import Preprocessing
 
 INPUT_SIZE = 28
 CLASS_NAMES = tuple("0123456789")
@@ -80,13 +81,11 @@ def load_digit_network(
         module,
         name=name,
         full_name=_FULL_NAMES[name] + suffix,
-        layer=layer or _DEFAULT_LAYERS[name],
-        aliases=_ALIASES[name],
-        input_size=INPUT_SIZE,
-        mean=(0.0,),
-        scale=(1.0,),
+        layer=LayerSpec(
+            layer or _DEFAULT_LAYERS[name], tolerance=tolerance, aliases=_ALIASES[name]
+        ),
+        preprocessing=Preprocessing(INPUT_SIZE, mean=(0.0,), scale=(1.0,)),
         class_names=CLASS_NAMES,
-        tolerance=tolerance,
     )
 
 

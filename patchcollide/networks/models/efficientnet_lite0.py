@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.layers import weights_digest
+from patchcollide.networks.layers import LayerSpec, weights_digest
 from patchcollide.networks.models.weights import load_weights, read_state_dict, require_no_digest
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.shapes import Tensor
 
 NAME = "efficientnet_lite0"
@@ -61,14 +62,10 @@ def load_efficientnet_lite0(
         module,
         name=NAME,
         full_name="EfficientNet-Lite0",
-        layer=layer or DEFAULT_LAYER,
-        aliases=LAYER_ALIASES,
-        input_size=INPUT_SIZE,
-        mean=_MEAN,
-        scale=_SCALE,
+        layer=LayerSpec(layer or DEFAULT_LAYER, tolerance=tolerance, aliases=LAYER_ALIASES),
+        preprocessing=Preprocessing(INPUT_SIZE, _MEAN, _SCALE),
         class_names=imagenet_class_names(),
         digest=digest,
-        tolerance=tolerance,
     )
 
 

@@ -12,6 +12,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from patchcollide.errors import NetworkError
 from patchcollide.io.files import cache_file
+from patchcollide.networks.layers import LayerSpec
 from patchcollide.networks.models.caffe_weights import (
     CAFFE_MEAN,
     CAFFE_SCALE,
@@ -25,6 +26,7 @@ from patchcollide.networks.models.weights import (
     require_no_digest,
 )
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.shapes import Tensor
 
 NAME = "vgg16"
@@ -63,14 +65,14 @@ def load_vgg16(
         NetworkError: If the weights or the layer cannot be used.
     """
     module = build_vgg16(width)
-    mean, scale = _MEAN, _SCALE
+    preprocessing = Preprocessing(INPUT_SIZE, _MEAN, _SCALE)
     if weights == "random":
         require_no_digest(sha256)
         _randomise(module, seed)
     elif weights == "pretrained":
         load_weights(module, _pretrained_state_dict(sha256), str(_PRETRAINED.url))
     elif weights.endswith(CAFFE_SUFFIX):
-        mean, scale = CAFFE_MEAN, CAFFE_SCALE
+        preprocessing = Preprocessing(INPUT_SIZE, CAFFE_MEAN, CAFFE_SCALE)
         path = checked_file(weights, sha256)
         load_weights(module, read_caffe_weights(path), weights)
     else:
@@ -79,13 +81,9 @@ def load_vgg16(
         module,
         name=NAME,
         full_name="VGG-16",
-        layer=layer or DEFAULT_LAYER,
-        aliases=LAYER_ALIASES,
-        input_size=INPUT_SIZE,
-        mean=mean,
-        scale=scale,
+        layer=LayerSpec(layer or DEFAULT_LAYER, tolerance=tolerance, aliases=LAYER_ALIASES),
+        preprocessing=preprocessing,
         class_names=tuple(_PRETRAINED.meta["categories"]),
-        tolerance=tolerance,
     )
 
 

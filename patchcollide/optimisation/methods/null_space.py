@@ -13,14 +13,14 @@ import torch
 from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
 from patchcollide.images.tensors import flat
-from patchcollide.networks.affine import LayerMap, read_layer_map
+from patchcollide.networks.affine import ModuleMap, read_module_map
 from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
 from patchcollide.optimisation.checkpoints import SearchState
 from patchcollide.optimisation.methods.matching import match
 from patchcollide.optimisation.methods.problem import Problem
-from patchcollide.polyhedra.subspaces import row_space
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.shapes import Float, Float64, Int64, Tensor, ndarray
 
 logger = logging.getLogger(__name__)
@@ -37,34 +37,32 @@ _ONE_IMAGE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class NullSpace:
-    """The directions of a layer's input that its weights do not see.
+    """The inputs of a layer that its weights cannot tell from a target.
 
     Attributes:
-        num_inputs: How many values the input has.
-        blocks: For independent blocks: which inputs, and an orthonormal basis of what is seen of
-            them. Inputs in none are not seen at all.
+        target: The values of the input.
+        blocks: For independent blocks: which inputs, and the subspace through the target that they
+            may move in. Inputs in none are not seen at all.
     """
 
-    num_inputs: int
-    blocks: list[tuple[Int64[ndarray, "inputs"], Float64[ndarray, "rank inputs"]]]
+    target: Float64[ndarray, "inputs"]
+    blocks: list[tuple[Int64[ndarray, "seen"], Subspace]]
 
     @property
     def dimension(self) -> int:
         """How many independent directions there are."""
-        return self.num_inputs - sum(len(basis) for _, basis in self.blocks)
+        return len(self.target) - sum(len(part.normals) for _, part in self.blocks)
 
-    def along(
-        self, directions: Float64[ndarray, "directions inputs"]
-    ) -> Float64[ndarray, "directions inputs"]:
-        """Returns the parts of directions that are not seen."""
-        unseen = directions.copy()
-        for inputs, basis in self.blocks:
-            unseen[:, inputs] -= (directions[:, inputs] @ basis.T) @ basis
-        return unseen
+    def nearest(self, point: Float64[ndarray, "inputs"]) -> Float64[ndarray, "inputs"]:
+        """Returns the nearest input of all, whatever its range."""
+        moves = point - self.target
+        for inputs, part in self.blocks:
+            moves[inputs] = part.along(moves[None, inputs])[0]
+        return np.asarray(self.target + moves)
 
 
 def null_space_of(
-    layer: LayerMap, network: CollisionNetwork, max_bytes: int = MAX_BYTES
+    layer: ModuleMap, network: CollisionNetwork, max_bytes: int = MAX_BYTES
 ) -> NullSpace:
     """Returns the null space of a layer's weights, to the rounding of singular values.
 
@@ -88,11 +86,11 @@ def null_space_of(
             f"more than the {format_size(max_bytes)} that it may. Choose a smaller layer, or "
             "another --method."
         )
-    blocks = [
-        (connections.inputs_of(block), row_space(layer.matrix_of(block)))
-        for block in connections.blocks()
-    ]
-    space = NullSpace(connections.num_inputs, blocks)
+    blocks = []
+    for block in connections.blocks():
+        inputs = connections.inputs_of(block)
+        blocks.append((inputs, Subspace.of(layer.matrix_of(block), layer.target[inputs])))
+    space = NullSpace(layer.target, blocks)
     if not space.dimension:
         raise NetworkError(
             f"The weights of {where} ('{layer.module}') have no null space: "
@@ -105,13 +103,12 @@ def null_space_of(
 
 
 def nearest_in_range(
-    space: NullSpace, target: Float64[ndarray, "inputs"], point: Float64[ndarray, "inputs"]
+    space: NullSpace, point: Float64[ndarray, "inputs"]
 ) -> tuple[Float64[ndarray, "inputs"], float]:
     """Returns the nearest point in ``[0, 1]`` that a layer cannot tell from a target.
 
     Args:
-        space: What the layer does not see.
-        target: In ``[0, 1]``.
+        space: What the layer does not see, with a target in ``[0, 1]``.
         point: What to be near to.
 
     Returns:
@@ -119,8 +116,8 @@ def nearest_in_range(
         which rounding alone decides unless a search ended early.
     """
     found, missed = np.clip(point, 0, 1), 0.0
-    for inputs, basis in space.blocks:
-        found[inputs], error = _nearest(basis, target[inputs], point[inputs])
+    for inputs, part in space.blocks:
+        found[inputs], error = _nearest(part.normals, part.origin, point[inputs])
         missed = max(missed, error)
     return found, missed
 
@@ -200,19 +197,18 @@ def search_null_space(
     space = null_space_of(layer, problem.network)
     starts = problem.parameterisation.images().detach()
     if layer.input_kind == PIXELS:
-        return _exactly(space, layer.target, starts)
+        return _exactly(space, starts)
     start = _inputs(problem.network, layer.module, starts[:1])[0].cpu().double().numpy()
-    goal = layer.target + space.along((start - layer.target)[None])[0]
-    values = torch.from_numpy(goal).to(starts)
+    values = torch.from_numpy(space.nearest(start)).to(starts)
     return match(problem, lambda images: _inputs(problem.network, layer.module, images), values)
 
 
-def _read(network: CollisionNetwork, picture: np.ndarray) -> LayerMap:
+def _read(network: CollisionNetwork, picture: np.ndarray) -> ModuleMap:
     shape = (1, network.channels, network.input_size, network.input_size)
     image = torch.from_numpy(flat(picture)).reshape(shape)
     try:
         trace = Trace(network.in_float64().to("cpu"), image, [network.layer])
-        return read_layer_map(trace, network.layer)
+        return read_module_map(trace, network.layer)
     except NetworkError as error:
         raise NetworkError(
             f"method = 'null_space' needs a layer that is affine in a module's input, but layer "
@@ -231,18 +227,16 @@ def _inputs(
 
 
 def _exactly(
-    space: NullSpace,
-    target: Float64[ndarray, "values"],
-    starts: Float[Tensor, "vertices channels height width"],
+    space: NullSpace, starts: Float[Tensor, "vertices channels height width"]
 ) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
     points = starts.flatten(1).cpu().double().numpy()
     images, history = np.empty_like(points), []
     for number, point in enumerate(points):
         began = time.perf_counter()
-        images[number], missed = nearest_in_range(space, target, point)
+        images[number], missed = nearest_in_range(space, point)
         seconds = time.perf_counter() - began
         history.append({"step": float(number), "missed": missed, "seconds": seconds})
-    if np.abs(images - target).max(initial=0.0) < _ONE_IMAGE:
+    if np.abs(images - space.target).max(initial=0.0) < _ONE_IMAGE:
         logger.warning(
             "all images are the target: nothing else in range has the same pre-activation in every "
             "unit. Let inactive units vary with --method polytope, or `patchcollide exact`."

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.affine import affine_layer
+from patchcollide.networks.affine import read_image_map
 from patchcollide.networks.linear_regions.walk import margins, walk_segment
 from patchcollide.networks.network import CollisionNetwork
 
@@ -139,11 +139,11 @@ def network_of(names, generator):
 def test_a_layer_is_read_as_affine_exactly_when_nothing_bends_before(seed, generator):
     generator.manual_seed(seed)
     network = network_of(names := drawn(seed, STRAIGHT, 6), generator)
-    layer = affine_layer(network)
+    layer = read_image_map(network)
     images = 20 * torch.randn(9, 1, 4, 4, generator=generator, dtype=DOUBLE)
     expected = network.pre_activation(images).numpy()
     found = images.flatten(1).numpy() @ layer.matrix.T + layer.offset
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * abs(expected).max())
     hidden = [*names[:3], *drawn(seed, BENT, 1), *names[3:]]
     with pytest.raises(NetworkError, match=r"'act' of drawn is not affine.*it bends"):
-        affine_layer(network_of(hidden, generator))
+        read_image_map(network_of(hidden, generator))

@@ -26,7 +26,7 @@ from patchcollide.optimisation.methods.null_space import NullSpace, nearest_in_r
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of, require_applicable
 from patchcollide.optimisation.vertices import make_parameterisation, make_search
-from patchcollide.polyhedra.subspaces import row_space
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
 from tests.helpers.searches import search_for
@@ -204,13 +204,16 @@ class TestNullSpace:
     @pytest.mark.parametrize("seed", range(4))
     def test_the_nearest_point_is_that_of_alternating_projections(self, seed):
         rng = np.random.default_rng(seed)
-        space = NullSpace(9, [(np.arange(1, 8), row_space(rng.standard_normal((3, 7))))])
-        target, point = rng.random(9), 3 * rng.standard_normal(9)
-        found, missed = nearest_in_range(space, target, point)
+        rows, target, point = rng.standard_normal((3, 7)), rng.random(9), 3 * rng.standard_normal(9)
+        space = NullSpace(target, [(np.arange(1, 8), Subspace.of(rows, target[1:8]))])
+        found, missed = nearest_in_range(space, point)
         assert missed < 1e-9
+        seen = np.zeros((9, 9))
+        seen[1:8, 1:8] = np.linalg.pinv(rows) @ rows
+        np.testing.assert_allclose(space.nearest(point), point - seen @ (point - target))
         moved, correction = point, np.zeros(9)
         for _ in range(20_000):  # Dykstra's algorithm, which is slow.
-            flat = target + space.along((moved - target)[None])[0]
+            flat = moved - seen @ (moved - target)
             moved = np.clip(flat + correction, 0, 1)
             correction = flat + correction - moved
         np.testing.assert_allclose(found, moved, atol=1e-6)

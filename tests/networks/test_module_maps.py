@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.affine import read_layer_map
+from patchcollide.networks.affine import read_module_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import replaced_input
 from patchcollide.networks.trace import Trace
@@ -191,7 +191,7 @@ def read(features, layer):
     generator = torch.Generator().manual_seed(3)
     image = torch.rand(1, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     trace = Trace(network, image, network.usable_layers)
-    return network, image, read_layer_map(trace, network.layer)
+    return network, image, read_module_map(trace, network.layer)
 
 
 def differentiated(network, image, found):

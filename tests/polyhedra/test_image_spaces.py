@@ -6,7 +6,7 @@ import torch
 
 from patchcollide.composition.mixing import LogitTiles, mix_patches
 from patchcollide.errors import GeometryError
-from patchcollide.polyhedra.spaces import PatchSimplex, PixelBox, Space, WholeSpace
+from patchcollide.polyhedra.image_spaces import PatchSimplex, PixelBox, Space, WholeSpace
 
 
 def candidates(rng, k=3, channels=3, rows=3, window=4):

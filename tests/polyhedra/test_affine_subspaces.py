@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.inner_hulls import leave_hull, mean_distance, spread
 from patchcollide.polyhedra.matrices import selection
-from patchcollide.polyhedra.subspaces import Subspace
 
 SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 
