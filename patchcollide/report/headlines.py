@@ -42,10 +42,10 @@ def tightness_lines(summary: Summary) -> list[tuple[str, str]]:
     hull, floor = block["hull"], block["floor"]
     taus = (hull["tau_mean"], hull["tau_quantile"], hull["tau_max"])
     false, active = round(hull["false_responders_mean"]), block["active_units"]
-    rounding = f"; rounding alone {as_gap(floor)}" if floor is not None else ""
     return [
         ("verdict", block["sentence"]),
-        ("tau of samples, mean/95 %/largest", " / ".join(map(as_gap, taus)) + rounding),
+        ("tau of samples, mean/95 %/largest", " / ".join(map(as_gap, taus))),
+        *([("tau: rounding alone", as_gap(floor))] if floor is not None else []),
         (
             "cosine to the target, mean/least",
             f"{hull['cosine_mean']:.3f} / {hull['cosine_min']:.3f}",
