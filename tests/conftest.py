@@ -1,6 +1,7 @@
 """Small, seeded inputs that the tests share."""
 
 import gc
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -240,6 +241,15 @@ def small_store(
     from patchcollide.store.writer import write_store
 
     return write_store(small_config, write_images(), tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_told_as_at_first() -> None:
+    """A command that ran in this process says where records go; the next test is asked afresh."""
+    logger = logging.getLogger("patchcollide")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture
