@@ -28,7 +28,7 @@ def profile_command(words: list[str]) -> int:
     activities += [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     sys.argv = ["patchcollide", *words]
     functions, code = cProfile.Profile(), 0
-    with profile(activities=activities) as operators:
+    with profile(activities=activities, acc_events=True) as operators:
         try:
             functions.runcall(main)
         except SystemExit as end:
