@@ -74,9 +74,8 @@ def find_polytope(
         store: Compose the source from patches of this store.
         neighbours: Compose it from neighbours found before. With neither, pixels vary freely.
         exact: Find vertices by linear programs; the layer must be affine in the image.
-        tightness: How far features of any image between the vertices may be from the target's, as a
-            share of theirs, between 0 and 1: vertices then move as far apart as that lets them.
-            None for the settings'.
+        tightness: How far features between the vertices may be from the target's, as a share of
+            theirs, 0 to 1: vertices move as far apart as that lets them. None for the settings'.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
             ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
             given, its own name and layer are recorded.
@@ -96,9 +95,7 @@ def find_polytope(
         InterruptedWorkError: If the user stopped it.
     """
     _require_one_origin(store, neighbours, exact)
-    given = _settings(settings, seed)
-    if tightness is not None:
-        given = _tightened(given, tightness, exact=exact)
+    given = _tightened(_settings(settings, seed), tightness, exact=exact)
     seen = None if input_size is None else Preprocessing(input_size, mean, scale)
     config, built = _network(given, network, layer, seen, class_names)
     origin = _origin(config, store, neighbours)
@@ -172,7 +169,9 @@ def _settings(given: Settings, seed: int | None) -> Config:
     return config if seed is None else config.model_copy(update={"seed": seed})
 
 
-def _tightened(config: Config, tightness: float, *, exact: bool) -> Config:
+def _tightened(config: Config, tightness: float | None, *, exact: bool) -> Config:
+    if tightness is None:
+        return config
     if exact:
         raise ConfigError(
             "Exact vertices have the target's features, so there is no tightness to ask for. Leave "

@@ -109,7 +109,7 @@ class ClassObjective(Objective):
         self.state["diversity"] = next_diversity(self.state["diversity"], sure=sure, far=far)
         is_over = self.search.stops_early and sure and far
         if is_over:
-            return found, "the validation batch collides"
+            return found, "the validation batch is of the target's class"
         return found, ALL_STEPS if step == self.search.optimiser.steps else ""
 
 

@@ -171,7 +171,7 @@ def _headline(summary: Summary) -> dict[str, str]:
         "vary": summary["parameterisation"],
         "network": summary["network"],
         **_tightness(summary),
-        "collide": as_percent(summary["success_rate"]),
+        "in class": as_percent(summary["success_rate"]),
         "p target": as_probability(summary["target_probability"]),
         "p samples": as_probability(summary["sample_probability_mean"]),
         "vertex L2": as_number(distance),

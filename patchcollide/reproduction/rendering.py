@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _CHECK_COLUMNS = ("metric", "paper", "expected", "obtained", "result")
 
 _NUMBER_COLUMNS = (
-    "setting", "from", "collide", "p target", "p samples", "data set L2", "vertex L2", "share",
+    "setting", "from", "in class", "p target", "p samples", "data set L2", "vertex L2", "share",
 )  # fmt: skip
 
 PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -129,12 +129,9 @@ def summarise(
     if visibility is not None:
         fallible["visibility"] = visibility
     certificate = _certificate(measured.gaps, collision, before, others.controls)
-    if others.another is None and "tightness" in before:
-        others = replace(others, another=before["tightness"]["yardstick"].get(ANOTHER))
     tightness = describe_tightness(collision, measured, config, missing)
-    tightness["yardstick"] |= yardstick_of_others(
-        certificate, certificate.get("others"), others.another
-    )
+    another = _another(others, before)
+    tightness["yardstick"] |= yardstick_of_others(certificate, certificate.get("others"), another)
     if missing:
         fallible["not_measured"] = missing
     summary: Summary = {
@@ -184,6 +181,13 @@ def _compare(
     hull = measured.gaps["hull"]
     controls = compare_with_others(network, collision.features, drawn, hull, seed=seed)
     return _Others(images.mean_distance(), controls, another, null)
+
+
+def _another(others: _Others, before: Summary) -> float | None:
+    """Returns tau of other images of the target's class, as measured now or before."""
+    if others.another is None and "tightness" in before:
+        return before["tightness"]["yardstick"].get(ANOTHER)
+    return others.another
 
 
 def _visibility(collision: Collision) -> Visibility:

@@ -55,7 +55,7 @@ def test_the_search_stops_as_soon_as_the_validation_batch_collides(small_network
         objective={"active": 100.0, "diversity": 0.0},
     )
     _, progress = find_vertices(search, parameterise("pixels"))
-    assert progress.stopped_because == "the validation batch collides"
+    assert progress.stopped_because == "the validation batch is of the target's class"
     assert progress.step < 200
     assert progress.step % 7 == 0
     assert progress.history[-1]["validation_success"] == 1

@@ -60,7 +60,7 @@ def test_every_run_has_a_row_in_each_table_and_patches_come_first():
 def test_figures_are_in_their_columns():
     headline, bands, halvings = tables(side_by_side({"a": summary_of()}))
     (row,) = headline
-    assert row["collide"].startswith("98.7")
+    assert row["in class"].startswith("98.7")
     assert row["of data set"].startswith("25.0")
     assert (row["vertex L2"], row["SSIM, mean"], row["SSIM, least"]) == ("5000", "0.610", "0.520")
     assert row["pixels that differ by more than 8"].startswith("33.3")

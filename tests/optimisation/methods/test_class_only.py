@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from patchcollide.config_files import load_config
+from patchcollide.errors import ConfigError
 from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.simplex import combine, uniform_weights
 from patchcollide.networks.targets import Target
@@ -92,7 +93,7 @@ def test_the_search_is_over_when_the_class_is_whatever_gap_of_features_is_asked_
     config = load_config(overrides=[*SMALL, *overrides])
     target = Target.of_picture(small_network, picture(2))
     found = search_vertices(config, small_network, picture(1), target, None)
-    assert found.state["stopped_because"] == "the validation batch collides"
+    assert found.state["stopped_because"] == "the validation batch is of the target's class"
     assert found.state["steps"] < 200
     assert not len(make_search(config, small_network, target).units)
 
@@ -112,5 +113,7 @@ def test_the_weight_of_distance_rises_while_the_class_is_sure(small_network):
 
 def test_it_applies_to_patches_as_to_pixels():
     config = load_config(overrides=["method=class"])
-    require_applicable(config, pixels=True)
-    require_applicable(config, pixels=False)
+    assert require_applicable(config, pixels=True) is None
+    assert require_applicable(config, pixels=False) is None
+    with pytest.raises(ConfigError, match="does not apply to compositions"):
+        require_applicable(load_config(overrides=["method=null_space"]), pixels=False)
