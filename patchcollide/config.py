@@ -108,10 +108,13 @@ class Composition(Section):
     people see instead of in noise, and are found in fewer steps. A patch reaches over its window
     by ``margin_px`` pixels of the stored image, taken from the neighbour's own image and mirrored
     at its border. The nearest ``neighbours`` of each location are composed; 0 composes all that
-    were retrieved.
+    were retrieved. A ``tint`` above 0 adds a field of three numbers a pixel to the logits, by which
+    they rise with a patch's colour; see
+    :class:`patchcollide.composition.parameterisations.PatchMixture`.
     """
 
     coefficient_size: Count = 8
+    tint: Weight = 3.0
     margin_px: Annotated[int, Field(ge=0)] = 0
     neighbours: Annotated[int, Field(ge=0)] = 0
 
@@ -127,7 +130,7 @@ class Objective(Section):
     of the features; see :mod:`patchcollide.optimisation.objective`.
     """
 
-    tightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    tightness: Annotated[float, Field(ge=0, lt=1)] = 0.1
     source_distance: Annotated[float, Field(ge=0, le=1)] = 0.11
     active: Weight = 1.0
     inactive: Weight = 1.0
@@ -273,13 +276,16 @@ class Config(Section):
     def identity(self) -> dict[str, Any]:
         """Returns what identifies a run: all settings but, for the default method, the others'.
 
-        So runs have the fingerprints that they had when there was one method only.
+        So runs have the fingerprints that they had when there was one method only, and no bound on
+        features.
         """
         settings = self.model_dump(mode="json")
         if self.method == "polytope":
             del settings["method"], settings["baselines"]
         if not self.objective.tightness:
             del settings["objective"]["tightness"], settings["objective"]["source_distance"]
+        if not self.composition.tint:
+            del settings["composition"]["tint"]
         return settings
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from patchcollide.errors import ConfigError, InputError
 Kind = TypeVar("Kind", bound=Section)
 Document = TypeVar("Document")
 
+_BEFORE = {"objective": {"tightness": 0.0}, "composition": {"tint": 0.0}}
+
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Reads settings.
@@ -92,6 +94,20 @@ def _toml_value(text: str) -> Any:
 def parse_config(values: object, where: str) -> Config:
     """Checks what a file holds as settings; ``where`` is named in errors."""
     return parse_section(Config, values, where)
+
+
+def parse_recorded(values: dict[str, Any], where: str) -> Config:
+    """Checks the settings that a file of our own holds.
+
+    Settings that came later, and that it lacks, are what was done before they were there, not what
+    is the default now.
+    """
+    sections = {
+        name: {**_BEFORE[name], **values[name]}
+        for name in _BEFORE.keys() & values.keys()
+        if isinstance(values[name], dict)
+    }
+    return parse_config(values | sections, where)
 
 
 def parse_section(kind: type[Kind], values: object, where: str) -> Kind:

@@ -8,7 +8,7 @@ import torch
 
 from patchcollide.composition.contributions import Contributions
 from patchcollide.config import Config
-from patchcollide.config_files import parse_config
+from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import EdgeWalks, walk_edges
 from patchcollide.evaluation.evaluate import Collision
@@ -141,7 +141,7 @@ class Polytope:
     @cached_property
     def config(self) -> Config:
         """The settings it was made with."""
-        return parse_config(self.about["config"], "the settings of the polytope")
+        return parse_recorded(self.about["config"], "the settings of the polytope")
 
     @property
     def network(self) -> CollisionNetwork:

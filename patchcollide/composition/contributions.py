@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from patchcollide.composition.mixing import LogitTiles
+from patchcollide.composition.mixing import LogitTiles, Tint
 from patchcollide.errors import RunError
 from patchcollide.geometry import Canvas
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
@@ -77,6 +77,7 @@ def contributions_of(
     *,
     num_blocks: int,
     most: int,
+    tint: Tint | None = None,
 ) -> Contributions:
     """Finds what adds most to each block of pixels, from the coefficients of a composition.
 
@@ -86,12 +87,14 @@ def contributions_of(
         canvas: Where patches lie. What margins show outside the image does not count.
         num_blocks: Blocks along a side; at most the pixels of the image.
         most: How many neighbours to keep of each block.
+        tint: What is added to the logits at each pixel; None for nothing.
     """
     blocks = _Blocks.of(canvas, min(num_blocks, canvas.image_size))
     weights = (blocks.areas / blocks.areas.sum())[:, :, None]
     found, shares = [], []
-    for vertex in logits.detach():
-        parts = blocks.gather(vertex[None], frame)
+    for number, vertex in enumerate(logits.detach()):
+        own = tint and Tint(tint.field[number, None], tint.patches)
+        parts = blocks.gather(vertex[None], frame, own)
         found.append(parts.topk(min(most, parts.shape[2]), dim=2))
         shares.append((parts * weights).sum(dim=(0, 1)).reshape(-1, len(vertex)))
     numbers = torch.stack([indices for _, indices in found]).numpy()
@@ -145,9 +148,10 @@ class _Blocks:
         self,
         logits: Float[Tensor, "1 k rows cols size size"],
         frame: Float[Tensor, "support support"],
+        tint: Tint | None,
     ) -> Float[Tensor, "blocks blocks neighbours"]:
         """Returns the part of each neighbour, by location and rank, in each block."""
-        tiles = LogitTiles.of(logits, frame, self.canvas.stride).normalised()
+        tiles = LogitTiles.of(logits, frame, self.canvas.stride, tint).normalised()
         side, k, blocks = self.canvas.positions_per_side, logits.shape[1], self.num_blocks
         parts = torch.zeros(blocks, blocks, side, side, k)
         poolings = [self._pooling(position) for position in range(side)]

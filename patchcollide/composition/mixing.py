@@ -65,8 +65,16 @@ class _Mix(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, patches: Tensor, frame: Tensor, stride: int) -> Tensor:
-        tiles = LogitTiles.of(logits, frame, stride)
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        patches: Tensor,
+        frame: Tensor,
+        stride: int,
+        field: Tensor | None,
+    ) -> Tensor:
+        tint = None if field is None else Tint(field.detach(), patches)
+        tiles = LogitTiles.of(logits, frame, stride, tint)
         channels = patches.shape[1]
         strips = tiles.new_strips(channels + 1)
         for row in range(tiles.num_rows):
@@ -84,21 +92,53 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, Tensor | None]:
         logits, sums, mixture, patches = ctx.saved_tensors
         tiles = ctx.tiles
         scaled = gradients[0] / sums
         weights = cut_windows(scaled, tiles.window, tiles.stride)
         offsets = cut_windows((scaled * mixture).sum(dim=1), tiles.window, tiles.stride).neg()
         result = torch.empty_like(logits)
+        channels = patches.shape[1]
+        strips = None if tiles.tint is None else tiles.new_strips(channels)
         for row in range(tiles.num_rows):
             # Copied once: the strided views would be read again for every neighbour.
             weight = weights[:, :, row, None].contiguous()
             inner = torch.addcmul(offsets[:, row, None], weight[:, 0], patches[:, 0, row])
-            for channel in range(1, patches.shape[1]):
+            for channel in range(1, channels):
                 inner.addcmul_(weight[:, channel], patches[:, channel, row])
-            tiles.put_gradient(result, row, inner, tiles.exponentials(row))
-        return result, None, None, None
+            inner.mul_(tiles.exponentials(row))
+            if strips is not None:
+                place = tiles.place(strips, row)
+                for rank in range(len(patches)):
+                    place.addcmul_(inner[:, rank, None], patches[rank, :, row])
+            tiles.put_gradient(result, row, inner)
+        tinted = None if strips is None else _join(strips, tiles.stride, 0.0, torch.Tensor.add_)
+        return result, None, None, None, tinted
+
+
+@dataclass(frozen=True)
+class Tint:
+    """A field by which the logits of patches rise with their colour.
+
+    Attributes:
+        field: By how much, for each channel of 0..1 at each pixel of the canvas.
+        patches: The neighbours, as they are mixed.
+    """
+
+    field: Float[Tensor, "vertices channels side side"]
+    patches: Float[Tensor, "k channels rows cols window window"]
+
+    def add_to(
+        self, logits: Float[Tensor, "vertices k cols window window"], row: int, stride: int
+    ) -> Float[Tensor, "vertices k cols window window"]:
+        """Returns the logits of a row of locations, tinted."""
+        windows = cut_windows(self.field, self.patches.shape[-1], stride)
+        field = windows[:, :, row, None].contiguous()
+        tinted = torch.addcmul(logits, field[:, 0], self.patches[:, 0, row])
+        for channel in range(1, self.patches.shape[1]):
+            tinted.addcmul_(field[:, channel], self.patches[:, channel, row])
+        return tinted
 
 
 @dataclass(frozen=True)
@@ -111,12 +151,14 @@ class LogitTiles:
         offsets: What is added before exponentials are taken: the frame, less the largest logit of
             all that cover the pixel.
         stride: Step between locations, in pixels.
+        tint: What is added to the logits at each pixel; None for nothing.
     """
 
     logits: Float[Tensor, "vertices k rows cols size size"]
     enlarge: Float[Tensor, "window size"] | None
     offsets: Float[Tensor, "vertices rows cols window window"]
     stride: int
+    tint: Tint | None = None
 
     @classmethod
     def of(
@@ -124,6 +166,7 @@ class LogitTiles:
         logits: Float[Tensor, "vertices k rows cols size size"],
         frame: Float[Tensor, "window window"],
         stride: int,
+        tint: Tint | None = None,
     ) -> "LogitTiles":
         """Finds the largest logit at each pixel; ``frame`` is added to the logits of each patch."""
         # Not the graph's tensor, which would keep itself alive.
@@ -131,7 +174,7 @@ class LogitTiles:
         enlarge = _enlarging(logits, window)
         num_vertices, _, rows, cols, _, _ = logits.shape
         offsets = logits.new_empty((num_vertices, rows, cols, window, window))
-        tiles = cls(logits, enlarge, offsets, stride)
+        tiles = cls(logits, enlarge, offsets, stride, tint)
         for row in range(rows):
             torch.add(tiles._field(row).amax(dim=1), frame, out=offsets[:, row])
         largest = overlap_maximum(offsets, stride)
@@ -153,7 +196,8 @@ class LogitTiles:
         return (self._field(row) + self.offsets[:, row, None]).exp_()
 
     def _field(self, row: int) -> Tensor:
-        return _enlarged(self.logits[:, :, row], self.enlarge)
+        field = _enlarged(self.logits[:, :, row], self.enlarge)
+        return field if self.tint is None else self.tint.add_to(field, row, self.stride)
 
     def normalised(self) -> "LogitTiles":
         """Returns tiles whose exponentials are the coefficients: they sum to 1 at each pixel."""
@@ -164,15 +208,11 @@ class LogitTiles:
         offsets = self.offsets - cut_windows(logarithms, self.window, self.stride)
         return replace(self, offsets=offsets)
 
-    def put_gradient(
-        self, gradient: Tensor, row: int, factors: Tensor, exponentials: Tensor
-    ) -> None:
-        """Writes a row of the gradient in the logits: ``factors * exponentials`` at each pixel."""
-        place = gradient[:, :, row]
-        if self.enlarge is None:
-            torch.mul(factors, exponentials, out=place)
-        else:
-            place.copy_(_enlarged(factors.mul_(exponentials), self.enlarge.T))
+    def put_gradient(self, gradient: Tensor, row: int, at_pixels: Tensor) -> None:
+        """Writes a row of the gradient in the logits, from what it is at each pixel."""
+        gradient[:, :, row] = (
+            at_pixels if self.enlarge is None else _enlarged(at_pixels, self.enlarge.T)
+        )
 
     def new_strips(self, channels: int) -> Float[Tensor, "vertices channels cols height window"]:
         """Returns room in which to add rows up: a strip for each column of locations."""
@@ -190,6 +230,7 @@ def mix_patches(
     patches: Float[Tensor, "k channels rows cols window window"],
     stride: int,
     frame: Float[Tensor, "window window"] | None = None,
+    tint: Float[Tensor, "vertices channels side side"] | None = None,
 ) -> Float[Tensor, "vertices channels side side"]:
     """Mixes the patches of all locations into images, pixel by pixel.
 
@@ -202,9 +243,11 @@ def mix_patches(
         patches: The ``k`` neighbours of each location, RGB in ``[0, 1]``.
         stride: Step between locations, in pixels.
         frame: What is added to the logits of every patch, such as :func:`tent_logits`.
+        tint: A field whose product with a patch's colour at a pixel is added to its logit there;
+            None for none.
 
     Returns:
-        One mixture for each vertex, differentiable in ``logits``.
+        One mixture for each vertex, differentiable in ``logits`` and in ``tint``.
 
     Source:
         Li, Zhang and Malik 2019, Section 4. The released code gives every vertex a logit for each
@@ -212,7 +255,7 @@ def mix_patches(
     """
     if frame is None:
         frame = patches.new_zeros(patches.shape[-2:])
-    mixture: Tensor = _Mix.apply(logits, patches, frame, stride)
+    mixture: Tensor = _Mix.apply(logits, patches, frame, stride, tint)
     return mixture
 
 

@@ -1,12 +1,13 @@
 """What is varied to find vertices: coefficients of patches, or free pixels."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from patchcollide.composition.contributions import Contributions, contributions_of
-from patchcollide.composition.mixing import mix_patches, tent_logits
+from patchcollide.composition.mixing import Tint, mix_patches, tent_logits
 from patchcollide.composition.total_variation import coefficient_variation, total_variation
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
@@ -18,6 +19,9 @@ CPU = torch.device("cpu")
 NUM_BLOCKS = 28
 
 MOST_CONTRIBUTORS = 6
+
+# Of what covers a pixel, in 0..1: eight grey levels.
+_LEAST_SPREAD = 8 / 255
 
 
 @runtime_checkable
@@ -68,6 +72,11 @@ class PatchMixture:
     canvas is first scaled down to the images wanted, and mixed with fewer coefficients; else what
     was mixed is scaled.
 
+    With a ``tint``, a field of three numbers a pixel is added: the logit of a patch at a pixel
+    rises by their product with the patch's colour there. Any colour that some coefficients mix at a
+    pixel, those of this form mix too: they are the ones of largest entropy. So few logits give the
+    shapes, and three numbers a pixel what a coefficient for each pixel of each patch would.
+
     Args:
         patches: Neighbours of each location, in row order: their windows and the margin around.
         grid: The geometry of the locations.
@@ -78,6 +87,8 @@ class PatchMixture:
         noise: Standard deviation of the first logits, by which vertices differ at the start.
         generator: Draws them.
         device: Where to compute.
+        tint: By how much a unit of the field moves a pixel, in grey levels of 0..255, where its
+            patches differ; 0 for no such field.
 
     Raises:
         GeometryError: If there are more coefficients than pixels along a patch.
@@ -99,6 +110,7 @@ class PatchMixture:
         noise: float,
         generator: torch.Generator,
         device: torch.device = CPU,
+        tint: float = 0.0,
     ) -> None:
         self._canvas = _mixing_canvas(Canvas.of(grid, margin), coefficient_size, output_size)
         side = self._canvas.positions_per_side
@@ -106,20 +118,54 @@ class PatchMixture:
         self._output_size = output_size
         self.block = max(1, output_size // NUM_BLOCKS)
         self._tent = tent_logits(self._canvas.support).to(device)
-        shape = (num_vertices, patches.shape[1], side, side, coefficient_size, coefficient_size)
-        start = noise * torch.randn(shape, generator=generator)
+        self._shape = (patches.shape[1], side, side, coefficient_size, coefficient_size)
+        start = noise * torch.randn((num_vertices, *self._shape), generator=generator)
+        self._tint_units: Tensor | None = None
+        if tint:
+            self._tint_units = self._units_of_tint(tint)
+            unstained = torch.zeros(num_vertices, self._tint_units.numel())
+            start = torch.cat([start.flatten(1), unstained], dim=1)
         self.parameter = nn.Parameter(start.to(device))
+
+    def _units_of_tint(self, tint: float) -> Float[Tensor, "channels side side"]:
+        """Returns what a unit of the field is, so that it moves every pixel alike.
+
+        The slope of a mixture in the field is the variance of what covers the pixel. Where that is
+        next to nothing the unit stays finite.
+        """
+        logits = self._patches.new_zeros((1, *self._shape[:-2], 1, 1))
+        moments = [
+            mix_patches(logits, self._patches**power, self._canvas.stride, self._tent)[0]
+            for power in (1, 2)
+        ]
+        variance = (moments[1] - moments[0].square()).clamp(min=0)
+        return (tint / 255) / (variance + _LEAST_SPREAD**2)
+
+    def _logits(self, count: int | None = None) -> Float[Tensor, "vertices k rows cols size size"]:
+        parameter = self.parameter[:count]
+        return parameter.flatten(1)[:, : math.prod(self._shape)].unflatten(1, self._shape)
+
+    def _tint(self, count: int | None = None) -> Float[Tensor, "vertices channels side side"] | None:
+        if self._tint_units is None:
+            return None
+        field = self.parameter[:count, math.prod(self._shape) :]
+        return field.unflatten(1, self._tint_units.shape) * self._tint_units
 
     def images(self, count: int | None = None) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
         crop, stride = self._canvas.crop, self._canvas.stride
-        mixture = mix_patches(self.parameter[:count], self._patches, stride, self._tent)
+        mixture = mix_patches(
+            self._logits(count), self._patches, stride, self._tent, self._tint(count)
+        )
         return resized(mixture[..., crop, crop], self._output_size)
 
     def roughness(self) -> Float[Tensor, ""]:
-        """See :meth:`Parameterisation.roughness`: of the coefficients, as in the released code."""
+        """See :meth:`Parameterisation.roughness`: of the coefficients, as in the released code.
+
+        Those of the logits alone: the field that tints is no coefficient's own.
+        """
         return coefficient_variation(
-            self.parameter, self._tent, self._canvas.stride, self._canvas.margin
+            self._logits(), self._tent, self._canvas.stride, self._canvas.margin
         )
 
     def project(self) -> None:
@@ -127,10 +173,12 @@ class PatchMixture:
 
     def contributions(self) -> Contributions:
         """Returns where the pixels of the images come from, on blocks of a 28th of a side."""
+        field = self._tint()
         return contributions_of(
-            self.parameter,
+            self._logits(),
             self._tent,
             self._canvas,
+            tint=None if field is None else Tint(field.detach(), self._patches),
             num_blocks=NUM_BLOCKS,
             most=MOST_CONTRIBUTORS,
         )

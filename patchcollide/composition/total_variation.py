@@ -68,7 +68,7 @@ class _Variation(torch.autograd.Function):
             coefficients = tiles.exponentials(row)
             slopes = ctx.pairs.slopes(coefficients, row)
             inner = slopes.sub_(at_pixel[:, row, None]).mul_(scale)
-            tiles.put_gradient(result, row, inner, coefficients)
+            tiles.put_gradient(result, row, inner.mul_(coefficients))
         return result, None, None, None
 
 

@@ -41,7 +41,9 @@ _TIGHTER = 0.8
 _SPLIT = 0.4
 """Standard deviation of what parts the vertices at first, in units of the parameter."""
 _PATIENCE, _HALVINGS = 4, 3
-_LEAST_GAIN = {_CENTRE: 0.02, _VERTICES: 0.005}
+_LEAST_GAIN = 0.005
+_CENTRE_SHARE, _LAST_SIZE = 0.5, 0.05
+_FIRST_SIZES = {_CENTRE: 0.5, _VERTICES: 0.5}
 _NEVER = 1e9
 _TINY = 1e-9
 
@@ -73,18 +75,33 @@ class TightObjective(Objective):
             "num_logs": 0.0,
             "stage": -1.0,
             "rank": -_NEVER,
-            **_fresh_pace(1.0),
+            **_fresh_pace(_FIRST_SIZES[_CENTRE]),
         }
 
     def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam:
-        """See :meth:`Objective.optimiser`: long averages keep images nearest to the source."""
-        return torch.optim.Adam([parameterisation.parameter], betas=(0.9, 0.999))
+        """See :meth:`Objective.optimiser`.
+
+        Long averages keep images nearest to the source; without one, short ones are faster.
+        """
+        betas = (0.8, 0.99) if self._source is None else (0.9, 0.999)
+        return torch.optim.Adam([parameterisation.parameter], betas=betas)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
-        """See :meth:`Objective.step_size`: halved each time nothing is gained any more."""
-        settings = self.search.optimiser
-        rise = (step - self.state["begun"] + 1) / max(1, settings.warmup_steps)
-        return settings.learning_rate * self.state["size"] * min(1.0, rise) * parameterisation.unit
+        """See :meth:`Objective.step_size`: a cosine for the centre, and one for the vertices.
+
+        Theirs is also halved each time nothing is gained any more.
+        """
+        settings, begun = self.search.optimiser, self.state["begun"]
+        end = settings.steps if begun else self._centre_steps
+        share = (1 + math.cos(math.pi * (step - begun) / (end - begun))) / 2
+        rise = min(1.0, (step - begun + 1) / max(1, settings.warmup_steps))
+        size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * share)
+        return settings.learning_rate * size * parameterisation.unit
+
+    @property
+    def _centre_steps(self) -> int:
+        """After so many the centre is taken as it is."""
+        return max(1, round(_CENTRE_SHARE * self.search.optimiser.steps))
 
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator
@@ -165,8 +182,7 @@ class TightObjective(Objective):
         last = step == self.search.optimiser.steps
         if state["phase"] == _CENTRE:
             held = state["reached"] <= math.log(self._aim)
-            gains_no_more = self._gains_no_more(-log_tau)
-            if held or gains_no_more or 2 * step >= self.search.optimiser.steps:
+            if held or step >= self._centre_steps:
                 if self.search.optimiser.num_vertices == 1:
                     return row, ALL_STEPS if last else "the features come no nearer"
                 self._split(parameterisation, step)
@@ -195,7 +211,7 @@ class TightObjective(Objective):
     def _gains_no_more(self, value: float) -> bool:
         """Halves the step where nothing is gained; says whether it was halved often enough."""
         state = self.state
-        if value > state["best"] + _LEAST_GAIN[state["phase"]]:
+        if value > state["best"] + _LEAST_GAIN:
             state["best"], state["waiting"] = value, 0.0
             return False
         state["best"] = max(state["best"], value)
@@ -232,10 +248,8 @@ class TightObjective(Objective):
             parameter.copy_(centre + noise.to(parameter.device))
         parameterisation.project()
         goal = max(state["goal"], _OUT_OF_REACH * math.exp(state["reached"]))
-        # Where the centre needed small steps, so do the vertices.
-        size = max(state["size"], 0.25)
         state |= {"phase": _VERTICES, "begun": float(step), "goal": goal, **START}
-        state |= _fresh_pace(size)
+        state |= _fresh_pace(_FIRST_SIZES[_VERTICES])
         self.begins_anew = True
 
 

@@ -130,6 +130,7 @@ def make_parameterisation(
             neighbours.grid,
             margin=neighbours.margin,
             coefficient_size=config.composition.coefficient_size,
+            tint=config.composition.tint,
         )
     return make(
         num_vertices=config.optimiser.num_vertices,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from patchcollide.config import Config
-from patchcollide.config_files import parse_config
+from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
 from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import (
@@ -130,7 +130,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The settings the run was made with."""
-        return parse_config(self.about["config"], str(self.folder / CONFIG_FILE))
+        return parse_recorded(self.about["config"], str(self.folder / CONFIG_FILE))
 
     @property
     def inputs(self) -> RunInputs:
@@ -315,7 +315,7 @@ def _same_run(folder: Path, final: Path, about: RunRecord, how: str) -> Run:
         raise RunError(f"{folder} is there already and is not this run: {error} {how}") from None
     if found["fingerprint"] != about["fingerprint"]:
         # Settings that came later than the run have their defaults.
-        before = parse_config(found["config"], str(folder / CONFIG_FILE)).model_dump(mode="json")
+        before = parse_recorded(found["config"], str(folder / CONFIG_FILE)).model_dump(mode="json")
         changed = [
             *differences(about["config"], before),
             *differences(about["identity"], found["identity"]),

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from patchcollide.config_files import parse_config
+from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import compare_with_others, walk_edges
 from patchcollide.evaluation.controls import Controls
@@ -110,7 +110,7 @@ def summarise(
         What ``summary.json`` holds, and the samples by kind, ``null`` only with images.
     """
     network, inputs, missing = collision.network, about["inputs"], options.missing
-    config = parse_config(about["config"], "the settings of the run")
+    config = parse_recorded(about["config"], "the settings of the run")
     before = options.before or _NOTHING
     measured = evaluate_polytope(collision, config.evaluation, config.seed)
     samples = {"hull": measured.hull} | sample_around(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcollide.config import Config, Index
-from patchcollide.config_files import parse_config
+from patchcollide.config_files import parse_recorded
 from patchcollide.errors import ImageError, StoreError
 from patchcollide.images.folders import ImageFile, find_images, former_name, source_state
 from patchcollide.io.files import half_written
@@ -61,7 +61,7 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
         return
     damaged = {damage.file for damage in found.damages}
     _refuse_folders(folder, damaged)
-    config = parse_config(manifest["settings"], str(folder / MANIFEST))
+    config = parse_recorded(manifest["settings"], str(folder / MANIFEST))
     if damaged & {MANIFEST, BACKUP}:
         write_manifest(folder, manifest)
     entries = [entry for entry in manifest["shards"] if entry["file"] in damaged]
