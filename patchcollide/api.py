@@ -23,7 +23,7 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
-from patchcollide.optimisation.methods.registry import require_applicable
+from patchcollide.optimisation.methods.registry import require_applicable, require_bound
 from patchcollide.optimisation.vertices import FoundVertices, search_vertices
 from patchcollide.polytope import Polytope
 from patchcollide.retrieval.engines import open_searcher
@@ -182,7 +182,9 @@ def _tightened(config: Config, tightness: float | None, *, exact: bool) -> Confi
             f"tightness= should be a number between 0 and 1, such as 0.1, but is {tightness}."
         )
     objective = config.objective.model_copy(update={"tightness": float(tightness)})
-    return config.model_copy(update={"objective": objective})
+    tightened = config.model_copy(update={"objective": objective})
+    require_bound(tightened)
+    return tightened
 
 
 def _network(

@@ -125,13 +125,16 @@ class Objective(Section):
     With a ``tightness`` above 0 vertices move as far apart as features let them that differ from
     the target's by at most this share, behind the activation, all over the hull; free pixels stay
     within ``source_distance`` of the source, a root mean square difference as a share of the value
-    range, or anywhere if it is 0. There are no weights then; see
+    range, or anywhere if it is 0. Of compositions the distance in means over blocks of a 28th of a
+    side counts, and the rest of it against them, by ``coarseness``: vertices are to differ to the
+    eye. There are no weights then; see
     :mod:`patchcollide.optimisation.tight`. Without, these are the weights of a sum that is in units
     of the features; see :mod:`patchcollide.optimisation.objective`.
     """
 
     tightness: Annotated[float, Field(ge=0, lt=1)] = 0.1
     source_distance: Annotated[float, Field(ge=0, le=1)] = 0.11
+    coarseness: Weight = 12.0
     active: Weight = 1.0
     inactive: Weight = 1.0
     penalty: Literal["hinge", "absolute"] = "hinge"
@@ -140,7 +143,7 @@ class Objective(Section):
     # Which blind units the vertices drive deeper; "none" leaves it to ``diversity`` to part them.
     # TOML and JSON have lists only.
     units: (
-        Literal["first", "random", "room", "none"]
+        Literal["first", "random", "room", "spread", "none"]
         | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     ) = "first"
     hull_samples: Annotated[int, Field(ge=0)] = 5
@@ -283,7 +286,8 @@ class Config(Section):
         if self.method == "polytope":
             del settings["method"], settings["baselines"]
         if not self.objective.tightness:
-            del settings["objective"]["tightness"], settings["objective"]["source_distance"]
+            for name in ("tightness", "source_distance", "coarseness"):
+                del settings["objective"][name]
         if not self.composition.tint:
             del settings["composition"]["tint"]
         return settings

@@ -121,6 +121,7 @@ def collide(
 ) -> None:
     """Finds vertices that collide with a target, measures what lies between, and reports."""
     from patchcollide import pipeline
+    from patchcollide.optimisation.methods.registry import require_bound
 
     origin.require_one()
     if tightness is not None and not 0 < tightness < 1:
@@ -136,6 +137,8 @@ def collide(
         "retrieval.engine": engine,
     }
     settings, backend = given.read(options), where.read()
+    if tightness is not None:
+        require_bound(settings)
     run = pipeline.collide(
         settings, source, target, out, origin.store, backend, origin.neighbours, images
     )

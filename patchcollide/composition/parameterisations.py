@@ -20,6 +20,9 @@ NUM_BLOCKS = 28
 
 MOST_CONTRIBUTORS = 6
 
+# Of free pixels, beside preferences of whole patches.
+_PARTING = 0.13
+
 # Of what covers a pixel, in 0..1: eight grey levels.
 _LEAST_SPREAD = 8 / 255
 
@@ -55,6 +58,14 @@ class Parameterisation(Protocol):
 
     def roughness(self) -> Float[Tensor, ""]:
         """Returns the total variation that the objective may penalise, differentiable."""
+        ...
+
+    def parting(self, generator: torch.Generator) -> Tensor:
+        """Returns what parts equal vertices when added to the parameter, in its units.
+
+        Args:
+            generator: Draws it.
+        """
         ...
 
     def project(self) -> None:
@@ -145,7 +156,9 @@ class PatchMixture:
         parameter = self.parameter[:count]
         return parameter.flatten(1)[:, : math.prod(self._shape)].unflatten(1, self._shape)
 
-    def _tint(self, count: int | None = None) -> Float[Tensor, "vertices channels side side"] | None:
+    def _tint(
+        self, count: int | None = None
+    ) -> Float[Tensor, "vertices channels side side"] | None:
         if self._tint_units is None:
             return None
         field = self.parameter[:count, math.prod(self._shape) :]
@@ -167,6 +180,15 @@ class PatchMixture:
         return coefficient_variation(
             self._logits(), self._tent, self._canvas.stride, self._canvas.margin
         )
+
+    def parting(self, generator: torch.Generator) -> Tensor:
+        """See :meth:`Parameterisation.parting`: every vertex prefers other neighbours."""
+        k, rows, cols, *_ = self._shape
+        preferred = torch.randn((len(self.parameter), k, rows, cols, 1, 1), generator=generator)
+        parted = torch.zeros(self.parameter.shape)
+        logits = parted.flatten(1)[:, : math.prod(self._shape)]
+        logits.unflatten(1, self._shape).copy_(preferred)
+        return parted
 
     def project(self) -> None:
         """Nothing to do: mixtures are always in range."""
@@ -248,6 +270,10 @@ class FreePixels:
     def roughness(self) -> Float[Tensor, ""]:
         """See :meth:`Parameterisation.roughness`: of the pixels."""
         return total_variation(self.parameter)
+
+    def parting(self, generator: torch.Generator) -> Tensor:
+        """See :meth:`Parameterisation.parting`: noise."""
+        return _PARTING * torch.randn(self.parameter.shape, generator=generator)
 
     def project(self) -> None:
         """Clips the pixels to ``[0, 1]``, as the released code does after each step."""

@@ -41,6 +41,24 @@ def stick_breaking_weights(
     return shares * torch.cumprod(left, dim=1)
 
 
+def face_weights(
+    count: int, num_vertices: int, generator: torch.Generator
+) -> Float64[Tensor, "count vertices"]:
+    """Draws points on random faces: as many vertices as are drawn from 2 to all, then uniformly.
+
+    Of uniform points few are near an edge, where a hull's features are often farthest.
+
+    Args:
+        count: How many.
+        num_vertices: Of the hull; at least 2.
+        generator: Draws them.
+    """
+    sizes = torch.randint(2, num_vertices + 1, (count, 1), generator=generator)
+    ranks = torch.rand(count, num_vertices, generator=generator).argsort(dim=1)
+    draws = uniform_weights(count, num_vertices, generator) * (ranks < sizes)
+    return draws / draws.sum(dim=1, keepdim=True)
+
+
 def edge_middles(num_vertices: int, most: int) -> Float[Tensor, "edges vertices"]:
     """Returns the weights of the middles of the edges: of all, or of ``most`` spread over all."""
     pairs = torch.combinations(torch.arange(num_vertices), 2)

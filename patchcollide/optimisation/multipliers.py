@@ -13,7 +13,7 @@ HIGHEST = {"features": 6.0, "source": 1.5}
 _LOWEST = -2.0
 _RATE, _GAIN = 0.05, 5.0
 
-START = {"features": 3.0, "source": 0.0}
+START = {"features": 1.0, "source": 0.0}
 
 
 def weigh(

@@ -5,7 +5,7 @@ parameters is :mod:`patchcollide.optimisation.descent`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -207,11 +207,12 @@ def with_hull_samples(
     images: Float[Tensor, "vertices channels height width"],
     count: int,
     generator: torch.Generator,
+    draw: Callable[[int, int, torch.Generator], Tensor] = uniform_weights,
 ) -> Float[Tensor, "batch channels height width"]:
     """Returns the vertices and, if there are several, ``count`` fresh points between them."""
     if not count or len(images) == 1:
         return images
-    weights = uniform_weights(count, len(images), generator)
+    weights = draw(count, len(images), generator)
     return torch.cat([images, combine(weights.to(images.device), images)])
 
 

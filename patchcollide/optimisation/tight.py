@@ -17,6 +17,7 @@ import torch
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.evaluation.feature_distances import relative_feature_distances
+from patchcollide.evaluation.simplex import face_weights
 from patchcollide.images.tensors import mean_distance, pairwise_distances
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
 from patchcollide.optimisation.multipliers import START, weigh
@@ -38,12 +39,16 @@ _OUT_OF_REACH = 1.25
 """A bound below this times what the centre reached is none that vertices can move apart within."""
 _TIGHTER = 0.8
 """By what a bound that lets another class in is multiplied."""
-_SPLIT = 0.4
-"""Standard deviation of what parts the vertices at first, in units of the parameter."""
+_PARTED = 3.0
+"""How far vertices are moved from the centre at first, in units of the parameter."""
 _PATIENCE, _HALVINGS = 4, 3
 _LEAST_GAIN = 0.005
-_CENTRE_SHARE, _LAST_SIZE = 0.5, 0.05
-_FIRST_SIZES = {_CENTRE: 0.5, _VERTICES: 0.5}
+_CENTRE_SHARE = 0.4
+"""Of all steps, that the centre may take."""
+_HOLD, _LAST_SIZE = 0.7, 0.05
+"""For how long the steps of vertices keep their size, and to what share they fall after."""
+_SIZE = 0.5
+"""Of steps at first, as a share of the learning rate."""
 _NEVER = 1e9
 _TINY = 1e-9
 
@@ -75,7 +80,7 @@ class TightObjective(Objective):
             "num_logs": 0.0,
             "stage": -1.0,
             "rank": -_NEVER,
-            **_fresh_pace(_FIRST_SIZES[_CENTRE]),
+            **_fresh_pace(),
         }
 
     def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam:
@@ -83,7 +88,7 @@ class TightObjective(Objective):
 
         Long averages keep images nearest to the source; without one, short ones are faster.
         """
-        betas = (0.8, 0.99) if self._source is None else (0.9, 0.999)
+        betas = (0.8, 0.99) if parameterisation.source is None else (0.9, 0.999)
         return torch.optim.Adam([parameterisation.parameter], betas=betas)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
@@ -93,15 +98,20 @@ class TightObjective(Objective):
         """
         settings, begun = self.search.optimiser, self.state["begun"]
         end = settings.steps if begun else self._centre_steps
-        share = (1 + math.cos(math.pi * (step - begun) / (end - begun))) / 2
+        done = (step - begun) / (end - begun)
+        if begun:
+            done = max(0.0, (done - _HOLD) / (1 - _HOLD))
+        fall = (1 + math.cos(math.pi * done)) / 2
         rise = min(1.0, (step - begun + 1) / max(1, settings.warmup_steps))
-        size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * share)
+        size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * fall)
         return settings.learning_rate * size * parameterisation.unit
 
     @property
     def _centre_steps(self) -> int:
         """After so many the centre is taken as it is."""
-        return max(1, round(_CENTRE_SHARE * self.search.optimiser.steps))
+        settings = self.search.optimiser
+        share = _CENTRE_SHARE if settings.num_vertices > 1 else 1.0
+        return max(1, round(share * settings.steps))
 
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator
@@ -117,7 +127,8 @@ class TightObjective(Objective):
         """
         is_centre = self.state["phase"] == _CENTRE
         images = parameterisation.images(1 if is_centre else None)
-        batch = with_hull_samples(images, self.search.objective.hull_samples, generator)
+        num_samples = self.search.objective.hull_samples
+        batch = with_hull_samples(images, num_samples, generator, face_weights)
         terms, gradient = self._passes.gradient(batch.detach(), self._terms)
         log_tau = float(log_power_mean(terms["tau"] + _TINY))
         self._note(log_tau, parameterisation, is_centre)
@@ -128,7 +139,7 @@ class TightObjective(Objective):
             bound = self.search.objective.source_distance
             failures["source"] = float(logs["source"].detach()) - math.log(bound)
         if len(images) > 1:
-            logs["distance"] = -_spread(images, parameterisation.block).log()
+            logs["distance"] = -self._spread(images, parameterisation)
         parted = len(images) > 1 and not (self._is_last(step) and failures["features"] > 0)
         shares = weigh(self.state, failures, with_distance=parted)
         # Its gradient in the images is that of the network's part; its value means nothing.
@@ -231,26 +242,40 @@ class TightObjective(Objective):
         if tau > _SAFE * self.state["goal"] or not self._has_class(found):
             return 0, -tau
         images = parameterisation.images()
-        log_distance = math.log(float(_spread(images, parameterisation.block)))
+        log_distance = float(self._spread(images, parameterisation))
         if self._source is not None:
             remote = float(_remoteness(images, self._source))
             if remote > 1.02 * self.search.objective.source_distance:
                 return 1, log_distance - 2 * math.log(remote)
         return 2, log_distance
 
+    def _spread(
+        self,
+        images: Float[Tensor, "vertices channels height width"],
+        parameterisation: Parameterisation,
+    ) -> Tensor:
+        """The logarithm of the vertices' distance, less what of it is detail of small blocks."""
+        if parameterisation.block == 1:
+            return _mean_distance(images).log()
+        blurred = torch.nn.functional.avg_pool2d(images, parameterisation.block)
+        coarse, preference = _mean_distance(blurred).log(), self.search.objective.coarseness
+        return (1 + preference) * coarse - preference * _mean_distance(images).log()
+
     def _split(self, parameterisation: Parameterisation, step: int) -> None:
         """Begins with vertices at the centre; a bound that it did not reach becomes wider."""
         state, parameter = self.state, parameterisation.parameter
         generator = seeded(self.search.seed, Purpose.SPLIT)
-        noise = _SPLIT * parameterisation.unit * torch.randn(parameter.shape, generator=generator)
+        noise = _PARTED * parameterisation.unit * parameterisation.parting(generator)
         centre = parameter if self.kept is None else self.kept
         with torch.no_grad():
             parameter.copy_(centre + noise.to(parameter.device))
         parameterisation.project()
         goal = max(state["goal"], _OUT_OF_REACH * math.exp(state["reached"]))
         state |= {"phase": _VERTICES, "begun": float(step), "goal": goal, **START}
-        state |= _fresh_pace(_FIRST_SIZES[_VERTICES])
+        state |= _fresh_pace()
         self.begins_anew = True
+        # What a descent ends with that ends before any of it was validated.
+        self.kept = parameter.detach().clone()
 
 
 _ENDS = (
@@ -260,14 +285,13 @@ _ENDS = (
 )
 
 
-def _fresh_pace(size: float) -> dict[str, float]:
-    return {"size": size, "halvings": float(_HALVINGS), "waiting": 0.0, "best": -_NEVER}
+def _fresh_pace() -> dict[str, float]:
+    return {"size": _SIZE, "halvings": float(_HALVINGS), "waiting": 0.0, "best": -_NEVER}
 
 
-def _spread(images: Float[Tensor, "vertices channels height width"], block: int) -> Tensor:
-    """The mean distance of pairs, of means over blocks of pixels, as a share of the range."""
-    seen = torch.nn.functional.avg_pool2d(images, block) if block > 1 else images
-    return pairwise_distances(seen).mean() / (255 * math.sqrt(seen[0].numel()))
+def _mean_distance(images: Float[Tensor, "vertices channels height width"]) -> Tensor:
+    """The mean distance of pairs, as a share of the range."""
+    return pairwise_distances(images).mean() / (255 * math.sqrt(images[0].numel()))
 
 
 def _remoteness(

@@ -18,8 +18,9 @@ def choose_units(
     Args:
         target: Decides which units are blind.
         how: ``"first"`` in index order, as in the paper, lower region first; ``"random"`` by seed;
-            ``"room"`` those deepest in their blind region at the target; ``"none"`` for none at
-            all; or indices.
+            ``"room"`` those deepest in their blind region at the target; ``"spread"`` at equal
+            distances in index order, so that layers of convolutions give units of different
+            channels; ``"none"`` for none at all; or indices.
         count: How many vertices there are.
         generator: Draws random units.
 
@@ -41,7 +42,8 @@ def choose_units(
         raise TargetError(
             f"The target has {len(blind)} inactive units in this layer, but each of "
             f"{count} vertices (optimiser.num_vertices) needs one of its own. Ask for fewer "
-            f"vertices,{_more_tolerance(target)} or choose another layer."
+            f"vertices,{_more_tolerance(target)} choose another layer, or let only their distance "
+            "part the vertices: objective.units = 'none'."
         )
     if not isinstance(how, str):
         return _given(how, set(blind.tolist()), count)
@@ -50,6 +52,8 @@ def choose_units(
     if how == "room":
         depth = excess(target.pre_activation[None], target)[0].cpu()[blind]
         return blind[depth.argsort(stable=True)[:count]]
+    if how == "spread":
+        return blind[(2 * torch.arange(count) + 1) * len(blind) // (2 * count)]
     return blind[:count]
 
 

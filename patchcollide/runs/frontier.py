@@ -10,6 +10,7 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation.frontier import Frontier, frontier_point
 from patchcollide.images.pictures import read_png
 from patchcollide.io.files import output_path, write_json, write_text
+from patchcollide.optimisation.methods.registry import require_bound
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.report.frontier import frontier_lines, write_frontier_chart
 from patchcollide.runs.collide import collide
@@ -57,6 +58,7 @@ def trace_frontier(
         What ``frontier.json`` holds.
 
     Raises:
+        ConfigError: If the method knows no bound.
         RunError: If ``out`` is a run itself, or holds runs of other settings.
         InputError: As ``collide`` does, like the other errors.
     """
@@ -65,6 +67,7 @@ def trace_frontier(
         raise RunError(
             f"{out} is a run, but a frontier wants a folder for several. Choose another --out."
         )
+    require_bound(config)
     runs = []
     for number, bound in enumerate(sorted(bounds, reverse=True), start=1):
         logger.info("Tightness %s, %d of %d.", bound, number, len(bounds))

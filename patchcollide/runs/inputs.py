@@ -190,7 +190,7 @@ def require_reachable(config: Config, network: CollisionNetwork, target: Target)
     Raises:
         ConfigError: If less than half of that is asked for.
     """
-    gamma = config.objective.tightness
+    gamma = config.objective.tightness if config.method == "polytope" else 0.0
     floor = noise_floor(network, target, config.seed) if gamma else None
     if floor is None or gamma >= floor:
         return
@@ -215,7 +215,8 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
         TargetError: If the layer does not respond to the target.
     """
     require_features(network, inputs.target)
-    require_reachable(config, network, inputs.target)
+    if not inputs.exact:
+        require_reachable(config, network, inputs.target)
     _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)

@@ -29,7 +29,7 @@ class Parameters:
     def images(self):
         raise NotImplementedError
 
-    roughness = project = images
+    roughness = project = parting = images
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,16 @@ def test_the_units_with_most_room_are_the_deepest_at_the_target():
     assert choose("room", 5) == [5, 6, 4, 1, 2]
 
 
+def test_spread_units_lie_in_different_channels():
+    """Blind are 0..3 of each of six channels of 2 x 4 units."""
+    z = torch.where(torch.arange(48) % 8 < 4, -1.0, 1.0)
+    target = TargetFeatures.of(z, RELU6)
+    for count in (1, 2, 3, 6):
+        units = choose_units(target, "spread", count, seeded(0))
+        assert len(set((units // 8).tolist())) == count
+        assert target.below[units].all()
+
+
 def test_random_units_are_blind_different_and_decided_by_the_seed():
     drawn = [choose("random", 3, seed) for seed in range(20)]
     assert drawn == [choose("random", 3, seed) for seed in range(20)]
@@ -41,7 +51,7 @@ def test_units_by_index_are_taken_as_they_are():
     assert choose((6, 1, 2), 2) == [6, 1]
 
 
-@pytest.mark.parametrize("how", ["first", "random", "room", (1, 2, 4, 5, 6, 0)])
+@pytest.mark.parametrize("how", ["first", "random", "room", "spread", (1, 2, 4, 5, 6, 0)])
 def test_fewer_inactive_units_than_vertices_are_refused(how):
     with pytest.raises(TargetError, match=r"has 5 inactive units .* each of 6 vertices"):
         choose(how, 6)

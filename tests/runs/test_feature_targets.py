@@ -166,8 +166,9 @@ def test_features_of_other_weights_are_refused_and_leave_nothing(world, target, 
 def test_too_few_inactive_units_are_refused_and_leave_nothing(world):
     world.target = world.folder / "active.npz"
     np.savez(world.target, featfc1=np.ones((1, 384), np.float32))
-    words = ("--pixels", "--set", "objective.penalty=absolute")
-    assert_refused(world.collide(*words), 2, "TargetError", "has 0 inactive units", "5 vertices")
+    words = ("--pixels", "--set", "objective.penalty=absolute", "--set", "objective.tightness=0")
+    said = ("has 0 inactive units", "5 vertices", "objective.units = 'none'")
+    assert_refused(world.collide(*words), 2, "TargetError", *said)
     assert not list(world.folder.glob("run*"))
 
 

@@ -53,20 +53,13 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
     """Refuses what a method cannot do, before anything long begins.
 
     Args:
-        config: ``method``, ``objective.tightness`` and section ``baselines``.
+        config: ``method`` and section ``baselines``.
         pixels: Whether pixels vary freely; else patches are composed.
 
     Raises:
-        ConfigError: If the method knows no bound on features and one is set, or if it, or the
-            start asked for, is for free pixels only.
+        ConfigError: If the method, or the start asked for, is for free pixels only.
         MissingLibraryError: If it needs a library that is not installed.
     """
-    if config.objective.tightness and config.method != "polytope":
-        raise ConfigError(
-            f"objective.tightness = {config.objective.tightness:g} bounds features in a search by "
-            f"method = 'polytope', but method = '{config.method}' has no bound. Leave one of "
-            "--tightness and --method out."
-        )
     method_of(config)
     if pixels or config.method == "polytope":
         return
@@ -79,6 +72,20 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
         raise ConfigError(
             f"baselines.start = '{config.baselines.start}' is for free pixels: compositions of "
             "patches start from all neighbours alike. Give --pixels, or baselines.start = 'auto'."
+        )
+
+
+def require_bound(config: Config) -> None:
+    """Refuses a bound on features that was asked for by name where none is known.
+
+    Raises:
+        ConfigError: If the method is not the default one.
+    """
+    if config.method != "polytope":
+        raise ConfigError(
+            f"objective.tightness = {config.objective.tightness:g} bounds features in a search by "
+            f"method = 'polytope', but method = '{config.method}' has no bound. Leave one of "
+            "--tightness and --method out."
         )
 
 

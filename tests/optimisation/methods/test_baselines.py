@@ -72,14 +72,17 @@ def solve(network, method, *overrides, source=None, target=None):
 
 
 def test_the_default_method_has_the_fingerprint_it_had_when_there_were_no_others():
-    settings = load_config().model_dump(mode="json")
+    # Nor was there a bound on features, or a tint.
+    then = ["objective.tightness=0", "composition.tint=0"]
+    settings = load_config(overrides=then).model_dump(mode="json")
     before = {name: part for name, part in settings.items() if name not in ("method", "baselines")}
-    # Nor was there a bound on features.
-    del before["objective"]["tightness"], before["objective"]["source_distance"]
-    assert fingerprint(load_config().identity()) == fingerprint(before)
-    assert load_config(overrides=["baselines.radius=1"]).identity() == before
+    for name in ("tightness", "source_distance", "coarseness"):
+        del before["objective"][name]
+    del before["composition"]["tint"]
+    assert fingerprint(load_config(overrides=then).identity()) == fingerprint(before)
+    assert load_config(overrides=[*then, "baselines.radius=1"]).identity() == before
     others = [
-        load_config(overrides=[f"method={name}", *more]).identity()
+        load_config(overrides=[*then, f"method={name}", *more]).identity()
         for name, *more in (["features"], ["metamer"], ["metamer", "baselines.start=source"])
     ]
     assert len({fingerprint(value) for value in [*others, before]}) == 4
@@ -141,6 +144,7 @@ class TestFeatures:
     def test_all_steps_are_done(self, small_network):
         easy = ["optimiser.stop_probability=0.01", "optimiser.stop_success=0.01"]
         easy += ["optimiser.stop_distance=0", "optimiser.stop_margin=0", "optimiser.check_every=1"]
+        easy += ["objective.tightness=0"]
         target = Target.of_picture(small_network, picture(1))
         _, _, state = solve(small_network, "features", *easy, target=target)
         _, _, ours = solve(small_network, "polytope", *easy, target=target)
