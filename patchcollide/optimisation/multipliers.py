@@ -13,8 +13,6 @@ HIGHEST = {"features": 6.0, "source": 1.5}
 _LOWEST = -2.0
 _RATE, _GAIN = 0.05, 5.0
 
-START = {"features": 1.0, "source": 0.0}
-
 
 def weigh(
     slow: dict[str, float], failures: dict[str, float], *, with_distance: bool

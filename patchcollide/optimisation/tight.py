@@ -12,6 +12,7 @@ largest distance is what the search ends with. Departs from the paper, which has
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -20,7 +21,7 @@ from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.simplex import face_weights
 from patchcollide.images.tensors import mean_distance, pairwise_distances
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
-from patchcollide.optimisation.multipliers import START, weigh
+from patchcollide.optimisation.multipliers import weigh
 from patchcollide.optimisation.objective import Objective, with_hull_samples
 from patchcollide.optimisation.passes import Passes
 from patchcollide.optimisation.stopping import ALL_STEPS, VertexSearch, validate_features
@@ -43,12 +44,31 @@ _PARTED = 3.0
 """How far vertices are moved from the centre at first, in units of the parameter."""
 _PATIENCE, _HALVINGS = 4, 3
 _LEAST_GAIN = 0.005
-_CENTRE_SHARE = 0.4
-"""Of all steps, that the centre may take."""
 _HOLD, _LAST_SIZE = 0.7, 0.05
 """For how long the steps of vertices keep their size, and to what share they fall after."""
-_SIZE = 0.5
-"""Of steps at first, as a share of the learning rate."""
+
+
+@dataclass(frozen=True)
+class _Gait:
+    """How images move.
+
+    Attributes:
+        averages: Adam's: of gradients and of their squares.
+        size: Of steps at first, as a share of the learning rate.
+        features: The multiplier of features when vertices part.
+        centre: Of all steps, that the centre may take.
+    """
+
+    averages: tuple[float, float]
+    size: float
+    features: float
+    centre: float
+
+
+# Long averages keep free pixels nearest to the source; short ones are faster for compositions.
+_PIXELS = _Gait((0.9, 0.999), 1.0, 3.0, 0.5)
+_COMPOSITIONS = _Gait((0.8, 0.99), 0.5, 1.0, 0.4)
+
 _NEVER = 1e9
 _TINY = 1e-9
 
@@ -66,6 +86,7 @@ class TightObjective(Objective):
     ) -> None:
         super().__init__(search)
         self._source = source if search.objective.source_distance else None
+        self._gait = _COMPOSITIONS if source is None else _PIXELS
         self._passes = Passes(
             search.network, search.optimiser.num_vertices + search.objective.hull_samples
         )
@@ -74,22 +95,17 @@ class TightObjective(Objective):
             "begun": 0.0,
             "goal": search.objective.tightness,
             "slack": _SLACK,
-            **START,
             "reached": _NEVER,
             "logs": 0.0,
             "num_logs": 0.0,
             "stage": -1.0,
             "rank": -_NEVER,
-            **_fresh_pace(),
+            **self._fresh_pace(),
         }
 
     def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam:
-        """See :meth:`Objective.optimiser`.
-
-        Long averages keep images nearest to the source; without one, short ones are faster.
-        """
-        betas = (0.8, 0.99) if parameterisation.source is None else (0.9, 0.999)
-        return torch.optim.Adam([parameterisation.parameter], betas=betas)
+        """See :meth:`Objective.optimiser`."""
+        return torch.optim.Adam([parameterisation.parameter], betas=self._gait.averages)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
         """See :meth:`Objective.step_size`: a cosine for the centre, and one for the vertices.
@@ -110,7 +126,7 @@ class TightObjective(Objective):
     def _centre_steps(self) -> int:
         """After so many the centre is taken as it is."""
         settings = self.search.optimiser
-        share = _CENTRE_SHARE if settings.num_vertices > 1 else 1.0
+        share = self._gait.centre if settings.num_vertices > 1 else 1.0
         return max(1, round(share * settings.steps))
 
     def backward(
@@ -234,6 +250,16 @@ class TightObjective(Objective):
         state["waiting"] = 0.0
         return state["halvings"] < 0
 
+    def _fresh_pace(self) -> dict[str, float]:
+        return {
+            "size": self._gait.size,
+            "halvings": float(_HALVINGS),
+            "waiting": 0.0,
+            "best": -_NEVER,
+            "features": self._gait.features,
+            "source": 0.0,
+        }
+
     def _rank(
         self, found: dict[str, float], parameterisation: Parameterisation
     ) -> tuple[int, float]:
@@ -271,8 +297,8 @@ class TightObjective(Objective):
             parameter.copy_(centre + noise.to(parameter.device))
         parameterisation.project()
         goal = max(state["goal"], _OUT_OF_REACH * math.exp(state["reached"]))
-        state |= {"phase": _VERTICES, "begun": float(step), "goal": goal, **START}
-        state |= _fresh_pace()
+        state |= {"phase": _VERTICES, "begun": float(step), "goal": goal}
+        state |= self._fresh_pace()
         self.begins_anew = True
         # What a descent ends with that ends before any of it was validated.
         self.kept = parameter.detach().clone()
@@ -283,10 +309,6 @@ _ENDS = (
     "the images come no nearer to the source",
     "the vertices move apart no further",
 )
-
-
-def _fresh_pace() -> dict[str, float]:
-    return {"size": _SIZE, "halvings": float(_HALVINGS), "waiting": 0.0, "best": -_NEVER}
 
 
 def _mean_distance(images: Float[Tensor, "vertices channels height width"]) -> Tensor:

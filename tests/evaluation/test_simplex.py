@@ -6,6 +6,7 @@ from scipy import stats
 from patchcollide.evaluation.simplex import (
     combine,
     edge_middles,
+    face_weights,
     round_to_8_bits,
     stick_breaking_weights,
     uniform_weights,
@@ -37,6 +38,22 @@ def test_a_single_vertex_has_all_the_weight(draw, generator):
 def test_weights_depend_on_the_seed_alone(draw):
     assert torch.equal(draw(4, 3, seeded(5)), draw(4, 3, seeded(5)))
     assert not torch.equal(draw(4, 3, seeded(5)), draw(4, 3, seeded(6)))
+
+
+@pytest.mark.parametrize("num_vertices", [2, 3, 5])
+def test_points_on_faces_are_uniform_on_faces_of_each_size_alike(num_vertices, generator):
+    count = 20_000
+    weights = face_weights(count, num_vertices, generator)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(count, dtype=torch.float64))
+    sizes = (weights > 0).sum(dim=1)
+    expected = count / (num_vertices - 1)
+    for size in range(2, num_vertices + 1):
+        assert int((sizes == size).sum()) == pytest.approx(expected, rel=0.1)
+        # A weight of a uniform point of a face of n vertices has the distribution beta(1, n - 1).
+        face = weights[sizes == size]
+        one = face[face > 0].numpy()[::size]
+        assert stats.kstest(one, stats.beta(1, size - 1).cdf).pvalue > 1e-4
+    assert (weights > 0).double().mean(dim=0).std() < 0.02
 
 
 @pytest.mark.parametrize("num_vertices", [2, 3, 5])

@@ -10,12 +10,17 @@ import torch
 from patchcollide.composition.parameterisations import FreePixels
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.evaluation.feature_distances import relative_feature_distances
-from patchcollide.evaluation.simplex import combine, round_to_8_bits, uniform_weights
+from patchcollide.evaluation.simplex import (
+    combine,
+    face_weights,
+    round_to_8_bits,
+    uniform_weights,
+)
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
-from patchcollide.optimisation.multipliers import HIGHEST, START, weigh
+from patchcollide.optimisation.multipliers import HIGHEST, weigh
 from patchcollide.optimisation.passes import Passes
 from patchcollide.optimisation.tight import TightObjective
 from patchcollide.randomness import seeded
@@ -77,7 +82,7 @@ def test_a_power_mean_is_between_the_mean_and_the_largest_and_its_shares_are_its
 
 
 def test_a_bound_that_fails_counts_for_more_at_each_step_and_one_that_holds_for_less():
-    slow = dict(START)
+    slow = {"features": 3.0, "source": 0.0}
     failing = [weigh(slow, {"features": 0.3}, with_distance=True)["features"] for _ in range(50)]
     holding = [weigh(slow, {"features": -0.3}, with_distance=True)["features"] for _ in range(300)]
     assert failing == sorted(failing)
@@ -87,7 +92,7 @@ def test_a_bound_that_fails_counts_for_more_at_each_step_and_one_that_holds_for_
 
 
 def test_shares_sum_to_one_and_the_source_gives_way_to_features():
-    slow = dict(START)
+    slow = {"features": 3.0, "source": 0.0}
     for _ in range(400):
         shares = weigh(slow, {"features": 2.0, "source": 2.0}, with_distance=True)
         assert sum(shares.values()) == pytest.approx(1)
@@ -109,7 +114,7 @@ def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, 
     images = plain.images() if phase == "vertices" else plain.images()[:1]
     batch = images
     if phase == "vertices":
-        batch = torch.cat([images, combine(uniform_weights(3, 3, seeded(1)), images)])
+        batch = torch.cat([images, combine(face_weights(3, 3, seeded(1)), images)])
     r = misfits(small_network.pre_activation(batch), search.target)
     loss = row["share_features"] * r.pow(4).mean().log() / 4
     if kind == "pixels":
@@ -139,7 +144,7 @@ def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
 def test_a_looser_bound_lets_vertices_farther_apart(small_network):
     spreads = []
     for tightness in (0.05, 0.2):
-        search = tight_search(small_network, tightness, steps=100)
+        search = tight_search(small_network, tightness, bound=0.0)
         vertices, _ = run(search, parameterise("pixels"))
         spreads.append(float(torch.pdist(vertices.flatten(1)).mean()))
     assert spreads == sorted(spreads)
