@@ -98,9 +98,9 @@ def test_a_unit_of_tint_moves_pixels_by_about_as_much_as_was_asked_for(mixture):
     with torch.no_grad():
         mixture.parameter[:, 4 * 49 * 4 :] += 0.1
     moved = 255 * (mixture.images().detach() - before) / 0.1
-    assert (moved > 0).all()
-    # Channels of a pixel are correlated, and where patches are alike a pixel moves less.
-    assert 1.0 < float(moved.median()) < 6.0
+    # Random colours: channels of a pixel are hardly correlated.
+    assert 2.0 < float(moved.mean()) < 4.0
+    assert float((moved > 0).double().mean()) > 0.9
 
 
 def test_few_vertices_are_the_first_of_all(mixture):

@@ -97,5 +97,5 @@ def test_only_units_with_an_endless_interval_are_driven_deeper():
     assert choose_units(target, "room", 1, seeded(0)).tolist() == [3]
     with pytest.raises(TargetError, match=r"names unit 0, which is not inactive"):
         choose_units(target, (0,), 1, seeded(0))
-    with pytest.raises(TargetError, match=r"3 inactive .* raise network\.tolerance = 0\.1, or"):
+    with pytest.raises(TargetError, match=r"3 inactive .* raise network\.tolerance = 0\.1, choose"):
         choose_units(target, "first", 4, seeded(0))
