@@ -1,7 +1,7 @@
 """Compares networks for digits by their adequacy, on the same test digits.
 
 Prints one JSON document, with a Markdown table under ``table``, which is also in OUT/table.md. MLPs
-and LeNet-5 with several activations are trained and audited at several layers, by a search over
+and LeNet-5 with several activations are trained and audited at several layers, by a descent over
 pixels with the same steps for all, and by linear programs where the layer is affine in the image.
 What is finished is not made again. For other networks and images: ``patchcollide audit`` with each
 network into a folder, then ``patchcollide adequacy`` with the folders.

@@ -193,7 +193,7 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
 
     Raises:
         RunError: If one is no finished audit or of an older version, or if they differ in their
-            images or in how sizes were measured: a search finds less than linear programs do.
+            images or in how sizes were measured: a descent finds less than linear programs do.
     """
     audits = [open_audit(folder)[1] for folder in folders]
     for folder, audit in zip(folders, audits, strict=True):
@@ -257,7 +257,7 @@ def _require_same_way(first_folder: Path, first: Audit, folder: Path, audit: Aud
     if first["method"] != audit["method"]:
         raise RunError(
             f"{first_folder} was measured by '{first['method']}', {folder} by '{audit['method']}', "
-            "and a search finds other vertices than linear programs do. Audit both with --set "
+            "and a descent finds other vertices than linear programs do. Audit both with --set "
             "audit.method=search."
         )
     sections = ["audit"] if first["method"] == "exact" else ["audit", "objective", "optimiser"]

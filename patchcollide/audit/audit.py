@@ -56,7 +56,7 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
     Interrupted at any point, the same call goes on with the first image that is not measured.
 
     Args:
-        config: All settings; sections ``audit`` and ``network`` matter, for a search also
+        config: All settings; sections ``audit`` and ``network`` matter, for a descent also
             ``objective`` and ``optimiser``.
         folder: Images, by classes in folders.
         out: The audit's folder.
@@ -69,7 +69,7 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
         InputError: If the images, the network, its layer or ``out`` cannot be used, or no image's
             polytope can be measured. A single one that cannot is left out, listed with the reason.
         InterruptedWorkError: If the user stopped it; what is measured is kept.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     network = load_network(config.network, config.seed)
@@ -128,7 +128,7 @@ def _start(
 
 
 def _announce(network: CollisionNetwork, sample: Sample, finder: VertexFinder) -> None:
-    how = "linear programs" if finder.method == "exact" else "a search over pixels"
+    how = "linear programs" if finder.method == "exact" else "a descent over pixels"
     logger.info(
         "%d images of %d classes, %s, layer '%s' (%d units), by %s.",
         len(sample.images),

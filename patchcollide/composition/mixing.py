@@ -175,7 +175,7 @@ class LogitTiles:
             place.copy_(_enlarged(factors.mul_(exponentials), self.enlarge.T))
 
     def new_strips(self, channels: int) -> Float[Tensor, "vertices channels cols height window"]:
-        """Returns room in which to add rows up: a strip for each column of locations."""
+        """Returns zeros to which to add rows up: a strip for each column of locations."""
         num_vertices, rows, cols, window, _ = self.offsets.shape
         height = self.stride * (rows - 1) + window
         return self.offsets.new_zeros((num_vertices, channels, cols, height, window))

@@ -109,7 +109,7 @@ def measure_against_exact(
     span = (span / np.linalg.norm(span, axis=1, keepdims=True)) @ between
     inner_depths = depths(reference, nearest)
     easing = max(float(-inner_depths.min()), _LEAST_EASING * _pixel_range(reference))
-    roomy = eased(reference, easing)
+    looser = eased(reference, easing)
 
     return AgainstExact(
         vertex_distance=mean_distance(vertices),
@@ -122,14 +122,16 @@ def measure_against_exact(
         tolerances=tolerances,
         vertices_inside=_inside(reference, vertices, tolerances),
         samples_inside=_inside(reference, samples, tolerances),
-        subspace=_reach(nearest, roomy, reference.directions, reference.widths, subspace.dimension),
-        span=_reach(nearest, roomy, span, exact_widths(reference.polytope, span), len(between)),
+        subspace=_reach(
+            nearest, looser, reference.directions, reference.widths, subspace.dimension
+        ),
+        span=_reach(nearest, looser, span, exact_widths(reference.polytope, span), len(between)),
     )
 
 
 def _reach(
     vertices: Float64[ndarray, "vertices pixels"],
-    roomy: ExactPolytope,
+    looser: ExactPolytope,
     directions: Float64[ndarray, "directions pixels"],
     widths: Float64[ndarray, "directions"],
     dimension: int,
@@ -142,7 +144,7 @@ def _reach(
     # Of the images, beside which a width is rounding.
     size = float(np.linalg.norm(vertices, axis=1).max())
     inner = np.mean([leave_hull(vertices, direction) for direction in directions])
-    outer = np.mean([roomy.leaving(centre, direction).distance for direction in directions])
+    outer = np.mean([looser.leaving(centre, direction).distance for direction in directions])
     return Reach(
         dimension=dimension,
         hull_width=float(hull),

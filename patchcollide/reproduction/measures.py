@@ -8,7 +8,7 @@ from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dataset import dataset_distance
-from patchcollide.evaluation.summary import ExactSearch, Summary
+from patchcollide.evaluation.summary import ExactRecord, Summary
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_png
 from patchcollide.networks.models.weights import read_metadata
@@ -118,7 +118,7 @@ def _test_accuracy(config: Config) -> float | Missing:
     return Missing("the network's weights do not say it") if found is None else float(found)
 
 
-def _exactness(exact: ExactSearch | None) -> Measured:
+def _exactness(exact: ExactRecord | None) -> Measured:
     if exact is None:
         return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
     return {

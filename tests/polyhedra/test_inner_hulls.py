@@ -157,15 +157,15 @@ def test_depths_are_distances_to_the_nearest_boundary_by_least_squares(seed, pix
     ]
     points = reference.subspace.nearest(rng.random((4, pixels)))
     for point, depth in zip(points, depths(reference, points), strict=True):
-        rooms = []
+        slacks = []
         for row, end in zip(
             normals[~np.array(is_equation)], ends[~np.array(is_equation)], strict=True
         ):
-            room = end - row @ point
+            slack = end - row @ point
             rows = np.vstack([equations, row])
-            step = np.linalg.lstsq(rows, np.append(np.zeros(len(equations)), room), rcond=None)[0]
-            rooms.append(np.sign(room) * np.linalg.norm(step))
-        assert depth == pytest.approx(min(rooms), rel=1e-6, abs=1e-9)
+            step = np.linalg.lstsq(rows, np.append(np.zeros(len(equations)), slack), rcond=None)[0]
+            slacks.append(np.sign(slack) * np.linalg.norm(step))
+        assert depth == pytest.approx(min(slacks), rel=1e-6, abs=1e-9)
 
 
 def test_polytopes_that_cannot_be_measured_are_refused():
