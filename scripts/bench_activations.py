@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_machine import count, describe_machine, finish
+from inner_hulls import mean_distance
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import RunError
@@ -30,7 +31,6 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import target_polytope
 from patchcollide.polyhedra.extents import find_far_pair
-from patchcollide.polyhedra.inner_hulls import mean_distance
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.randomness import seeded
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from bench_activations import choose_targets, data_distance
 from bench_machine import count, describe_machine, finish
+from inner_hulls import mean_distance
 
 from patchcollide import pipeline
 from patchcollide.config_files import builtin_config, load_config
@@ -37,7 +38,6 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import target_polytope
 from patchcollide.polyhedra.extents import find_chebyshev_centre
-from patchcollide.polyhedra.inner_hulls import mean_distance
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.randomness import seeded
 from patchcollide.runs.folder import open_run

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from against_exact import measure_against_exact
 from bench_machine import count, describe_machine, finish
+from references import Reference, measure_reference
 
 from patchcollide import pipeline
 from patchcollide.config import Config
@@ -31,8 +33,6 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import target_polytope
 from patchcollide.optimisation.units import choose_units
-from patchcollide.polyhedra.against_exact import measure_against_exact
-from patchcollide.polyhedra.references import Reference, measure_reference
 from patchcollide.randomness import seeded
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary

@@ -7,11 +7,11 @@ what can be said. All are in the unit of a pixel, 0 to 1.
 from dataclasses import dataclass
 
 import numpy as np
+from inner_hulls import leave_hull, mean_distance, spread
+from references import Reference, depths, eased, exact_widths
 
 from patchcollide.polyhedra.affine_subspaces import row_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
-from patchcollide.polyhedra.inner_hulls import leave_hull, mean_distance, spread
-from patchcollide.polyhedra.references import Reference, depths, eased, exact_widths
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
 
