@@ -4,14 +4,13 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from patchcollide.audit.adequacy import blindness, measure_adequacy, whole_size
-from patchcollide.audit.documents import AdequacyFigures, Audit, Failure, Record, Row
+from patchcollide.audit.documents import Audit, Failure, Record, Row
 from patchcollide.audit.files import (
     AUDIT_FILE,
     RECORDS_FILE,
@@ -298,7 +297,7 @@ def _conclude(
         "whole_size": whole,
         "agreement": float(np.mean(judged)) if judged else None,
         "named_labels": sorted(label_classes(network, sample.labels)),
-        "adequacy": cast("AdequacyFigures", asdict(measure_adequacy(rows, whole, config.seed))),
+        "adequacy": measure_adequacy(rows, whole, config.seed),
         "classes": summarise_classes(rows, distance),
         "suspects": suspects(rows),
         "trust": measure_trust(rows, config.seed),
