@@ -10,7 +10,7 @@ import numpy as np
 from inner_hulls import leave_hull, mean_distance, spread
 from references import Reference, depths, eased, exact_widths
 
-from patchcollide.polyhedra.affine_subspaces import row_space
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
@@ -104,7 +104,7 @@ def measure_against_exact(
     subspace = reference.subspace
     nearest = subspace.nearest(vertices)
     samples = rng.dirichlet(np.ones(len(vertices)), num_samples) @ vertices
-    between = row_space(spread(nearest))
+    between = Subspace.of(spread(nearest), nearest[0]).normals
     span = rng.standard_normal((len(reference.directions) if len(between) else 0, len(between)))
     span = (span / np.linalg.norm(span, axis=1, keepdims=True)) @ between
     inner_depths = depths(reference, nearest)
