@@ -6,7 +6,7 @@ After Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", Neur
 import sys
 from typing import TYPE_CHECKING, Any
 
-from patchcollide._moved import MOVED, MovedModules, moved_module
+from patchcollide._moved import LEFT, MOVED, MovedModules, moved_module
 from patchcollide._version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def __getattr__(name: str) -> Any:
     if name in MOVED:
         return moved_module(name)
     if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        where = f". {LEFT[name]}" if name in LEFT else ""
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'{where}")
     home = __import__(f"{__name__}.{_HOMES[name]}", fromlist=[name])
     return getattr(home, name)
 

@@ -7,7 +7,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
-    "against_exact": "polyhedra.against_exact",
     "extents": "polyhedra.extents",
     "linear": "polyhedra.exact_polytope",
     "photographs": "images.photographs",
@@ -16,6 +15,11 @@ MOVED = {
     "tours": "evaluation.simplex",
 }
 """The modules that CHANGELOG named, before packages came: former and present name."""
+
+LEFT = {
+    "against_exact": "It serves one benchmark and lies beside it, in scripts/against_exact.py.",
+}
+"""Modules that CHANGELOG named and that are no part of the package any more: where they are."""
 
 
 def moved_module(name: str) -> ModuleType:
@@ -41,6 +45,8 @@ class MovedModules(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         """Returns a spec for the former name of a module, None for every other name."""
         package, _, module = name.partition(".")
+        if package == "patchcollide" and module in LEFT:
+            raise ModuleNotFoundError(f"{name} has left the package. {LEFT[module]}", name=name)
         known = package == "patchcollide" and module in MOVED
         return ModuleSpec(name, self) if known else None
 

@@ -13,7 +13,7 @@ from torch import nn
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
-from patchcollide.evaluation.summary import ExactSearch
+from patchcollide.evaluation.summary import ExactRecord
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.feature_files import read_target
@@ -24,7 +24,7 @@ from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable, require_bound
-from patchcollide.optimisation.vertices import FoundVertices, search_vertices
+from patchcollide.optimisation.vertices import FoundVertices, find_by_method
 from patchcollide.polytope import Polytope
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
@@ -130,8 +130,8 @@ def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
         require_two_pictures(config, inputs)
     announce(config, network, inputs)
     neighbours = _neighbours(config, inputs, asked)
-    search = _solve if inputs.exact else _descend
-    found, figures = search(config, network, inputs, neighbours)
+    find = _solve if inputs.exact else _descend
+    found, figures = find(config, network, inputs, neighbours)
     described = inputs.described(config, network, Path("RUN"))
     return Polytope(
         about=describe(config, described, inputs.identity(network)),
@@ -280,9 +280,9 @@ def _descend(
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> tuple[FoundVertices, ExactSearch | None]:
+) -> tuple[FoundVertices, ExactRecord | None]:
     require_applicable(config, pixels=neighbours is None)
-    return search_vertices(config, network, inputs.source, inputs.target, neighbours), None
+    return find_by_method(config, network, inputs.source, inputs.target, neighbours), None
 
 
 def _solve(
@@ -290,7 +290,7 @@ def _solve(
     network: CollisionNetwork,
     inputs: CollisionInputs,
     neighbours: Neighbours | None,
-) -> tuple[FoundVertices, ExactSearch | None]:
+) -> tuple[FoundVertices, ExactRecord | None]:
     exact, vertices, figures = solve_vertices(config, network, inputs.target, neighbours)
     found = as_found(network, vertices)
     if config.exact.extents:

@@ -154,7 +154,7 @@ class Optimiser(Section):
 
     The learning rate and the noise at the start are in logits for compositions, and in hundredths
     of the value range for free pixels; with ``method = "authors"`` the learning rate multiplies a
-    gradient, as in the released code. The search stops when, of a batch of points between the
+    gradient, as in the released code. The descent stops when, of a batch of points between the
     vertices, ``stop_success`` is classified as the target, with a mean probability of
     ``stop_probability`` times the target's own, the least sure one with ``stop_margin`` times the
     target's margin over the next class, their mean gap on active units, before the activation, is
@@ -212,10 +212,10 @@ class Baselines(Section):
 class Audit(Section):
     """How the polytopes of many images are measured, and of how many images.
 
-    ``method``: exactly, by linear programs (``"exact"``), by a search over pixels with a fixed
+    ``method``: exactly, by linear programs (``"exact"``), by a descent over pixels with a fixed
     number of ``steps`` (``"search"``), or exactly where the layer is affine in the image
     (``"auto"``). ``per_class`` images of each class are drawn by seed; ``hull_samples`` points
-    between the vertices of each are classified. A search takes its objective from section
+    between the vertices of each are classified. A descent takes its objective from section
     ``objective`` and its step size from ``optimiser``.
     """
 

@@ -18,7 +18,7 @@
         * RunError -- a run's folder is missing, incomplete or holds another run
     * WorkError -- work that began could not be finished; exit code 1
         * DivergedError -- a loss became infinite or not a number
-        * DiskFullError -- no room to write a file
+        * DiskFullError -- a file does not fit onto the disk
         * OpenFilesError -- the system lets no more files be opened
         * OutputError -- standard output cannot be written to
             * ClosedOutputError -- nobody reads it any more; exit code 141, without a word
@@ -158,7 +158,7 @@ class DivergedError(WorkError):
 
 
 class DiskFullError(WorkError):
-    """There is no room to write a file."""
+    """A file does not fit onto the disk."""
 
 
 class OpenFilesError(WorkError):

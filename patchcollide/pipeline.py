@@ -133,7 +133,7 @@ def export(store_path: Path, out: Path, *, compress: bool, patches_per_shard: in
         patches_per_shard: How many patches a file holds at most.
 
     Raises:
-        InputError: If the store cannot be used, or ``out`` is there or has no room.
+        InputError: If the store cannot be used, or ``out`` is there or has no space.
         DiskFullError: If the disk fills up meanwhile; finished files are kept.
     """
     store = PatchStore.open(store_path)
@@ -168,7 +168,7 @@ def index(
     Raises:
         InputError: If the folder, the settings or what is in ``out`` do not allow it, or another
             process is at it.
-        DiskFullError: If there is no room; finished shards are kept.
+        DiskFullError: If the disk is full; finished shards are kept.
     """
     require_resources(config, images, out, memory, extend)
     out = output_path(out)
@@ -209,7 +209,7 @@ def repair(store_path: Path, images: Path | None = None) -> Path:
 
     Raises:
         InputError: If there is no store, it is being written, or the images are gone or changed.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     store_path = store_path.resolve()
     require_folder(store_path)

@@ -10,13 +10,13 @@ from patchcollide.composition.contributions import Contributions
 from patchcollide.config import Config
 from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
-from patchcollide.evaluation.certificates import EdgeWalks, walk_edges
+from patchcollide.evaluation.claims import EdgeWalks, walk_edges
 from patchcollide.evaluation.evaluate import Collision
 from patchcollide.evaluation.feature_distances import feature_differences
 from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
-from patchcollide.evaluation.summary import ExactSearch, SearchEnd, Summary
+from patchcollide.evaluation.summary import Ending, ExactRecord, Summary
 from patchcollide.images.pictures import read_png, square_image, write_png
 from patchcollide.images.pillow import Picture
 from patchcollide.images.tensors import as_batch, mean_distance
@@ -74,10 +74,10 @@ class Polytope:
         target_picture: The target as the network saw it; None if it was given as features.
         vertices: 8-bit images, as the PNG files hold them.
         unrounded: The same before rounding, 0 to 255.
-        state: How the search ended.
-        history: One row a step of the search; see ``history.csv``.
+        state: How the descent ended.
+        history: One row a step of the descent; see ``history.csv``.
         neighbours: What vertices are composed of; None of free pixels.
-        exact: What linear programs said of the vertices; None if they were searched for.
+        exact: What linear programs said of the vertices; None if none were solved.
         summary: What :meth:`evaluate` measured last; None if nothing was.
         samples: The samples it measured, by kind; see :mod:`patchcollide.evaluation.samples`.
         contributions: Which neighbours pixels come from; None of free pixels.
@@ -88,10 +88,10 @@ class Polytope:
     target_picture: UInt8[ndarray, "height width channels"] | None
     vertices: UInt8[ndarray, "vertices height width channels"]
     unrounded: Float32[ndarray, "vertices height width channels"]
-    state: SearchEnd
+    state: Ending
     history: list[dict[str, float]] = field(default_factory=list)
     neighbours: Neighbours | None = None
-    exact: ExactSearch | None = None
+    exact: ExactRecord | None = None
     summary: Summary | None = None
     samples: dict[str, HullSamples] | None = None
     contributions: Contributions | None = None
@@ -211,7 +211,7 @@ class Polytope:
             image: A file, a picture of Pillow's or an array; made square as the target was.
             tolerance: None asks only for the target's class. Else every feature must also be at
                 most this far from the target's, behind the activation and beyond the network's own
-                tolerance: 0 asks for an exact collision, which no search by gradients finds.
+                tolerance: 0 asks for equal features, which no descent reaches.
 
         Raises:
             ImageError: If the image cannot be used.
@@ -294,7 +294,7 @@ class Polytope:
 
         Raises:
             RunError: If something is there.
-            DiskFullError: If there is no room left.
+            DiskFullError: If the disk is full.
         """
         run = new_run(output_path(Path(folder)), self.about)
         try:

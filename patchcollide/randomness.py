@@ -16,11 +16,11 @@ class Purpose(IntEnum):
     """
 
     START = 0
-    """The noise that a search begins with."""
+    """The noise that a descent begins with."""
     DESCENT = 1
     """The points between vertices at which each step computes gradients."""
     STOPPING = 2
-    """The points between vertices by which a search knows that it is done."""
+    """The points between vertices by which a descent knows that it is done."""
     HULL = 3
     """The points between vertices that are measured."""
     DATA_PAIRS = 4
@@ -36,7 +36,7 @@ class Purpose(IntEnum):
     CHECKED = 7
     """The points between vertices where a guess is checked."""
     EXACT_VERTICES = 7
-    """The directions in which exact vertices are looked for."""
+    """The directions in which vertices of an exact polytope are looked for."""
     ADVERSARIAL = 8
     """Foolbox's attack."""
     EXTENTS = 8

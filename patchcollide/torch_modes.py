@@ -1,7 +1,7 @@
 """PyTorch's modes, set for a proof.
 
 A program, a notebook or a library sets modes for itself: autocast, a faster float32, a default
-device. What is claimed to be exact must not follow them. Some belong to a thread, some to the whole
+device. What counts as proven must not follow them. Some belong to a thread, some to the whole
 process; threads enter and leave at different times, so the latter are counted: the first to enter
 sets them, the last to leave restores them.
 """

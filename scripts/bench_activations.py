@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_machine import count, describe_machine, finish
+from inner_hulls import mean_distance
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import RunError
@@ -28,9 +29,8 @@ from patchcollide.networks.models.training import TrainingOptions, train
 from patchcollide.networks.models.weights import read_metadata
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.exact import exact_target
+from patchcollide.optimisation.exact import target_polytope
 from patchcollide.polyhedra.extents import find_far_pair
-from patchcollide.polyhedra.inner_hulls import mean_distance
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.randomness import seeded
 
@@ -75,7 +75,7 @@ def measure_target(
     """Measures the polytope of one digit; distances are of pixels in 0..1."""
     begun = time.perf_counter()
     target = Target.of_picture(network, picture)
-    exact = exact_target(load_config(), network, target, None)
+    exact = target_polytope(load_config(), network, target, None)
     polytope, rng = exact.polytope, np.random.default_rng([seed, 8])
     images = np.stack([each.image for each in polytope.random_vertices(NUM_VERTICES, rng)])
     weights = uniform_weights(NUM_SAMPLES, NUM_VERTICES, seeded(seed, 3)).numpy()
@@ -179,7 +179,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--targets", type=count, default=5)
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=[*ACTIVATIONS])
     parser.add_argument("--epochs", type=count)
-    parser.add_argument("--starts", type=count, default=1, help="of the search for the far pair")
+    parser.add_argument("--starts", type=count, default=1, help="of the way to the far pair")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

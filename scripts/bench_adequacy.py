@@ -1,7 +1,7 @@
 """Compares networks for digits by their adequacy, on the same test digits.
 
 Prints one JSON document, with a Markdown table under ``table``, which is also in OUT/table.md. MLPs
-and LeNet-5 with several activations are trained and audited at several layers, by a search over
+and LeNet-5 with several activations are trained and audited at several layers, by a descent over
 pixels with the same steps for all, and by linear programs where the layer is affine in the image.
 What is finished is not made again. For other networks and images: ``patchcollide audit`` with each
 network into a folder, then ``patchcollide adequacy`` with the folders.
@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
-from patchcollide.audit.adequacy import adequacy_table
+from patchcollide.audit.adequacy import HEADER, AdequacyRow
 from patchcollide.config_files import builtin_config, load_config
 from patchcollide.images.digits import read_digits, write_digits
 from patchcollide.io.files import write_text
 from patchcollide.networks.models.training import TrainingOptions, train
+from patchcollide.report.tables import markdown
 
 
 class Candidate(NamedTuple):
@@ -80,6 +81,12 @@ def audit(arguments: argparse.Namespace, candidate: Candidate, digits: Path, met
     return pipeline.audit(config, digits, arguments.out / f"{candidate.name}-{method}")
 
 
+def cells(method: str, row: AdequacyRow) -> list[str]:
+    """Returns a line of the table: the way sizes were measured, then the network as its folder."""
+    by = {"exact": "linear programs", "search": "descent"}[method]
+    return [by, row.name.removesuffix(f"-{method}"), *row.cells()[2:]]
+
+
 def read_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,20 +105,21 @@ def main() -> dict[str, Any]:
     digits: Path = arguments.out / "digits"
     write_digits(digits, read_digits(arguments.data, "test"), 500)
     found: dict[str, list[dict[str, Any]]] = {}
-    lines: list[str] = []
+    lines = [["by", *HEADER[1:]]]
     for method in ("exact", "search"):
         chosen = [each for each in CANDIDATES if each.is_affine or method == "search"]
         folders = [audit(arguments, each, digits, method) for each in chosen]
         rows = pipeline.compare_audits(folders)
         found[method] = [asdict(row) for row in rows]
-        lines += [f"By {method}:", "", *adequacy_table(rows).splitlines(), ""]
-    write_text(arguments.out / "table.md", "\n".join(lines))
+        lines += [cells(method, row) for row in rows]
+    table = markdown(lines)
+    write_text(arguments.out / "table.md", table)
     return {
         "machine": describe_machine(),
         "seed": arguments.seed,
         "per_class": arguments.per_class,
         "rows": found,
-        "table": lines,
+        "table": table.splitlines(),
     }
 
 

@@ -28,6 +28,7 @@ from patchcollide.images.pictures import png_bytes
 from patchcollide.io.files import write_text
 from patchcollide.networks.models.training import measure_accuracy, train_digit_network
 from patchcollide.networks.models.weights import write_weights
+from patchcollide.report.tables import markdown
 
 MARKER = "planted.json"
 SCORES: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -39,9 +40,6 @@ SCORES: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "baseline: predicted otherwise": lambda row: float(not row["agrees"]),
 }
 """What ranks images, higher for what is more likely mislabelled."""
-_HEADER = """\
-| score | epochs | mislabelled | area under ROC | 95 % interval |
-|---|---|---|---|---|"""
 
 
 def plant(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -136,17 +134,21 @@ def measure(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
 
 
 def table(runs: list[dict[str, Any]]) -> list[str]:
-    """Returns Markdown: a line a score and training."""
-    lines = _HEADER.split("\n")
-    for run in runs:
-        for row in run["scores"]:
-            interval = row["interval"]
-            between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "none"
-            counted = f"{run['num_mislabelled']} of {run['num_images']}"
-            lines.append(
-                f"| {row['score']} | {run['epochs']} | {counted} | {row['area']:.3f} | {between} |"
-            )
-    return lines
+    """Returns Markdown: a line a score, a column a training."""
+    heads = [
+        f"{run['epochs']} epochs ({100 * run['memorised']:.0f} % of the "
+        f"{run['num_mislabelled']} wrong labels learned)"
+        for run in runs
+    ]
+    scores = zip(*(run["scores"] for run in runs), strict=True)
+    rows = [[line[0]["score"], *map(_area, line)] for line in scores]
+    return markdown([["score", *heads], *rows]).splitlines()
+
+
+def _area(judged: dict[str, Any]) -> str:
+    between = judged["interval"]
+    around = f"{between[0]:.3f} to {between[1]:.3f}" if between else "no interval"
+    return f"{judged['area']:.3f} ({around})"
 
 
 def read_arguments() -> argparse.Namespace:

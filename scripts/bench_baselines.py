@@ -29,7 +29,7 @@ from patchcollide.runs.summary import read_summary
 PAIRS = (("chelsea", "coffee"), ("astronaut", "camera"), ("rocket", "motorcycle_left"))
 
 #: Of each method, its variants: a name, and settings. No layer of convolutions that widen has a
-#: null space, so the search is tried where a stride leaves one, too.
+#: null space, so it is tried where a stride leaves one, too.
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "polytope": {"polytope": []},
     "class": {"class": []},

@@ -1,4 +1,4 @@
-"""Measures the search for vertices: ours against others from one start, and what a step costs.
+"""Measures the descent for vertices: ours against others from one start, and what a step costs.
 
 Prints one JSON document. A race ends, for each method, when random points between the vertices
 collide as the paper's do: all of 2000 are classified as the target, with a mean probability of at
@@ -32,8 +32,8 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.objective import HullObjective
 from patchcollide.optimisation.schedules import make_optimiser
-from patchcollide.optimisation.stopping import VertexSearch, far_enough, sure_enough, validate
-from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.optimisation.stopping import DescentTask, far_enough, sure_enough, validate
+from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.randomness import seeded
 from patchcollide.runs.retrieve import retrieve_neighbours
 from patchcollide.store.reader import open_store
@@ -76,26 +76,26 @@ class Start:
                     Path(folder) / "neighbours.h5",
                 )
 
-    def search(self, **changes: dict[str, Any]) -> VertexSearch:
-        """Returns the search of the settings, with changed ones by section."""
+    def task(self, **changes: dict[str, Any]) -> DescentTask:
+        """Returns the descent of the settings, with changed ones by section."""
         values = self.config.model_dump()
         changed = {
             section: type(getattr(self.config, section))(**{**values[section], **settings})
             for section, settings in changes.items()
         }
-        return make_search(self.config.model_copy(update=changed), self.network, self.target)
+        return make_task(self.config.model_copy(update=changed), self.network, self.target)
 
     def parameterisation(self) -> Parameterisation:
         """Returns the parameters at the start; the same each time."""
         return make_parameterisation(self.config, self.network, self.source, self.neighbours)
 
 
-def quality(start: Start, search: VertexSearch, images: torch.Tensor) -> dict[str, Any]:
+def quality(start: Start, task: DescentTask, images: torch.Tensor) -> dict[str, Any]:
     """Measures vertices on random points between them, 2000 in the paper."""
     num_samples = start.config.evaluation.num_samples
-    settings = search.optimiser.model_copy(update={"validation_samples": num_samples})
-    row = validate(replace(search, optimiser=settings), images)
-    share = row["validation_probability"] / search.target_probability
+    settings = task.optimiser.model_copy(update={"validation_samples": num_samples})
+    row = validate(replace(task, optimiser=settings), images)
+    share = row["validation_probability"] / task.target_probability
     return {
         "success_rate": row["validation_success"],
         "probability_share": share,
@@ -123,9 +123,9 @@ def race(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(runs: list[dict[str, Any]]) -> list[str]:
-    """Returns Markdown: a line a search of the race."""
+    """Returns Markdown: a line a descent of the race."""
     lines = [
-        "| search | steps | seconds | target's class | p, of the target's | vertex L2 |",
+        "| descent | steps | seconds | target's class | p, of the target's | vertex L2 |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -138,11 +138,11 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _run(name: str, start: Start, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    search = start.search(**changes)
+    task = start.task(**changes)
     begun = time.perf_counter()
-    images, progress = find_vertices(search, start.parameterisation())
+    images, progress = find_vertices(task, start.parameterisation())
     seconds = time.perf_counter() - begun
-    found = quality(start, search, images)
+    found = quality(start, task, images)
     return {"method": name, "steps": progress.step, "seconds": seconds, **found}
 
 
@@ -151,9 +151,9 @@ def _best_rate(start: Start, rates: list[float], steps: int) -> tuple[float, lis
     trials: list[dict[str, Any]] = []
     for rate in rates:
         changes = {"method": "authors", "learning_rate": rate, "steps": steps, "check_every": steps}
-        search = start.search(objective=AUTHORS_OBJECTIVE, optimiser=changes)
+        task = start.task(objective=AUTHORS_OBJECTIVE, optimiser=changes)
         try:
-            _, progress = find_vertices(search, start.parameterisation())
+            _, progress = find_vertices(task, start.parameterisation())
             trials.append({"rate": rate, "active": progress.history[-1]["active"]})
         except DivergedError:
             trials.append({"rate": rate, "active": None})
@@ -163,11 +163,11 @@ def _best_rate(start: Start, rates: list[float], steps: int) -> tuple[float, lis
 
 def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
     """Runs L-BFGS on our objective: hull samples and the weight of distance stay as they begin."""
-    search, parameterisation = start.search(), start.parameterisation()
-    losses, evaluations = HullObjective(search), 0
+    task, parameterisation = start.task(), start.parameterisation()
+    losses, evaluations = HullObjective(task), 0
     optimiser = torch.optim.LBFGS(
         [parameterisation.parameter],
-        max_iter=search.optimiser.check_every,
+        max_iter=task.optimiser.check_every,
         line_search_fn="strong_wolfe",
     )
 
@@ -175,27 +175,27 @@ def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
         nonlocal evaluations
         evaluations += 1
         optimiser.zero_grad()
-        return losses.backward(parameterisation, 0, seeded(search.seed, 1))["loss"]
+        return losses.backward(parameterisation, 0, seeded(task.seed, 1))["loss"]
 
     begun = time.perf_counter()
     while evaluations < limit:
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         parameterisation.project()
         with torch.no_grad():
-            row = validate(search, parameterisation.images())
-        if sure_enough(row, search) and far_enough(row, search):
+            row = validate(task, parameterisation.images())
+        if sure_enough(row, task) and far_enough(row, task):
             break
     seconds = time.perf_counter() - begun
     with torch.no_grad():
-        found = quality(start, search, parameterisation.images())
+        found = quality(start, task, parameterisation.images())
     return {"method": "lbfgs", "steps": evaluations, "seconds": seconds, **found}
 
 
 def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
     """Times whole steps: composition, network, and the update of the parameters."""
-    search, parameterisation = start.search(), start.parameterisation()
-    losses = HullObjective(search)
-    optimiser = make_optimiser(search.optimiser, parameterisation)
+    task, parameterisation = start.task(), start.parameterisation()
+    losses = HullObjective(task)
+    optimiser = make_optimiser(task.optimiser, parameterisation)
     seconds = []
     with Meter() as meter:
         for _ in range(arguments.repeat + 1):
@@ -208,7 +208,7 @@ def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "network": start.network.full_name,
         "low_precision": start.network.low_precision,
-        "images_per_step": search.optimiser.num_vertices + search.objective.hull_samples,
+        "images_per_step": task.optimiser.num_vertices + task.objective.hull_samples,
         "parameters": parameterisation.parameter.numel(),
         # The first step lets the libraries allocate.
         "step_s": summarise(seconds[1:]),

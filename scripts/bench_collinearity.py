@@ -3,7 +3,7 @@
 Prints one JSON document, with a Markdown table under ``table``, which is also in OUT/table.md. For
 each weight of the penalty and each seed an MLP is trained; then, for the first test digits of
 different classes, the exact polytope at its first layer is measured by linear programs, and our
-search (configs/mnist.toml) looks for vertices from another digit. A weight and a seed are a cell;
+descent (configs/mnist.toml) looks for vertices from another digit. A weight and a seed are a cell;
 finished cells are lines of OUT/cells.jsonl and are not made again.
 
     python scripts/bench_collinearity.py --data mnist --out collinearity --weights 0 1 10
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from bench_activations import choose_targets, data_distance
 from bench_machine import count, describe_machine, finish
+from inner_hulls import mean_distance
 
 from patchcollide import pipeline
 from patchcollide.config_files import builtin_config, load_config
@@ -35,9 +36,8 @@ from patchcollide.networks.models.training import TrainingOptions, train
 from patchcollide.networks.models.weights import read_metadata
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.exact import exact_target
+from patchcollide.optimisation.exact import target_polytope
 from patchcollide.polyhedra.extents import find_chebyshev_centre
-from patchcollide.polyhedra.inner_hulls import mean_distance
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.randomness import seeded
 from patchcollide.runs.folder import open_run
@@ -68,7 +68,7 @@ def measure_polytope(
 ) -> dict[str, float | None]:
     """Measures the exact polytope of one digit at the first layer; ``scale`` is the data set's."""
     target = Target.of_picture(network, picture)
-    exact = exact_target(load_config(), network, target, None)
+    exact = target_polytope(load_config(), network, target, None)
     polytope, rng = exact.polytope, np.random.default_rng([seed, 8])
     images = np.stack([each.image for each in polytope.random_vertices(NUM_VERTICES, rng)])
     weights = uniform_weights(NUM_SAMPLES, NUM_VERTICES, seeded(seed, 3)).numpy()
@@ -193,7 +193,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--targets", type=count, default=3)
     parser.add_argument("--epochs", type=count)
-    parser.add_argument("--set", action="append", default=[], help="settings of the search")
+    parser.add_argument("--set", action="append", default=[], help="settings of the descent")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Holds vertices found by gradients against the exact polytope they should be in, on digits.
 
 Prints one JSON document, with a Markdown table under ``table``, which is also in OUT/table.md. An
-MLP is trained; for a digit from itself and from another one our search (configs/mnist.toml), the
+MLP is trained; for a digit from itself and from another one our descent (configs/mnist.toml), the
 authors' schedule at several step sizes, of which the least final loss counts, and linear programs
 look for five vertices at its first layer, for the same units. Finished runs are not made again.
 
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from against_exact import measure_against_exact
 from bench_machine import count, describe_machine, finish
+from references import Reference, measure_reference
 
 from patchcollide import pipeline
 from patchcollide.config import Config
@@ -29,10 +31,8 @@ from patchcollide.networks.loading import load_network
 from patchcollide.networks.models.training import TrainingOptions, train
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.exact import exact_target
+from patchcollide.optimisation.exact import target_polytope
 from patchcollide.optimisation.units import choose_units
-from patchcollide.polyhedra.against_exact import measure_against_exact
-from patchcollide.polyhedra.references import Reference, measure_reference
 from patchcollide.randomness import seeded
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
@@ -94,7 +94,7 @@ class Bench:
                 self.config, self.target, self.network.input_size, self.network.channels
             )
             target = Target.of_picture(self.network, picture)
-            exact = exact_target(self.config, self.network, target, None)
+            exact = target_polytope(self.config, self.network, target, None)
             wanted = self.config.optimiser.num_vertices
             units = choose_units(
                 exact.features, self.config.objective.units, wanted, seeded(self.config.seed, 5)
@@ -133,7 +133,7 @@ class Bench:
         return found
 
 
-def search(bench: Bench, source: Path, name: str, *overrides: str) -> dict[str, Any] | None:
+def descend(bench: Bench, source: Path, name: str, *overrides: str) -> dict[str, Any] | None:
     """Makes a run, unless it is there, and returns its figures; None if it diverges."""
     folder = bench.arguments.out / name
     try:
@@ -152,12 +152,12 @@ def search(bench: Bench, source: Path, name: str, *overrides: str) -> dict[str, 
 
 
 def measure_start(bench: Bench, label: int) -> list[dict[str, Any]]:
-    """Returns both searches from one digit, held against the polytope."""
+    """Returns both descents from one digit, held against the polytope."""
     source, steps = bench.digit(label), bench.arguments.steps_authors
-    runs = {"ours": search(bench, source, f"ours-{label}")}
+    runs = {"ours": descend(bench, source, f"ours-{label}")}
     schedule = (f"optimiser.steps={steps}", f"optimiser.check_every={steps}")
     tried = {
-        rate: search(
+        rate: descend(
             bench,
             source,
             f"authors-{label}-{rate:g}",
@@ -216,7 +216,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps-authors", type=count, default=5000)
     parser.add_argument("--rates", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
     parser.add_argument("--directions", type=count, default=16)
-    parser.add_argument("--starts", type=count, default=3, help="of the search for the far pair")
+    parser.add_argument("--starts", type=count, default=3, help="of the way to the far pair")
     parser.add_argument("--epochs", type=count)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     return parser.parse_args()

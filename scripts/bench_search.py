@@ -137,7 +137,7 @@ class Trial:
             "first_seconds": first.seconds,
             "recall": self.recall(found.ids),
             "same_as_exact": bool(np.array_equal(found.ids, self.exact.ids)),
-            "certified": float(found.certified.mean()),
+            "certified": float(found.proven.mean()),
             "memory": {"opening": opening.memory(), "search": first.memory()},
         }
         return Contestant(lambda: search().ids, result)

@@ -19,7 +19,7 @@ def profile_command(words: list[str]) -> int:
     """Runs the command; writes both profiles also where it fails. Returns its exit code.
 
     What the profilers themselves take is counted too: compare shares, not seconds. Every operator
-    is an entry of the trace, so that a search of a thousand steps should be profiled by fewer.
+    is an entry of the trace, so that a descent of a thousand steps should be profiled by fewer.
     """
     if not words or words[0].startswith("-"):
         sys.stderr.write("Expected a command to profile. Usage: scripts/profile COMMAND ...\n")

@@ -2,6 +2,7 @@
 
 Texts of pages are people's. Between two comments, ``results: NAME, table 1`` and ``end``, stands
 what this writes from ``data/results/NAME.json``: how it was measured, and tables. A test compares.
+The shape of these files is that of :func:`content_of`; ``scripts/README.md`` has it as a table.
 
     python scripts/results.py                                    # writes all pages again
     python scripts/bench_explorer.py runs/demo > /tmp/found.json

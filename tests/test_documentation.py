@@ -307,8 +307,8 @@ def test_the_architecture_page_has_the_floors_and_owners_that_are_tested():
     floors = text.split("## Floors")[1]
     assert [line.split() for line in FENCE.findall(floors)[0][1].splitlines()] == FLOORS
     described = re.findall(r"^\| (`.*?) \| ", floors.split("## One owner")[0], re.MULTILINE)
-    rooms = {room for cell in described for room in re.findall(r"`(\w+)`", cell)}
-    assert rooms | {"__main__"} == {room for floor in FLOORS for room in floor}
+    packages = {name for cell in described for name in re.findall(r"`(\w+)`", cell)}
+    assert packages | {"__main__"} == {name for floor in FLOORS for name in floor}
     owners = set(re.findall(r"^\| .* \| `([\w.]+)` \|$", floors, re.MULTILINE))
     assert owners <= {module for modules in OWNERS.values() for module in modules}
 

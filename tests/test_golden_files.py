@@ -24,10 +24,10 @@ from patchcollide.evaluation.samples import load_samples
 from patchcollide.images.photographs import write_photographs
 from patchcollide.io.hdf5 import open_hdf5
 from patchcollide.networks.feature_files import read_features
-from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
+from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
 from patchcollide.reproduction.results import read_results
 from patchcollide.retrieval.ann import open_index
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store import export
 from patchcollide.store.descriptors import Basis
@@ -147,7 +147,7 @@ def test_neighbours_of_version_3_still_read():
     )
     assert found.ids.tolist() == [[0, 9], [1, 6], [2, 4], [11, 3]]
     assert found.squared_distances.tolist() == [[0, 5], [1, 2], [3, 4], [4, 4]]
-    assert found.certified.tolist() == [True, False, True, True]
+    assert found.proven.tolist() == [True, False, True, True]
     assert found.source.ravel().tolist() == list(range(192))
     assert found.patches.shape == (4, 2, 6, 6, 3)
     assert found.patches.ravel().tolist() == [number % 251 for number in range(864)]
@@ -163,12 +163,12 @@ def test_contributions_of_version_1_still_read():
     np.testing.assert_array_equal(found.shares, np.full((1, 4, 3), 1 / 12, np.float32))
 
 
-def test_a_search_goes_on_from_a_checkpoint_of_version_2():
+def test_a_descent_goes_on_from_a_checkpoint_of_version_2():
     parameter = torch.zeros(3, requires_grad=True)
     adam, generator = torch.optim.Adam([parameter], lr=0.5), torch.Generator()
     found = Checkpoint(GOLDEN / "checkpoint-v2.h5", FINGERPRINT).load(parameter, adam, generator)
     history = [{"step": 0, "loss": 0.5, "seconds": 0.25}]
-    assert found == SearchState(step=1, history=history, weights={"diversity": 2.5})
+    assert found == DescentState(step=1, history=history, weights={"diversity": 2.5})
     torch.testing.assert_close(parameter.detach(), torch.tensor([0.5, 1.5, 2.5]))
     kept = adam.state[parameter]
     torch.testing.assert_close(kept["exp_avg"], torch.tensor([0.2, 0.4, 0.6]))
@@ -200,7 +200,7 @@ def test_a_store_of_version_2_and_its_index_still_read(store, tmp_path):
     config = load_config(overrides=make_formats.SETTINGS)
     queries, nobody = store.patches(np.arange(store.num_patches)), np.empty(0, np.int64)
     found = open_index(store, config.index).search(queries, 3, nobody)
-    expected = ExactSearcher(store).search(queries, 3, nobody)
+    expected = ExhaustiveSearcher(store).search(queries, 3, nobody)
     np.testing.assert_array_equal(found.ids, expected.ids)
 
 

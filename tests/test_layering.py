@@ -31,9 +31,9 @@ cli
 __main__
 """.strip().splitlines()
 ]
-"""Rooms from the bottom up: a room imports from lower floors only."""
+"""Packages, and modules beside them, from the bottom up: each imports from lower floors only."""
 
-FLOOR = {room: floor for floor, row in enumerate(FLOORS) for room in row}
+FLOOR = {package: floor for floor, row in enumerate(FLOORS) for package in row}
 
 OWNERS = {
     "PIL": {"images.pillow"},
@@ -92,22 +92,24 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return module.removeprefix("patchcollide.").split(".")[0]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_rooms_import_only_from_lower_floors(path):
-    own = room(module_name(path))
+def test_packages_import_only_from_lower_floors(path):
+    own = package(module_name(path))
     if not own:
         return
-    used = {room(name) for name in imports(path) if name.startswith("patchcollide.")} & FLOOR.keys()
+    used = {
+        package(name) for name in imports(path) if name.startswith("patchcollide.")
+    } & FLOOR.keys()
     assert not {name for name in used - {own} if FLOOR[name] >= FLOOR[own]}
 
 
-def test_every_room_has_a_floor_and_every_floor_its_rooms():
-    rooms = {room(module_name(path)) for path in MODULES} - {""}
-    assert rooms == FLOOR.keys()
+def test_every_package_has_a_floor_and_every_floor_its_packages():
+    packages = {package(module_name(path)) for path in MODULES} - {""}
+    assert packages == FLOOR.keys()
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -3,11 +3,14 @@
 import importlib
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 import patchcollide
-from patchcollide._moved import MOVED
+from patchcollide._moved import LEFT, MOVED
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +45,12 @@ def test_other_names_are_unknown_as_ever():
         importlib.import_module("patchcollide.lineare")
     with pytest.raises(AttributeError, match="has no attribute 'lineare'"):
         patchcollide.lineare  # noqa: B018
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_module_that_has_left_says_where_it_is(name):
+    with pytest.raises(ModuleNotFoundError, match=rf"{name} has left the package\. {LEFT[name]}"):
+        importlib.import_module(f"patchcollide.{name}")
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'\. {LEFT[name]}"):
+        getattr(patchcollide, name)
+    assert (ROOT / LEFT[name].split()[-1].rstrip(".")).is_file()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from patchcollide.audit.documents import Audit, Figures, Interval
+from patchcollide.audit.documents import Adequacy, Audit, Figures, Interval
 from patchcollide.audit.files import open_audit
 from patchcollide.errors import RunError
 from patchcollide.evaluation.intervals import mean_interval
@@ -45,27 +45,6 @@ NO_INTERVAL = (
     "No interval: one image, or images that all give the same value, do not show how much others "
     "would differ."
 )
-
-
-@dataclass(frozen=True)
-class Adequacy:
-    """The adequacy of a network and what it is made of: means over images, in 0..1.
-
-    Attributes:
-        score: See above.
-        interval: Its 95 % interval over images; None where it has none, as of a single image.
-        size: Sizes as shares of that of all images.
-        certainty: The probability of the predicted class between the vertices.
-        visibility: The share of the vertices' distance that is in coarse detail.
-        num_images: How many images.
-    """
-
-    score: float
-    interval: Interval | None
-    size: float
-    certainty: float
-    visibility: float
-    num_images: int
 
 
 @dataclass(frozen=True)
@@ -115,14 +94,14 @@ def measure_adequacy(rows: Sequence[Figures], whole: float, seed: int) -> Adequa
     """
     scores = 1 - blindness(rows, whole)
     size, certainty, visibility = factors(rows, whole).mean(axis=0).tolist()
-    return Adequacy(
-        score=float(scores.mean()),
-        interval=mean_interval(scores, _generator(seed)),
-        size=size,
-        certainty=certainty,
-        visibility=visibility,
-        num_images=len(rows),
-    )
+    return {
+        "score": float(scores.mean()),
+        "interval": mean_interval(scores, _generator(seed)),
+        "size": size,
+        "certainty": certainty,
+        "visibility": visibility,
+        "num_images": len(rows),
+    }
 
 
 def compare_adequacy(
@@ -171,11 +150,11 @@ class AdequacyRow:
         return (
             self.name,
             self.network,
-            _with_interval(found.score, found.interval),
+            _with_interval(found["score"], found["interval"]),
             behind,
-            f"{100 * found.size:.1f} %",
-            f"{found.certainty:.3f}",
-            f"{found.visibility:.3f}",
+            f"{100 * found['size']:.1f} %",
+            f"{found['certainty']:.3f}",
+            f"{found['visibility']:.3f}",
             "unknown" if self.agreement is None else f"{100 * self.agreement:.1f} %",
         )
 
@@ -193,7 +172,7 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
 
     Raises:
         RunError: If one is no finished audit or of an older version, or if they differ in their
-            images or in how sizes were measured: a search finds less than linear programs do.
+            images or in how sizes were measured: a descent finds less than linear programs do.
     """
     audits = [open_audit(folder)[1] for folder in folders]
     for folder, audit in zip(folders, audits, strict=True):
@@ -214,13 +193,13 @@ def compare_audits(folders: Sequence[Path]) -> list[AdequacyRow]:
         )
         for number, (folder, audit) in enumerate(zip(folders, audits, strict=True))
     ]
-    return sorted(rows, key=lambda row: -row.adequacy.score)
+    return sorted(rows, key=lambda row: -row.adequacy["score"])
 
 
 def adequacy_table(rows: Sequence[AdequacyRow]) -> str:
     """Returns networks side by side in Markdown, with a sentence where an interval is missing."""
     table = markdown([HEADER, *(row.cells() for row in rows)])
-    intervals = [row.adequacy.interval for row in rows]
+    intervals = [row.adequacy["interval"] for row in rows]
     intervals += [row.behind.interval for row in rows if row.behind is not None]
     return table if all(intervals) else f"{table}\n{NO_INTERVAL}\n"
 
@@ -257,7 +236,7 @@ def _require_same_way(first_folder: Path, first: Audit, folder: Path, audit: Aud
     if first["method"] != audit["method"]:
         raise RunError(
             f"{first_folder} was measured by '{first['method']}', {folder} by '{audit['method']}', "
-            "and a search finds other vertices than linear programs do. Audit both with --set "
+            "and a descent finds other vertices than linear programs do. Audit both with --set "
             "audit.method=search."
         )
     sections = ["audit"] if first["method"] == "exact" else ["audit", "objective", "optimiser"]

@@ -4,14 +4,13 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from patchcollide.audit.adequacy import blindness, measure_adequacy, whole_size
-from patchcollide.audit.documents import AdequacyFigures, Audit, Failure, Record, Row
+from patchcollide.audit.documents import Audit, Failure, Record, Row
 from patchcollide.audit.files import (
     AUDIT_FILE,
     RECORDS_FILE,
@@ -56,7 +55,7 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
     Interrupted at any point, the same call goes on with the first image that is not measured.
 
     Args:
-        config: All settings; sections ``audit`` and ``network`` matter, for a search also
+        config: All settings; sections ``audit`` and ``network`` matter, for a descent also
             ``objective`` and ``optimiser``.
         folder: Images, by classes in folders.
         out: The audit's folder.
@@ -69,7 +68,7 @@ def audit(config: Config, folder: Path, out: Path, *, one_class: bool = False) -
         InputError: If the images, the network, its layer or ``out`` cannot be used, or no image's
             polytope can be measured. A single one that cannot is left out, listed with the reason.
         InterruptedWorkError: If the user stopped it; what is measured is kept.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     network = load_network(config.network, config.seed)
@@ -128,7 +127,7 @@ def _start(
 
 
 def _announce(network: CollisionNetwork, sample: Sample, finder: VertexFinder) -> None:
-    how = "linear programs" if finder.method == "exact" else "a search over pixels"
+    how = "linear programs" if finder.method == "exact" else "a descent over pixels"
     logger.info(
         "%d images of %d classes, %s, layer '%s' (%d units), by %s.",
         len(sample.images),
@@ -298,7 +297,7 @@ def _conclude(
         "whole_size": whole,
         "agreement": float(np.mean(judged)) if judged else None,
         "named_labels": sorted(label_classes(network, sample.labels)),
-        "adequacy": cast("AdequacyFigures", asdict(measure_adequacy(rows, whole, config.seed))),
+        "adequacy": measure_adequacy(rows, whole, config.seed),
         "classes": summarise_classes(rows, distance),
         "suspects": suspects(rows),
         "trust": measure_trust(rows, config.seed),

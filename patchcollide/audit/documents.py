@@ -168,8 +168,17 @@ class Trust(TypedDict):
     area_interval: Interval | None
 
 
-class AdequacyFigures(TypedDict):
-    """An :class:`patchcollide.audit.adequacy.Adequacy` as ``audit.json`` holds it."""
+class Adequacy(TypedDict):
+    """The adequacy of a network and what it is made of: means over images, in 0..1.
+
+    Attributes:
+        score: See :mod:`patchcollide.audit.adequacy`.
+        interval: Its 95 % interval over images; None where it has none, as of a single image.
+        size: Sizes as shares of that of all images.
+        certainty: The probability of the predicted class between the vertices.
+        visibility: The share of the vertices' distance that is in coarse detail.
+        num_images: How many images.
+    """
 
     score: float
     interval: Interval | None
@@ -226,7 +235,7 @@ class Audit(_Encoded):
     whole_size: float
     agreement: float | None
     named_labels: list[str]
-    adequacy: AdequacyFigures
+    adequacy: Adequacy
     classes: list[ClassSummary]
     suspects: list[Suspect]
     trust: Trust

@@ -85,7 +85,7 @@ class RecordFile:
         return cast("list[Record | Failure]", records)
 
     def append(self, record: Record | Failure) -> None:
-        """Adds a record, and has it on the disk; DiskFullError if there is no room."""
+        """Adds a record, and has it on the disk; DiskFullError if the disk is full."""
         content = json.loads(json.dumps(record, allow_nan=False))
         line = json.dumps({**content, "digest": self_digest(content)}) + "\n"
         with disk_full_explained(self._path), self._path.open("ab") as file:

@@ -40,7 +40,7 @@ def write_audit_page(run: Run, audit: Audit) -> Path:
 
     Raises:
         RunError: If a picture is missing or none.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     rows = {row["name"]: row for row in audit["images"]}
     ranked = list(_ranked(audit["images"]))

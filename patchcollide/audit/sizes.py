@@ -19,8 +19,8 @@ from patchcollide.networks.affine import ImageMap, read_image_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures, excess
 from patchcollide.optimisation.descent import find_vertices
-from patchcollide.optimisation.exact import exact_target_in
-from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.optimisation.exact import target_polytope_in
+from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.polyhedra.image_spaces import PixelBox
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
@@ -72,18 +72,18 @@ class ExactFinder:
             NetworkError: If the network gives something else at a vertex than the layer.
         """
         image = flat(picture)
-        exact = exact_target_in(self._layer, self._network.blind, image, PixelBox(len(image)))
+        exact = target_polytope_in(self._layer, self._network.blind, image, PixelBox(len(image)))
         found = [exact.polytope.minimise(direction).image for direction in self._directions]
         self._layer.require_right(np.stack(found), "vertices")
         height, width, channels = picture.shape
         return torch.from_numpy(np.reshape(found, (-1, channels, height, width)))
 
 
-class SearchFinder:
-    """Vertices by a search over pixels from the image itself, with the same steps for every image.
+class DescentFinder:
+    """Vertices by a descent over pixels from the image itself, with the same steps for every image.
 
     Only their distance parts the vertices, so that no image has too few blind units; its weight
-    does not change on the way, and no search ends early.
+    does not change on the way, and no descent ends early.
 
     Args:
         config: Sections ``audit``, ``objective`` and ``optimiser``, and the seed.
@@ -118,9 +118,9 @@ class SearchFinder:
             InterruptedWorkError: If the user asked to stop.
         """
         target = Target.of_picture(self._network, picture)
-        search = make_search(self._config, self._network, target)
+        task = make_task(self._config, self._network, target)
         start = make_parameterisation(self._config, self._network, picture, None)
-        vertices, _ = find_vertices(search, start)
+        vertices, _ = find_vertices(task, start)
         return vertices.cpu()
 
 
@@ -132,14 +132,14 @@ def choose_finder(config: Config, network: CollisionNetwork) -> VertexFinder:
             or too large.
     """
     if config.audit.method == "search":
-        return SearchFinder(config, network)
+        return DescentFinder(config, network)
     try:
         return ExactFinder(config, network, read_image_map(network))
     except NetworkError as error:
         if config.audit.method == "exact":
             raise
-        logger.info("Sizes are searched for, not exact. %s", error)
-        return SearchFinder(config, network)
+        logger.info("Sizes are of a descent, not of exact polytopes. %s", error)
+        return DescentFinder(config, network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ def measure_polytope(
 
     ``size`` is the mean L2 distance of two vertices in 0..255, less what the features of points
     between them differ: ``vertex_distance * (1 - feature_distance_relative)``, at least 0. Between
-    exact vertices features differ by no more than the activation's tolerance allows; a search with
+    exact vertices features differ by no more than the activation's tolerance allows; a descent with
     a fixed number of steps gets farther, or leaves a smaller difference, where the polytope is
     larger. It is a lower bound neither of the polytope's diameter nor of what more steps would
     find. Of an image to which no unit responds, whose features are no scale, it is less what they

@@ -20,7 +20,7 @@ from patchcollide.cli.framework import (
 )
 
 Device = Annotated[
-    str | None, Option(help="Where the network and the search compute: auto, cpu or cuda.")
+    str | None, Option(help="Where the network and the descent compute: auto, cpu or cuda.")
 ]
 DataImages = Annotated[
     Path | None,
@@ -217,7 +217,7 @@ def certify(
 ) -> None:
     """Walks the edges between a run's vertices exactly, and sets other images beside it."""
     from patchcollide import pipeline
-    from patchcollide.report.page import certificate_lines
+    from patchcollide.report.page import claim_lines
     from patchcollide.runs.folder import open_run
     from patchcollide.runs.summary import read_summary
 
@@ -230,7 +230,7 @@ def certify(
         num_edges=None if edges == "all" else int(edges),
         max_pieces=max_breakpoints,
     )
-    for line in certificate_lines(read_summary(open_run(run))):
+    for line in claim_lines(read_summary(open_run(run))):
         echo(line)
     echo(run / "report.html")
 

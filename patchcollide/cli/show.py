@@ -28,7 +28,9 @@ def figure(
 @command
 def animate(
     run: Annotated[Path, Argument(help="A finished run's folder.")],
-    out: Annotated[Path, Option(help="The animation to write: NAME.webp, exact, or NAME.gif.")],
+    out: Annotated[
+        Path, Option(help="The animation to write: NAME.webp, without loss, or NAME.gif.")
+    ],
     per_leg: Annotated[
         int, Option("--frames-per-leg", min=1, help="From a vertex to the next.")
     ] = 12,
@@ -68,8 +70,8 @@ def figure1(
     require_format(out)
     out = output_path(out)
     layer = train_planar_layer(seed)
-    descent = lower_unit(layer.polytope, unit, layer.points[layer.target])
-    write_half_planes(out, layer, descent)
+    lowered = lower_unit(layer.polytope, unit, layer.points[layer.target])
+    write_half_planes(out, layer, lowered)
     echo(out)
 
 

@@ -39,7 +39,7 @@ class Contributions:
         """Writes them, with the run they are of.
 
         Raises:
-            DiskFullError: If there is no room left.
+            DiskFullError: If the disk is full.
         """
         write_hdf5(
             path,

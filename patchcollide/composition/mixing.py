@@ -215,7 +215,7 @@ class LogitTiles:
         )
 
     def new_strips(self, channels: int) -> Float[Tensor, "vertices channels cols height window"]:
-        """Returns room in which to add rows up: a strip for each column of locations."""
+        """Returns zeros to which to add rows up: a strip for each column of locations."""
         num_vertices, rows, cols, window, _ = self.offsets.shape
         height = self.stride * (rows - 1) + window
         return self.offsets.new_zeros((num_vertices, channels, cols, height, window))
@@ -239,7 +239,7 @@ def mix_patches(
 
     Args:
         logits: Unnormalised coefficients; finite. A field smaller than a window is interpolated
-            as :func:`upsample_logits` does.
+            bilinearly: of size 1 it gives one coefficient a patch, of the window's one a pixel.
         patches: The ``k`` neighbours of each location, RGB in ``[0, 1]``.
         stride: Step between locations, in pixels.
         frame: What is added to the logits of every patch, such as :func:`tent_logits`.
@@ -257,16 +257,6 @@ def mix_patches(
         frame = patches.new_zeros(patches.shape[-2:])
     mixture: Tensor = _Mix.apply(logits, patches, frame, stride, tint)
     return mixture
-
-
-def upsample_logits(
-    logits: Float[Tensor, "*batch size size"], window: int
-) -> Float[Tensor, "*batch window window"]:
-    """Interpolates a coarse field of logits to each pixel of a window, bilinearly.
-
-    Size 1 gives one coefficient a patch, size ``window`` one a pixel.
-    """
-    return _enlarged(logits, _enlarging(logits, window))
 
 
 def _enlarging(logits: Tensor, window: int) -> Tensor | None:

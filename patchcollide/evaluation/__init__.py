@@ -1,1 +1,1 @@
-"""What lies between vertices: weights, samples, gaps, certificates, visibility, transfer."""
+"""What lies between vertices: weights, samples, gaps, claims, visibility, transfer."""

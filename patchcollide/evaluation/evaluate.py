@@ -176,14 +176,14 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
         settings: How many samples.
         seed: Decides the samples.
     """
-    exact, rounded = as_batch(collision.unrounded), as_batch(collision.vertices)
+    unrounded, rounded = as_batch(collision.unrounded), as_batch(collision.vertices)
 
     def sample(
         draw: Draw, num_samples: int, rounding: bool = True
     ) -> tuple[HullSamples, Gaps, Likeness]:
         return sample_hull(
             collision.network,
-            rounded if rounding else exact,
+            rounded if rounding else unrounded,
             draw(num_samples, len(rounded), seeded(seed, Purpose.HULL)),
             collision.target.class_index,
             collision.features,
@@ -196,20 +196,23 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
     # Only shows what rounding changes, for which fewer samples will do.
     loose, loose_hull, _ = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
     described, at_vertices, boundary = _describe(collision, rounded)
-    _, at_exact, _ = _describe(collision, exact)
+    _, at_unrounded, _ = _describe(collision, unrounded)
     figures: PolytopeFigures = {
         **_classes(collision),
         **_sampled(samples, collision),
         **_by_sticks(_sampled(sticks, collision)),
         **_distances(rounded),
-        "unrounded": {**_sampled(loose, collision), "vertex_distance_mean": mean_distance(exact)},
+        "unrounded": {
+            **_sampled(loose, collision),
+            "vertex_distance_mean": mean_distance(unrounded),
+        },
         "vertices": described,
     }
     gaps: CollisionGaps = {
         "hull": hull.summary(),
         "hull_unrounded": loose_hull.summary(),
         "vertices": at_vertices.summary(),
-        "vertices_unrounded": at_exact.summary(),
+        "vertices_unrounded": at_unrounded.summary(),
         **_beside(collision, boundary),
     }
     return Measured(figures, gaps, samples, alike.tightness())

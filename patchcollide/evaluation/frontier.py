@@ -24,8 +24,8 @@ class FrontierPoint(TypedDict):
         probability: The mean probability of that class.
         vertex_distance: The mean distance of two vertices.
         source_distance: The mean distance of a vertex from the source.
-        steps: Of the search.
-        seconds: Of the search.
+        steps: Of the descent.
+        seconds: Of the descent.
         stopped_because: Why it ended.
     """
 

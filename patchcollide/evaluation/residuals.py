@@ -20,7 +20,7 @@ VALUES_AT_ONCE = 2**22
 def collides(z: Float[Tensor, "images units"], target: TargetFeatures) -> Bool[Tensor, "images"]:
     """Says which images collide with a target: every unit lies in its interval.
 
-    Exact, so only of use with a tolerance, or for pre-activations that were solved for.
+    To the last digit, so only of use with a tolerance, or for pre-activations that were solved for.
 
     Args:
         z: Pre-activations of the images.

@@ -180,7 +180,7 @@ def save_samples(path: Path, samples: Mapping[str, HullSamples], fingerprint: st
         fingerprint: Of the run's vertices.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     write_hdf5(
         path,

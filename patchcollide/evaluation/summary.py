@@ -6,7 +6,7 @@ its type beside its measure, its key in :class:`Summary`, and its line in ``summ
 
 from typing import NotRequired, TypedDict
 
-from patchcollide.evaluation.certificates import EdgeWalks
+from patchcollide.evaluation.claims import EdgeWalks
 from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.degeneracy import Degeneracy
 from patchcollide.evaluation.evaluate import CollisionGaps, PolytopeFigures
@@ -15,8 +15,8 @@ from patchcollide.evaluation.verdicts import TightnessBlock
 from patchcollide.evaluation.visibility import Visibility
 
 
-class SearchEnd(TypedDict):
-    """How a search for vertices ended."""
+class Ending(TypedDict):
+    """How the way to vertices ended."""
 
     steps: int
     stopped_because: str
@@ -93,27 +93,27 @@ class Extents(TypedDict):
     seconds: float
 
 
-class ExactSearch(ExactFigures):
+class ExactRecord(ExactFigures):
     """What ``exact.json`` holds: the vertices, what they took, and extents if they were wanted."""
 
     seconds: float
     extents: Extents | None
 
 
-class HowFound(SearchEnd):
+class HowFound(Ending):
     """How vertices were found.
 
     Attributes:
         neighbours: What was left out when neighbours were looked for, counted by its kind; None of
             free pixels.
-        exact: What linear programs said; None if vertices were searched for.
+        exact: What linear programs said; None if no programs were solved.
     """
 
     neighbours: dict[str, int] | None
-    exact: ExactSearch | None
+    exact: ExactRecord | None
 
 
-class Certificate(CollisionGaps):
+class Claims(CollisionGaps):
     """What is claimed of the vertices whose digest it names, beside their gaps.
 
     Attributes:
@@ -174,7 +174,7 @@ class Summary(Subject, PolytopeFigures, Fallible, HowFound, Costs):
         dataset_distance_mean: Of two random images of the data set, L2 in 0..255; None if unknown.
     """
 
-    certificate: NotRequired[Certificate]
+    certificate: NotRequired[Claims]
     sample_classes: NotRequired[list[ClassCount]]
     tightness: NotRequired[TightnessBlock]
     dataset_distance_mean: float | None

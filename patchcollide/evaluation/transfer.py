@@ -47,7 +47,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class LayeredTarget:
+class LayeredFeatures:
     """An image that others may collide with, at several layers of a network.
 
     Attributes:
@@ -62,11 +62,11 @@ class LayeredTarget:
 
 
 @proof_modes()
-def target_at(
+def features_at(
     network: CollisionNetwork,
     layers: Mapping[str, BlindRegions],
     image: Float[Tensor, "1 channels height width"],
-) -> LayeredTarget:
+) -> LayeredFeatures:
     """Returns what a network makes of a target, at all layers in one pass.
 
     Args:
@@ -81,20 +81,20 @@ def target_at(
 
     logits = run_capturing(network, image, layers, keep)
     probability, index = logits[0].softmax(dim=0).max(dim=0)
-    return LayeredTarget(features, int(index), float(probability))
+    return LayeredFeatures(features, int(index), float(probability))
 
 
 @proof_modes()
 def measure_transfer(
     network: CollisionNetwork,
-    target: LayeredTarget,
+    target: LayeredFeatures,
     batches: Iterable[Float[Tensor, "_ channels height width"]],
 ) -> dict[str, Figures]:
     """Measures how nearly images collide with a target, at its layers, in one pass of each image.
 
     Args:
         network: The network of the target.
-        target: As :func:`target_at` gives it.
+        target: As :func:`features_at` gives it.
         batches: Images in ``[0, 1]``, at least one.
     """
     gaps: dict[str, list[Gaps]] = {layer: [] for layer in target.features}

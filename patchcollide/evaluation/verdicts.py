@@ -22,7 +22,7 @@ from patchcollide.evaluation.measures import attempt
 from patchcollide.evaluation.tightness import Tightness
 
 CLOSE = 0.1
-"""What features of a collision may differ by where a search was asked for nothing in particular."""
+"""What features of a collision may differ by where a run was asked for nothing in particular."""
 
 VerdictName = Literal["feature collision", "class collision", "none"]
 
@@ -34,7 +34,7 @@ class TightnessBlock(TypedDict):
         verdict: ``feature collision``, ``class collision`` or ``none``.
         sentence: The same with its numbers.
         gamma: What features may differ by.
-        asked: Whether the search was asked for that; else it is :data:`CLOSE`.
+        asked: Whether the run was asked for that; else it is :data:`CLOSE`.
         hull: Of the samples of the headline.
         active_units: How many units are active at the target, beside which false responders stand.
         floor: Tau of the target with half a grey level of noise; None of one that is no picture.
@@ -76,7 +76,7 @@ def verdict_sentence(
         hits: How many samples are of the target's class.
         num_samples: Of so many.
         gamma: As there.
-        asked: Whether a search was asked for that.
+        asked: Whether a run was asked for that.
     """
     name = verdict(max_tau, hits / num_samples, gamma)
     found = "No collision" if name == "none" else name.capitalize()

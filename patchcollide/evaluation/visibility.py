@@ -108,8 +108,8 @@ def measure_visibility(vertices: UInt8[ndarray, "vertices height width channels"
             "halved": [],
         }
     similar = [_similarity(vertices[a], vertices[b]) for a, b in pairs]
-    exact = vertices.astype(np.float64)
-    differences = np.stack([exact[a] - exact[b] for a, b in pairs])
+    values = vertices.astype(np.float64)
+    differences = np.stack([values[a] - values[b] for a, b in pairs])
     spectra = np.sum([spectrum(difference) for difference in differences], axis=0)
     energies, total = band_energies(spectra), float(spectra.sum())
     coarse = float(spectra[_half_periods(spectra.shape) >= coarse_px].sum())

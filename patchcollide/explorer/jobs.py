@@ -96,7 +96,7 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="collisions", daemon=True)
         self._thread.start()
 
-    def require_room(self) -> None:
+    def require_place(self) -> None:
         """Raises :class:`RequestError` if one runs and as many wait as may."""
         waiting = sum(job.state == "queued" for job in self._jobs.values())
         running = any(job.state == "running" for job in self._jobs.values())
@@ -114,7 +114,7 @@ class Jobs:
             RequestError: If the queue is full.
         """
         with self._changed:
-            self.require_room()
+            self.require_place()
             job = Job(next(self._names), inputs)
             self._jobs[job.name] = job
             self._changed.notify()

@@ -126,8 +126,8 @@ class Points:
         self._tolerance = network.blind.tolerance + MEMBERSHIP_TOLERANCE * typical
         summary = read_summary(run)
         self._gamma = summary["tightness"]["gamma"] if "tightness" in summary else CLOSE
-        certificate = summary.get("certificate")
-        self._others = certificate.get("others") if certificate else None
+        claims = summary.get("certificate")
+        self._others = claims.get("others") if claims else None
         self.num_vertices = len(vertices)
 
     def image(

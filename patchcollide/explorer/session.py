@@ -126,7 +126,7 @@ class Session:
         """
         if not isinstance(source, str) or not isinstance(target, str):
             raise RequestError(400, "Source and target should be ids of uploads, as text.")
-        self._jobs.require_room()
+        self._jobs.require_place()
         inputs = self._uploads.new_folder()
         self._uploads.copy(source, inputs / "source")
         self._uploads.copy(target, inputs / "target")

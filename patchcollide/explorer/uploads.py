@@ -42,7 +42,7 @@ class Uploads:
 
         Raises:
             RequestError: If it is none, is damaged, or has too many pixels.
-            DiskFullError: If there is no room to put it down.
+            DiskFullError: If the disk is full.
         """
         path = self._write(data)
         try:

@@ -42,13 +42,13 @@ def write_animation(
 
     Raises:
         ImageError: If the suffix is another.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     kind = ANIMATIONS.get(path.suffix.lower())
     if kind is None:
         raise ImageError(f"--out {path} should end in {' or '.join(ANIMATIONS)}.")
     first, *others = [from_pixels(to_channels(frame, 3)) for frame in frames]
-    exact = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    lossless = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     with written_beside(path) as partial:
         first.save(
             partial,
@@ -57,5 +57,5 @@ def write_animation(
             append_images=others,
             duration=round(1000 * frame_s),
             loop=0,
-            **exact,
+            **lossless,
         )

@@ -65,7 +65,7 @@ def write_tree(
 
     Raises:
         ImageError: If ``folder`` holds anything else.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     if is_occupied(folder):
         _require_same(folder, marker, settings)

@@ -107,7 +107,7 @@ def write_digits(folder: Path, digits: Digits, count: int) -> None:
 
     Raises:
         ImageError: If ``folder`` holds anything else.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     count = min(count, len(digits))
     settings: Settings = {

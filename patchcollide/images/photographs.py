@@ -74,7 +74,7 @@ def write_photographs(folder: Path, *, cuts: int = 24, size: int = 256, seed: in
     Raises:
         ImageError: If ``folder`` holds anything else, or a photograph is missing or unreadable.
         MissingLibraryError: If a library that holds photographs is not installed.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     settings: Settings = {
         "encoding-type": ENCODING,

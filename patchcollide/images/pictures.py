@@ -135,14 +135,14 @@ def write_png(path: Path, image: UInt8[ndarray, "h w channels"]) -> None:
     """Writes ``image`` as PNG, whole or not at all.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     with written_beside(path) as partial:
         partial.write_bytes(png_bytes(image))
 
 
 def read_png(path: Path) -> UInt8[ndarray, "h w channels"]:
-    """Reads the exact pixels that :func:`write_png` wrote.
+    """Reads the very pixels that :func:`write_png` wrote.
 
     Raises:
         ImageError: If the file is missing, damaged, or anything but an 8-bit PNG, RGB or grey.

@@ -17,7 +17,7 @@ from patchcollide.io.system import most_open_files, user_number
 PARTIAL_SUFFIX = ".partial"
 
 # EFBIG: a limit on file size (ulimit -f, some network mounts) reads like a full disk to the user.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _OPEN_FILES = {errno.EMFILE, errno.ENFILE}
 _TOO_MANY_OPEN = os.strerror(errno.EMFILE)
@@ -122,9 +122,9 @@ def disk_full_explained(path: Path) -> Iterator[None]:
         # FAISS reports its write errors as text, without the number.
         text = str(error)
         number = getattr(error, "errno", None)
-        if number in _NO_ROOM or any(os.strerror(code) in text for code in _NO_ROOM):
+        if number in _DISK_FULL or any(os.strerror(code) in text for code in _DISK_FULL):
             raise DiskFullError(
-                f"No room to write {path} ({os.strerror(number or errno.ENOSPC)}). Free some disk "
+                f"No space to write {path} ({os.strerror(number or errno.ENOSPC)}). Free some disk "
                 "space or choose another place, then run the same command again: finished work "
                 "is kept."
             ) from error
@@ -157,7 +157,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Yields a path to write to; renames it to ``path`` on success, removes it on failure.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     partial = partial_path(path)
     try:

@@ -40,7 +40,7 @@ def write_hdf5(
         The SHA-256 of the file.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     with written_beside(path) as partial:
         _write_unsealed(partial, encoding, version, datasets, attributes)
@@ -82,7 +82,7 @@ def streamed_hdf5(
         attributes: Name to JSON value, as for :func:`write_hdf5`.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     with written_beside(path) as partial, _Sink(partial, "w+") as sink, _new_file(sink) as file:
         _write_header(file, encoding, version, attributes)

@@ -43,7 +43,7 @@ def locked(store: Path, *, shared: bool = False) -> Iterator[None]:
 
     Raises:
         StoreError: If another process holds it, or something else is where its file goes.
-        DiskFullError: If there is no room for it.
+        DiskFullError: If the disk is full.
     """
     path = store.with_name(store.name + LOCK_SUFFIX)
     number = None

@@ -76,7 +76,7 @@ class ImageMap:
                 f"Layer '{network.layer}' of {network.name} was read as an affine function of the "
                 f"image, but at {what} the network differs from it by up to {gap:.3g}, where "
                 f"values reach {size:.3g}. Look for what makes it compute otherwise from one pass "
-                "to the next; search with `patchcollide collide` meanwhile."
+                "to the next; use `patchcollide collide` meanwhile."
             )
 
 
@@ -102,7 +102,7 @@ def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Ima
             f"Layer '{network.layer}' of {network.name} has {network.units} units and its input "
             f"{num_values} values: as a matrix {needed / 2**30:.1f} GB, more than the "
             f"{max_bytes / 2**30:.1f} GB that exact polytopes may take. Choose a smaller layer or "
-            "network, or search with `patchcollide collide`."
+            "network, or use `patchcollide collide`."
         )
     double = network.in_float64()
     matrix = np.empty((network.units, num_values))
@@ -134,7 +134,7 @@ def _line_to_layer(double: CollisionNetwork, directions: Float64[Tensor, "images
         raise NetworkError(
             f"Layer '{double.layer}' of {double.name} is not affine in the image: the first step "
             f"before it that is not is {error}. Exact polytopes need a layer before that; for this "
-            "one search with `patchcollide collide`."
+            "one use `patchcollide collide`."
         ) from error
     if isinstance(found, Line):
         return found

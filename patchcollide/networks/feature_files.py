@@ -99,7 +99,7 @@ def write_features(
         about: More attributes, such as a fingerprint.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     write_hdf5(
         path,
@@ -171,7 +171,7 @@ def extract_features(config: Config, image: Path, out: Path) -> Path:
 
     Raises:
         InputError: If the image, the network or ``out`` cannot be used.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     if out.suffix.lower() != SUFFIX:

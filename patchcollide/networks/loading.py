@@ -28,7 +28,7 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
 
     Args:
         settings: Name, weights, their SHA-256, layer, tolerance, device and precision; an empty
-            layer is the network's own default. Precision ``"auto"`` searches in bfloat16 where the
+            layer is the network's own default. Precision ``"auto"`` descends in bfloat16 where the
             device has matrix units for it.
         seed: Of random weights.
 

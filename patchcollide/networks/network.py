@@ -138,7 +138,7 @@ class CollisionNetwork:
     def pre_activation(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch units"]:
-        """Returns the pre-activation alone, for a search: the pass ends at the layer.
+        """Returns the pre-activation alone, for a descent: the pass ends at the layer.
 
         In bfloat16 where ``low_precision`` says so, which is several times as fast on machines with
         matrix units for it; a call of the network is always in the precision of its weights.

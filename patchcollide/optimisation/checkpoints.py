@@ -1,4 +1,4 @@
-"""The state of a search in a file, so that it can go on exactly where it stopped."""
+"""The state of a descent in a file, so that it can go on exactly where it stopped."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from patchcollide.errors import RunError
-from patchcollide.evaluation.summary import SearchEnd
+from patchcollide.evaluation.summary import Ending
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.seals import is_damaged
 from patchcollide.shapes import Tensor
@@ -26,15 +26,15 @@ _KEPT: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 
 
 @dataclass
-class SearchState:
-    """How far a search has come.
+class DescentState:
+    """How far a descent has come.
 
     Attributes:
         step: Steps done.
         history: One row a step: the terms of the loss and, at checks, the validation.
         stopped_because: Why it ended; empty while it goes on.
         weights: Those that the objective has changed, by name.
-        kept: The best parameters so far, where a search ends with these.
+        kept: The best parameters so far, where a descent ends with these.
     """
 
     step: int = 0
@@ -44,7 +44,7 @@ class SearchState:
     kept: Tensor | None = None
 
     @property
-    def end(self) -> SearchEnd:
+    def end(self) -> Ending:
         """How it ended, as runs keep it."""
         return {"steps": self.step, "stopped_because": self.stopped_because}
 
@@ -59,7 +59,7 @@ class SearchState:
         return json.dumps(state, allow_nan=False)
 
     @classmethod
-    def of_json(cls, text: str) -> "SearchState":
+    def of_json(cls, text: str) -> "DescentState":
         """Returns the state that a file holds; errors as a wrong text causes them."""
         state = json.loads(text)
         known = {name: state.pop(name) for name in ("step", "history", "stopped_because")}
@@ -83,7 +83,7 @@ class Checkpoint:
         parameter: Tensor,
         optimiser: torch.optim.Optimizer,
         generator: torch.Generator,
-        state: SearchState,
+        state: DescentState,
     ) -> None:
         """Writes the state after a step, whole or not at all."""
         averages = optimiser.state[parameter]
@@ -107,8 +107,8 @@ class Checkpoint:
 
     def load(
         self, parameter: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator
-    ) -> SearchState | None:
-        """Restores a search into the arguments; returns the rest, or None if there is no file.
+    ) -> DescentState | None:
+        """Restores a descent into the arguments; returns the rest, or None if there is no file.
 
         Raises:
             RunError: If the file is damaged or belongs to another run.
@@ -137,7 +137,7 @@ class Checkpoint:
             try:
                 generator.set_state(torch.from_numpy(file.array("generator", np.uint8, (None,))))
                 optimiser_step = torch.tensor(float(file.attribute("optimiser_step")))
-                state = SearchState.of_json(file.strings("state")[0])
+                state = DescentState.of_json(file.strings("state")[0])
                 if file.has_attribute(_BEST):
                     best = torch.from_numpy(file.array(_BEST, np.float32, shape))
                     state.kept = best.to(parameter.device)

@@ -10,9 +10,9 @@ import torch
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.config import Optimiser
 from patchcollide.errors import DivergedError, InterruptedWorkError
-from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
+from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
 from patchcollide.optimisation.objective import HullObjective, Objective
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.progress import StopRequest, stop_requests, track
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
@@ -23,30 +23,30 @@ logger = logging.getLogger(__name__)
 
 @proof_modes(grad=True)
 def find_vertices(
-    search: VertexSearch,
+    task: DescentTask,
     parameterisation: Parameterisation,
     checkpoint: Checkpoint | None = None,
     objective: Objective | None = None,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves the vertices until their hull collides with the target.
 
     Args:
-        search: What to do.
+        task: What to do.
         parameterisation: Starts where its parameter is, unless ``checkpoint`` holds a later state.
         checkpoint: Where to keep the state; None to keep none.
-        objective: What to minimise; None for that of the search's own settings.
+        objective: What to minimise; None for that of the descent's own settings.
 
     Returns:
-        The vertices, RGB in ``[0, 1]``, and how the search went.
+        The vertices, RGB in ``[0, 1]``, and how the descent went.
 
     Raises:
         DivergedError: If the loss or a parameter is infinite or not a number.
         InterruptedWorkError: If the user asked to stop; the state is kept. Without a checkpoint a
-            search that is over all the same gives its vertices back.
+            descent that is over all the same gives its vertices back.
         OutOfMemoryError: If not even one image fits through the network.
-        DiskFullError: If there is no room for the state.
+        DiskFullError: If the disk is full.
     """
-    descent = Descent(objective or HullObjective(search), parameterisation, checkpoint)
+    descent = Descent(objective or HullObjective(task), parameterisation, checkpoint)
     with stop_requests() as request:
         descent.run(request)
     with torch.no_grad():
@@ -76,10 +76,10 @@ class Descent:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._objective, self._parameterisation = objective, parameterisation
-        self._settings, self._checkpoint = objective.search.optimiser, checkpoint
+        self._settings, self._checkpoint = objective.task.optimiser, checkpoint
         self._optimiser = objective.optimiser(parameterisation)
-        self._generator = seeded(objective.search.seed, Purpose.DESCENT)
-        self.state = SearchState()
+        self._generator = seeded(objective.task.seed, Purpose.DESCENT)
+        self.state = DescentState()
         if checkpoint is not None:
             moving = parameterisation.parameter, self._optimiser, self._generator
             self.state = checkpoint.load(*moving) or self.state
@@ -95,7 +95,7 @@ class Descent:
             InterruptedWorkError: If ``request`` asked to stop; see :func:`find_vertices`.
         """
         settings, state = self._settings, self.state
-        # A search may have been stopped by the user just when it was over.
+        # A descent may have been stopped by the user just when it was over.
         remaining = range(state.step, 0 if state.stopped_because else settings.steps)
         for step in track(remaining, "Moving the vertices", len(remaining)):
             state.history.append(self._step())
@@ -123,7 +123,7 @@ class Descent:
             self._checkpoint.save(parameter, self._optimiser, self._generator, self.state)
 
     def _check(self) -> None:
-        """Adds a check to the last row of the history, and ends the search if it says so."""
+        """Adds a check to the last row of the history, and ends the descent if it says so."""
         state = self.state
         with torch.no_grad():
             row, state.stopped_because = self._objective.check(self._parameterisation, state.step)
@@ -157,7 +157,7 @@ def _diverged(what: str, settings: Optimiser) -> DivergedError:
     )
 
 
-def _how_to_go_on(state: SearchState, settings: Optimiser, checkpoint: Checkpoint | None) -> str:
+def _how_to_go_on(state: DescentState, settings: Optimiser, checkpoint: Checkpoint | None) -> str:
     done = f"Stopped after {state.step} of {settings.steps} steps"
     if checkpoint is None:
         return f"{done}; nothing was kept."

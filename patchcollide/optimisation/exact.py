@@ -14,7 +14,7 @@ from patchcollide.errors import TargetError
 from patchcollide.evaluation.measures import attempt
 from patchcollide.evaluation.summary import (
     ExactFigures,
-    ExactSearch,
+    ExactRecord,
     Extents,
     PixelWidths,
 )
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class ExactTarget:
+class TargetPolytope:
     """A target and the exact polytope of what collides with it.
 
     Attributes:
@@ -54,9 +54,9 @@ class ExactTarget:
     layer: ImageMap
 
 
-def exact_target(
+def target_polytope(
     config: Config, network: CollisionNetwork, target: Target, neighbours: Neighbours | None
-) -> ExactTarget:
+) -> TargetPolytope:
     """Sets up the polytope of a target.
 
     Args:
@@ -83,12 +83,12 @@ def exact_target(
         space = WholeSpace(len(image))
     else:
         space = PixelBox(len(image))
-    return exact_target_in(read_image_map(network), network.blind, image, space)
+    return target_polytope_in(read_image_map(network), network.blind, image, space)
 
 
-def exact_target_in(
+def target_polytope_in(
     layer: ImageMap, blind: BlindRegions, image: Float64[ndarray, "values"], space: Space
-) -> ExactTarget:
+) -> TargetPolytope:
     """Sets up the polytope of an image at a layer that was read before.
 
     Args:
@@ -105,26 +105,26 @@ def exact_target_in(
     features = TargetFeatures.of(pre_activation, blind)
     lower, upper = features.lower.numpy(), features.upper.numpy()
     polytope = ExactPolytope(layer.matrix, layer.offset, lower, upper, space)
-    return ExactTarget(image, features, polytope, layer)
+    return TargetPolytope(image, features, polytope, layer)
 
 
 def solve_vertices(
     config: Config, network: CollisionNetwork, target: Target, neighbours: Neighbours | None
-) -> tuple[ExactTarget, list[Vertex], ExactSearch]:
+) -> tuple[TargetPolytope, list[Vertex], ExactRecord]:
     """Finds the vertices of a target's polytope, and says how exactly they collide.
 
-    Extents are not measured yet. Arguments and errors as of :func:`exact_target` and
+    Extents are not measured yet. Arguments and errors as of :func:`target_polytope` and
     :func:`find_exact_vertices`.
     """
     begun = time.perf_counter()
-    exact = exact_target(config, network, target, neighbours)
+    exact = target_polytope(config, network, target, neighbours)
     vertices = find_exact_vertices(config, exact)
     figures = describe_vertices(exact, vertices)
     seconds = time.perf_counter() - begun
     return exact, vertices, {**figures, "seconds": seconds, "extents": None}
 
 
-def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
+def find_exact_vertices(config: Config, exact: TargetPolytope) -> list[Vertex]:
     """Finds the vertices that section ``exact`` asks for.
 
     Raises:
@@ -138,7 +138,7 @@ def find_exact_vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
     return vertices
 
 
-def _vertices(config: Config, exact: ExactTarget) -> list[Vertex]:
+def _vertices(config: Config, exact: TargetPolytope) -> list[Vertex]:
     count, polytope = config.optimiser.num_vertices, exact.polytope
     rng = seeded_numpy(config.seed, Purpose.EXACT_VERTICES)
     if config.exact.vertices == "far":
@@ -169,7 +169,7 @@ def _far_vertices(polytope: ExactPolytope, count: int, rng: np.random.Generator)
     return vertices[:count]
 
 
-def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> ExactFigures:
+def describe_vertices(exact: TargetPolytope, vertices: Sequence[Vertex]) -> ExactFigures:
     """Says how exactly vertices collide, and that they are vertices."""
     return {
         "num_variables": exact.polytope.space.num_variables,
@@ -189,7 +189,7 @@ def describe_vertices(exact: ExactTarget, vertices: Sequence[Vertex]) -> ExactFi
 
 
 def as_found(network: CollisionNetwork, vertices: Sequence[Vertex]) -> FoundVertices:
-    """Returns vertices as a search gives them, with a row of the history for each.
+    """Returns vertices as a descent gives them, with a row of the history for each.
 
     Raises:
         TargetError: If they are no images of 0 to 1.
@@ -224,7 +224,7 @@ def vertex_images(
     return np.ascontiguousarray(images, np.float32)
 
 
-def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> Extents:
+def measure_extents(settings: Exact, exact: TargetPolytope, seed: int) -> Extents:
     """Measures how far a polytope reaches; what fails is noted, and the rest measured."""
     polytope, begun = exact.polytope, time.perf_counter()
     rng = seeded_numpy(seed, Purpose.EXTENTS)
@@ -252,7 +252,9 @@ def measure_extents(settings: Exact, exact: ExactTarget, seed: int) -> Extents:
     return cast(Extents, measured)
 
 
-def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, int | bool | None]:
+def _measure_theory(
+    exact: TargetPolytope, span: tuple[float, float]
+) -> dict[str, int | bool | None]:
     polytope = exact.polytope
     bounds = polytope.lower, polytope.upper
     found = examine(polytope.matrix, polytope.offset, *bounds, exact.image, input_range=span)
@@ -263,7 +265,7 @@ def _measure_theory(exact: ExactTarget, span: tuple[float, float]) -> dict[str, 
     }
 
 
-def _measure_widths(settings: Exact, exact: ExactTarget) -> PixelWidths:
+def _measure_widths(settings: Exact, exact: TargetPolytope) -> PixelWidths:
     count = min(settings.width_pixels, len(exact.image))
     pixels = np.linspace(0, len(exact.image) - 1, count).round().astype(np.int64)
     widths = 255 * exact.polytope.pixel_widths(pixels)

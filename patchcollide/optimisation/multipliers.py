@@ -1,6 +1,6 @@
-"""How much each aim of a search counts: as much as it takes to hold its bound.
+"""How much each aim of a descent counts: as much as it takes to hold its bound.
 
-A search that parts vertices has three aims: features near the target's, images near the source,
+A descent that parts vertices has three aims: features near the target's, images near the source,
 vertices far from each other. The first two have bounds; each gets a multiplier that rises while its
 bound fails and falls while it holds. So nothing depends on the units of a network's features.
 """

@@ -1,4 +1,4 @@
-"""What a search minimises, and when it has reached it.
+"""What a descent minimises, and when it has reached it.
 
 An objective owns its terms and their weights, its state and its stop rule; what moves the
 parameters is :mod:`patchcollide.optimisation.descent`.
@@ -23,7 +23,7 @@ from patchcollide.optimisation.passes import Passes
 from patchcollide.optimisation.schedules import make_optimiser, step_size, weights_at
 from patchcollide.optimisation.stopping import (
     ALL_STEPS,
-    VertexSearch,
+    DescentTask,
     far_enough,
     next_diversity,
     sure_enough,
@@ -36,10 +36,10 @@ class Objective(ABC):
     """A loss of images, what moves them along it, and the check that ends a descent on it.
 
     Args:
-        search: What the images are to collide with, and the settings.
+        task: What the images are to collide with, and the settings.
 
     Attributes:
-        search: See above.
+        task: See above.
         state: What checks and steps change, by name, as it is kept in checkpoints.
         kept: The best parameters so far, where a descent ends with these; None where it ends with
             the last.
@@ -47,19 +47,19 @@ class Objective(ABC):
             remembers is of no use.
     """
 
-    def __init__(self, search: VertexSearch) -> None:
-        self.search = search
+    def __init__(self, task: DescentTask) -> None:
+        self.task = task
         self.state: dict[str, float] = {}
         self.kept: Tensor | None = None
         self.begins_anew = False
 
     def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam | torch.optim.SGD:
         """Returns what moves the parameter."""
-        return make_optimiser(self.search.optimiser, parameterisation)
+        return make_optimiser(self.task.optimiser, parameterisation)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
         """Returns how far the parameter moves after ``step`` steps, in its own units."""
-        return step_size(step, self.search.optimiser, parameterisation)
+        return step_size(step, self.task.optimiser, parameterisation)
 
     @abstractmethod
     def backward(
@@ -92,9 +92,9 @@ class Objective(ABC):
 class ClassObjective(Objective):
     """An objective whose check asks for the target's class all over the hull, and for distance."""
 
-    def __init__(self, search: VertexSearch) -> None:
-        super().__init__(search)
-        self.state["diversity"] = search.objective.diversity
+    def __init__(self, task: DescentTask) -> None:
+        super().__init__(task)
+        self.state["diversity"] = task.objective.diversity
 
     def check(self, parameterisation: Parameterisation, step: int) -> tuple[dict[str, float], str]:
         """See :meth:`Objective.check`.
@@ -103,14 +103,14 @@ class ClassObjective(Objective):
             What :func:`patchcollide.optimisation.stopping.validate` does, with the state before;
             and why the descent is over.
         """
-        row = validate(self.search, parameterisation.images())
-        sure, far = sure_enough(row, self.search), far_enough(row, self.search)
+        row = validate(self.task, parameterisation.images())
+        sure, far = sure_enough(row, self.task), far_enough(row, self.task)
         found = row | self.state
         self.state["diversity"] = next_diversity(self.state["diversity"], sure=sure, far=far)
-        is_over = self.search.stops_early and sure and far
+        is_over = self.task.stops_early and sure and far
         if is_over:
             return found, "the validation batch is of the target's class"
-        return found, ALL_STEPS if step == self.search.optimiser.steps else ""
+        return found, ALL_STEPS if step == self.task.optimiser.steps else ""
 
 
 class HullObjective(ClassObjective):
@@ -120,13 +120,13 @@ class HullObjective(ClassObjective):
     vertices can all be inside the polytope to a tolerance when what lies between them is not.
 
     Args:
-        search: What to do.
+        task: What to do.
     """
 
-    def __init__(self, search: VertexSearch) -> None:
-        super().__init__(search)
+    def __init__(self, task: DescentTask) -> None:
+        super().__init__(task)
         self._passes = Passes(
-            search.network, search.optimiser.num_vertices + search.objective.hull_samples
+            task.network, task.optimiser.num_vertices + task.objective.hull_samples
         )
 
     def backward(
@@ -140,7 +140,7 @@ class HullObjective(ClassObjective):
         Raises:
             OutOfMemoryError: If not even one image fits through the network.
         """
-        weights = weights_at(step, self.search.objective, self.search.optimiser)
+        weights = weights_at(step, self.task.objective, self.task.optimiser)
         weights = weights.model_copy(update=self.state)
         images = parameterisation.images()
         batch = with_hull_samples(images, weights.hull_samples, generator)
@@ -186,7 +186,7 @@ class HullObjective(ClassObjective):
         self, z: Float[Tensor, "part units"], first: int, vertices: int, penalty: str
     ) -> dict[str, Tensor]:
         """Returns each image's terms; ``unit`` of the first ``vertices`` images only."""
-        target, units = self.search.target, self.search.units
+        target, units = self.task.target, self.task.units
         terms = {
             "active": active_loss(z, target),
             # What lies between vertices is asked only what a collision needs.

@@ -1,4 +1,4 @@
-"""The check that ends a search: whether a batch of points between the vertices collides."""
+"""The check that ends a descent: whether a batch of points between the vertices collides."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ _ADAPTATION = 1.5
 
 
 @dataclass(frozen=True)
-class VertexSearch:
+class DescentTask:
     """Everything that decides how vertices are found.
 
     Attributes:
@@ -35,7 +35,7 @@ class VertexSearch:
         objective: Weights of the losses.
         optimiser: Steps, schedule and stop rule.
         seed: Decides the hull samples.
-        stops_early: Whether a hull that collides ends the search; else all steps are done.
+        stops_early: Whether a hull that collides ends the descent; else all steps are done.
     """
 
     network: CollisionNetwork
@@ -51,7 +51,7 @@ class VertexSearch:
 
 
 def validate(
-    search: VertexSearch, images: Float[Tensor, "vertices channels height width"]
+    task: DescentTask, images: Float[Tensor, "vertices channels height width"]
 ) -> dict[str, float]:
     """Measures the hull on points of its own, 8-bit, the same at every check.
 
@@ -59,30 +59,30 @@ def validate(
     the target's class, it often does so between two vertices, where random points seldom are.
 
     Args:
-        search: Decides the samples.
+        task: Decides the samples.
         images: The vertices, RGB in ``[0, 1]``.
 
     Returns:
         The share of all points classified as the target, the mean probability of the target's class
         over the random points, the smallest margin of a point (by how much that probability exceeds
-        any other), the largest gap of a point (before the activation, where the search works; see
+        any other), the largest gap of a point (before the activation, where the descent works; see
         :func:`patchcollide.evaluation.residuals.mean_residuals`), the mean distance of the
-        vertices in 0..255, and, where the search computes in bfloat16, the largest difference that
+        vertices in 0..255, and, where the descent computes in bfloat16, the largest difference that
         this makes to a vertex's pre-activation.
     """
-    network = search.network
+    network = task.network
     with torch.no_grad():
         vertices = round_to_8_bits(images)
-        count = search.optimiser.validation_samples
-        random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
+        count = task.optimiser.validation_samples
+        random = uniform_weights(count, len(vertices), seeded(task.seed, Purpose.STOPPING))
         weights = torch.cat([random, edge_middles(len(vertices), count)]).to(vertices.device)
         leads, chances, gaps = [], [], []
         for part in torch.split(weights, _BATCH):
             output = network(round_to_8_bits(combine(part, vertices)))
             probabilities = output.probabilities
-            gaps.append(mean_residuals(output.pre_activation, search.target))
-            chances.append(probabilities[:, search.target_class])
-            leads.append(margins(probabilities, search.target_class, lowest=0.0))
+            gaps.append(mean_residuals(output.pre_activation, task.target))
+            chances.append(probabilities[:, task.target_class])
+            leads.append(margins(probabilities, task.target_class, lowest=0.0))
         distances = pairwise_distances(vertices)
         row = {
             "validation_success": float((torch.cat(leads) > 0).double().mean()),
@@ -98,7 +98,7 @@ def validate(
 
 
 def validate_features(
-    search: VertexSearch, images: Float[Tensor, "vertices channels height width"]
+    task: DescentTask, images: Float[Tensor, "vertices channels height width"]
 ) -> dict[str, float]:
     """Measures features on the points of :func:`validate`, and at the vertices, all in 8 bits.
 
@@ -109,15 +109,15 @@ def validate_features(
     """
     with torch.no_grad():
         vertices = round_to_8_bits(images)
-        count = search.optimiser.validation_samples
-        random = uniform_weights(count, len(vertices), seeded(search.seed, Purpose.STOPPING))
+        count = task.optimiser.validation_samples
+        random = uniform_weights(count, len(vertices), seeded(task.seed, Purpose.STOPPING))
         middles = edge_middles(len(vertices), count)
         weights = torch.cat([torch.eye(len(vertices), dtype=random.dtype), random, middles])
         distances, leads = [], []
         for part in torch.split(weights.to(vertices.device), _BATCH):
-            output = search.network(round_to_8_bits(combine(part, vertices)))
-            distances.append(relative_feature_distances(output.pre_activation, search.target))
-            leads.append(margins(output.probabilities, search.target_class, lowest=0.0))
+            output = task.network(round_to_8_bits(combine(part, vertices)))
+            distances.append(relative_feature_distances(output.pre_activation, task.target))
+            leads.append(margins(output.probabilities, task.target_class, lowest=0.0))
         return {
             "validation_success": float((torch.cat(leads) > 0).double().mean()),
             "validation_margin": float(torch.cat(leads).min()),
@@ -127,25 +127,25 @@ def validate_features(
         }
 
 
-def sure_enough(row: dict[str, float], search: VertexSearch) -> bool:
+def sure_enough(row: dict[str, float], task: DescentTask) -> bool:
     """Whether what a validation found between the vertices collides with the target.
 
     The margin is asked for because a batch is small: where its least sure sample is well inside the
     target's class, so is what thousands of samples find.
     """
-    settings = search.optimiser
-    share = row["validation_probability"] / max(search.target_probability, 1e-9)
+    settings = task.optimiser
+    share = row["validation_probability"] / max(task.target_probability, 1e-9)
     return (
         row["validation_success"] >= settings.stop_success
         and share >= settings.stop_probability
-        and row["validation_margin"] >= settings.stop_margin * search.target_margin
+        and row["validation_margin"] >= settings.stop_margin * task.target_margin
         and row["validation_gap"] <= settings.stop_gap
     )
 
 
-def far_enough(row: dict[str, float], search: VertexSearch) -> bool:
+def far_enough(row: dict[str, float], task: DescentTask) -> bool:
     """Whether a validation found the vertices apart; one vertex alone has no distance."""
-    settings = search.optimiser
+    settings = task.optimiser
     return settings.num_vertices == 1 or row["validation_distance"] >= settings.stop_distance
 
 

@@ -8,7 +8,7 @@ bounds alone, see :mod:`patchcollide.optimisation.multipliers`.
 
 First one image, the centre, is brought to where its features hold: its steps cost a tenth. It is
 then split into vertices, which move apart. Whatever of them held its bounds in 8 bits with the
-largest distance is what the search ends with. Departs from the paper, which has no bound.
+largest distance is what the descent ends with. Departs from the paper, which has no bound.
 """
 
 import math
@@ -24,7 +24,7 @@ from patchcollide.optimisation.losses import log_power_mean, misfits, power_shar
 from patchcollide.optimisation.multipliers import weigh
 from patchcollide.optimisation.objective import Objective, with_hull_samples
 from patchcollide.optimisation.passes import Passes
-from patchcollide.optimisation.stopping import ALL_STEPS, VertexSearch, validate_features
+from patchcollide.optimisation.stopping import ALL_STEPS, DescentTask, validate_features
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
 
@@ -77,23 +77,23 @@ class TightObjective(Objective):
     """See the module.
 
     Args:
-        search: What to do; ``objective.tightness`` is the bound on features.
+        task: What to do; ``objective.tightness`` is the bound on features.
         source: What images are to stay near, in ``[0, 1]``; None for no bound.
     """
 
     def __init__(
-        self, search: VertexSearch, source: Float[Tensor, "1 channels height width"] | None
+        self, task: DescentTask, source: Float[Tensor, "1 channels height width"] | None
     ) -> None:
-        super().__init__(search)
-        self._source = source if search.objective.source_distance else None
+        super().__init__(task)
+        self._source = source if task.objective.source_distance else None
         self._gait = _COMPOSITIONS if source is None else _PIXELS
         self._passes = Passes(
-            search.network, search.optimiser.num_vertices + search.objective.hull_samples
+            task.network, task.optimiser.num_vertices + task.objective.hull_samples
         )
         self.state = {
             "phase": _CENTRE,
             "begun": 0.0,
-            "goal": search.objective.tightness,
+            "goal": task.objective.tightness,
             "slack": _SLACK,
             "reached": _NEVER,
             "logs": 0.0,
@@ -112,7 +112,7 @@ class TightObjective(Objective):
 
         Theirs is also halved each time nothing is gained any more.
         """
-        settings, begun = self.search.optimiser, self.state["begun"]
+        settings, begun = self.task.optimiser, self.state["begun"]
         end = settings.steps if begun else self._centre_steps
         done = (step - begun) / (end - begun)
         if begun:
@@ -125,7 +125,7 @@ class TightObjective(Objective):
     @property
     def _centre_steps(self) -> int:
         """After so many the centre is taken as it is."""
-        settings = self.search.optimiser
+        settings = self.task.optimiser
         share = self._gait.centre if settings.num_vertices > 1 else 1.0
         return max(1, round(share * settings.steps))
 
@@ -143,7 +143,7 @@ class TightObjective(Objective):
         """
         is_centre = self.state["phase"] == _CENTRE
         images = parameterisation.images(1 if is_centre else None)
-        num_samples = self.search.objective.hull_samples
+        num_samples = self.task.objective.hull_samples
         batch = with_hull_samples(images, num_samples, generator, face_weights)
         terms, gradient = self._passes.gradient(batch.detach(), self._terms)
         log_tau = float(log_power_mean(terms["tau"] + _TINY))
@@ -152,7 +152,7 @@ class TightObjective(Objective):
         failures = {"features": log_tau - math.log(self._aim)}
         if self._source is not None:
             logs["source"] = _remoteness(images, self._source).log()
-            bound = self.search.objective.source_distance
+            bound = self.task.objective.source_distance
             failures["source"] = float(logs["source"].detach()) - math.log(bound)
         if len(images) > 1:
             logs["distance"] = -self._spread(images, parameterisation)
@@ -177,14 +177,14 @@ class TightObjective(Objective):
         return _AIM * self.state["slack"] * self.state["goal"]
 
     def _is_last(self, step: int) -> bool:
-        return step > 0.9 * self.search.optimiser.steps or self.state["halvings"] < 1
+        return step > 0.9 * self.task.optimiser.steps or self.state["halvings"] < 1
 
     def _terms(
         self, z: Float[Tensor, "part units"], first: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         del first
-        found = misfits(z, self.search.target)
-        tau = relative_feature_distances(z.detach(), self.search.target)
+        found = misfits(z, self.task.target)
+        tau = relative_feature_distances(z.detach(), self.task.target)
         return found.log().sum(), {"misfit": found, "tau": tau}
 
     def _note(self, log_tau: float, parameterisation: Parameterisation, is_centre: bool) -> None:
@@ -206,15 +206,15 @@ class TightObjective(Objective):
         log_tau = state["logs"] / max(1.0, state["num_logs"])
         state["logs"] = state["num_logs"] = 0.0
         row, self.begins_anew = {"step_size": state["size"]}, False
-        last = step == self.search.optimiser.steps
+        last = step == self.task.optimiser.steps
         if state["phase"] == _CENTRE:
             held = state["reached"] <= math.log(self._aim)
             if held or step >= self._centre_steps:
-                if self.search.optimiser.num_vertices == 1:
+                if self.task.optimiser.num_vertices == 1:
                     return row, ALL_STEPS if last else "the features come no nearer"
                 self._split(parameterisation, step)
             return row, ALL_STEPS if last else ""
-        found = validate_features(self.search, parameterisation.images())
+        found = validate_features(self.task, parameterisation.images())
         measured = math.exp(log_tau) / max(found["validation_tau_max"], _TINY)
         state["slack"] = (state["slack"] + min(1.0, max(0.5, measured))) / 2
         if found["validation_tau_max"] <= _SAFE * state["goal"] and not self._has_class(found):
@@ -232,7 +232,7 @@ class TightObjective(Objective):
 
     def _has_class(self, found: dict[str, float]) -> bool:
         # The margin is asked for because a batch is small; see `sure_enough`.
-        least = self.search.optimiser.stop_margin * self.search.target_margin
+        least = self.task.optimiser.stop_margin * self.task.target_margin
         return found["validation_margin"] >= least
 
     def _gains_no_more(self, value: float) -> bool:
@@ -271,7 +271,7 @@ class TightObjective(Objective):
         log_distance = float(self._spread(images, parameterisation))
         if self._source is not None:
             remote = float(_remoteness(images, self._source))
-            if remote > 1.02 * self.search.objective.source_distance:
+            if remote > 1.02 * self.task.objective.source_distance:
                 return 1, log_distance - 2 * math.log(remote)
         return 2, log_distance
 
@@ -284,13 +284,13 @@ class TightObjective(Objective):
         if parameterisation.block == 1:
             return _mean_distance(images).log()
         blurred = torch.nn.functional.avg_pool2d(images, parameterisation.block)
-        coarse, preference = _mean_distance(blurred).log(), self.search.objective.coarseness
+        coarse, preference = _mean_distance(blurred).log(), self.task.objective.coarseness
         return (1 + preference) * coarse - preference * _mean_distance(images).log()
 
     def _split(self, parameterisation: Parameterisation, step: int) -> None:
         """Begins with vertices at the centre; a bound that it did not reach becomes wider."""
         state, parameter = self.state, parameterisation.parameter
-        generator = seeded(self.search.seed, Purpose.SPLIT)
+        generator = seeded(self.task.seed, Purpose.SPLIT)
         noise = _PARTED * parameterisation.unit * parameterisation.parting(generator)
         centre = parameter if self.kept is None else self.kept
         with torch.no_grad():

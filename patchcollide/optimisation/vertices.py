@@ -1,4 +1,4 @@
-"""The composition stage: vertices of a run, from neighbours or from free pixels."""
+"""Vertices of a run, from neighbours or from free pixels."""
 
 import functools
 import logging
@@ -11,14 +11,14 @@ from patchcollide.composition.contributions import Contributions
 from patchcollide.composition.parameterisations import FreePixels, Parameterisation, PatchMixture
 from patchcollide.config import Config
 from patchcollide.errors import GeometryError
-from patchcollide.evaluation.summary import SearchEnd
+from patchcollide.evaluation.summary import Ending
 from patchcollide.images.tensors import to_channels
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.optimisation.units import choose_units
 from patchcollide.polyhedra.image_spaces import PatchSimplex
 from patchcollide.randomness import Purpose, seeded
@@ -31,23 +31,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundVertices:
-    """What a search ended with.
+    """What a descent ended with.
 
     Attributes:
         unrounded: The vertices, 0 to 255.
-        state: How the search ended.
+        state: How the descent ended.
         history: One row a step.
         contributions: Which neighbours pixels come from; None of free pixels.
     """
 
     unrounded: Float32[ndarray, "vertices height width channels"]
-    state: SearchEnd
+    state: Ending
     history: list[dict[str, float]]
     contributions: Contributions | None
 
 
 @proof_modes(grad=True)
-def search_vertices(
+def find_by_method(
     config: Config,
     network: CollisionNetwork,
     source: np.ndarray,
@@ -56,10 +56,10 @@ def search_vertices(
     checkpoint: Checkpoint | None = None,
 ) -> FoundVertices:
     """Finds vertices by the method that the settings name; arguments and errors as above."""
-    search = make_search(config, network, target)
+    task = make_task(config, network, target)
     begun, start = begin(config, source, target)
     parameterisation = make_parameterisation(begun, network, start, neighbours)
-    problem = Problem(config, network, target, search, parameterisation, checkpoint)
+    problem = Problem(config, network, target, task, parameterisation, checkpoint)
     vertices, progress = method_of(config)(problem)
     images = 255 * vertices.permute(0, 2, 3, 1).cpu()
     contributions = None
@@ -73,8 +73,8 @@ def search_vertices(
     )
 
 
-def make_search(config: Config, network: CollisionNetwork, target: Target) -> VertexSearch:
-    """Returns the search that the settings describe.
+def make_task(config: Config, network: CollisionNetwork, target: Target) -> DescentTask:
+    """Returns the task that the settings describe.
 
     Methods other than the default drive no unit anywhere and, but for that of the class, do all
     their steps: where they end is what is asked of them. With a bound on features nothing but
@@ -86,7 +86,7 @@ def make_search(config: Config, network: CollisionNetwork, target: Target) -> Ve
     """
     features = target.features(network)
     ours = config.method == "polytope"
-    return VertexSearch(
+    return DescentTask(
         network=network,
         target=features,
         target_class=target.class_index,

@@ -100,13 +100,6 @@ class Subspace:
         return np.asarray(directions / row_norms(directions)[:, None])
 
 
-def row_space(
-    rows: Float64[ndarray, "equations variables"],
-) -> Float64[ndarray, "rank variables"]:
-    """Returns an orthonormal basis of what rows span, each first scaled to length 1."""
-    return _spanned(rows)[0]
-
-
 def _spanned(
     rows: Float64[ndarray, "equations variables"], sizes: ndarray | None = None
 ) -> tuple[Float64[ndarray, "rank variables"], float]:

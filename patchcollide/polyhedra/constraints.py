@@ -177,10 +177,10 @@ class Constraints:
         rows, bounds = self.violations(point)
         allowed = share * self.ranges + self.rounding(point)
         # The smallest number of all, for rows of zeros: what they miss is missed for certain.
-        room = share * self.sizes + ROUNDING * abs(point)
+        beyond = share * self.sizes + ROUNDING * abs(point)
         with np.errstate(over="ignore"):
             row = (rows / np.maximum(allowed, _TINY)).max(initial=0.0)
-            return float(max(row, (bounds / room).max(initial=0.0)))
+            return float(max(row, (bounds / beyond).max(initial=0.0)))
 
     def values(self, point: Float64[ndarray, "variables"]) -> Float64[ndarray, "rows"]:
         """Returns ``matrix @ point + offset``."""

@@ -1,7 +1,7 @@
 """Exact collision polytopes of a layer that is affine in the image, by linear programming.
 
 ``z = matrix @ image + offset``; an image collides with a target exactly when each unit lies within
-its bounds. Where the approximate search needs a certificate, everything here is certain up to the
+its bounds. Where a descent has to be measured, everything here is certain up to the
 rounding of float64.
 """
 
@@ -220,7 +220,7 @@ class ExactPolytope:
 def _steps(values: ndarray, slopes: ndarray, lower: ndarray, upper: ndarray) -> ndarray:
     """Returns how far each value may go along its slope; 0 from outside."""
     ends = np.where(slopes > 0, upper, lower)
-    room = np.where(slopes > 0, ends - values, values - ends)
+    slack = np.where(slopes > 0, ends - values, values - ends)
     steps = np.full(len(values), np.inf)
-    np.divide(np.maximum(room, 0.0), abs(slopes), out=steps, where=slopes != 0)
+    np.divide(np.maximum(slack, 0.0), abs(slopes), out=steps, where=slopes != 0)
     return steps

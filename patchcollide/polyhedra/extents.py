@@ -1,6 +1,8 @@
 """How large an exact polytope is: its far corners, and the largest ball that it holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -53,6 +55,9 @@ class FarVertex:
     distance: float
 
 
+_Far = TypeVar("_Far", FarPair, FarVertex)
+
+
 @dataclass(frozen=True, eq=False)
 class Ball:
     """The largest ball around a point of a polytope, within its equations.
@@ -95,19 +100,13 @@ def find_far_pair(
 
 
 def _spread(polytope: ExactPolytope, direction: Float64[ndarray, "pixels"]) -> FarPair:
-    best: FarPair | None = None
-    for _ in range(_MAX_ROUNDS):
+    def both_ends(direction: ndarray) -> tuple[FarPair, ndarray]:
         first, second = polytope.minimise(direction), polytope.minimise(-direction)
-        direction = first.image - second.image
-        pair = FarPair(first, second, float(np.linalg.norm(direction)))
         # The smallest along this line is where the second end was.
-        direction = -direction
-        if best is not None and pair.distance <= best.distance * (1 + _GAIN):
-            break
-        best = pair
-        if not pair.distance:
-            break
-    return best or pair
+        line = second.image - first.image
+        return FarPair(first, second, float(np.linalg.norm(line))), line
+
+    return _while_it_gains(both_ends, direction)
 
 
 def find_most_changed(
@@ -139,17 +138,25 @@ def find_most_changed(
 
 
 def _away(polytope: ExactPolytope, image: ndarray, direction: ndarray) -> FarVertex:
-    best: FarVertex | None = None
-    for _ in range(_MAX_ROUNDS):
+    def far_end(direction: ndarray) -> tuple[FarVertex, ndarray]:
         vertex = polytope.minimise(-direction)
-        direction = vertex.image - image
-        far = FarVertex(vertex, float(np.linalg.norm(direction)))
-        if best is not None and far.distance <= best.distance * (1 + _GAIN):
+        change = vertex.image - image
+        return FarVertex(vertex, float(np.linalg.norm(change))), change
+
+    return _while_it_gains(far_end, direction)
+
+
+def _while_it_gains(step: Callable[[ndarray], tuple[_Far, ndarray]], direction: ndarray) -> _Far:
+    """Goes on from a direction to what lies there and the next direction; returns the farthest."""
+    best, direction = step(direction)
+    for _ in range(_MAX_ROUNDS - 1):
+        if not best.distance:
             break
-        best = far
-        if not far.distance:
+        found, direction = step(direction)
+        if found.distance <= best.distance * (1 + _GAIN):
             break
-    return best or far
+        best = found
+    return best
 
 
 def find_chebyshev_centre(polytope: ExactPolytope) -> Ball:

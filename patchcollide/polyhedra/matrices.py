@@ -106,7 +106,7 @@ def largest_entries(matrix: Matrix, axis: int = 1) -> Float64[ndarray, "rows"]:
 
 
 def powers_of_two(values: Float64[ndarray, "values"]) -> Float64[ndarray, "values"]:
-    """Returns the power of two nearest to each, by which scaling is exact."""
+    """Returns the power of two nearest to each, by which scaling loses nothing."""
     # Not to the ends, so that inverses are numbers too.
     return np.asarray(np.exp2(np.clip(np.rint(np.log2(values)), -1020, 1020)))
 
@@ -194,7 +194,7 @@ def unit_rows(matrix: Matrix) -> Float64[ndarray, "rows columns"]:
     """Returns all rows scaled to length 1, so that small weights count like large ones."""
     full = dense(matrix)
     units = powers_of_two(row_norms(full))[:, None]
-    # First by what is exact: lengths of the smallest numbers have few digits.
+    # First by what loses nothing: lengths of the smallest numbers have few digits.
     near = full / units
     return np.asarray(near / row_norms(near)[:, None])
 

@@ -95,7 +95,7 @@ class _ScaledProgram:
         self._divisors = np.where(constraints.fixed, 1.0, self._sizes)
         self._start = _start(constraints)
         sized = scaled_columns(constraints.matrix, self._sizes)
-        # Powers of two: scaling them is exact.
+        # Powers of two: scaling them loses nothing.
         self._factors = 1 / powers_of_two(row_norms(sized))
         matrix = scaled_rows(sized, self._factors)
         goal = direction * self._sizes

@@ -13,7 +13,7 @@ ROUNDING = 16 * EPSILON
 
 The worst case for ``n`` terms is ``n * EPSILON`` of the sum of their sizes (Higham, "Accuracy and
 Stability of Numerical Algorithms", 2002, Section 3.1). Errors of either sign grow as the root, and
-the product of lengths is larger than that sum's square root of ``n``-th: 16 leaves room for both.
+the product of lengths is larger than that sum's square root of ``n``-th: 16 is enough for both.
 """
 
 RANK = 1e-9

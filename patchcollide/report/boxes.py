@@ -30,7 +30,7 @@ def differing_boxes(
         size: Side of a square, in pixels.
 
     Returns:
-        Top left corners (row, column), in pixels, best first; fewer than ``count`` where no room
+        Top left corners (row, column), in pixels, best first; fewer than ``count`` where no place
         or no difference is left.
 
     Raises:

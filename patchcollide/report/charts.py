@@ -46,7 +46,7 @@ _STYLE_NAMES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcollide"}
 
 _MARGINS_IN = (0.62, 0.45, 0.14, 0.26)
-"""Room left of, below, right of and above axes, for their labels and title."""
+"""Space left of, below, right of and above axes, for their labels and title."""
 
 _LEGEND_COLUMNS, _LEGEND_ROW_IN = 3, 0.17
 
@@ -265,7 +265,7 @@ def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, floa
         series: Name of each search to pairs of a number of patches and seconds.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     figure = Figure((5.6, 3.8), dpi=160, facecolor="white")
     axes = figure.add_subplot()

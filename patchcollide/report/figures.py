@@ -65,7 +65,7 @@ def write_figure(
 
     Raises:
         ValueError: If the number of captions does not match.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     layout = Layout.of(vertices, captions)
     num_vertices, columns, scale = len(vertices), layout.lefts, layout.scale
@@ -136,7 +136,7 @@ def write_contact_sheet(
         num_neighbours: How many neighbours of each to show, at most.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     chosen = _spread(locations, num_locations)
     k = min(patches.shape[1], num_neighbours)
@@ -231,7 +231,7 @@ def write_polytope_figure(
 
     Raises:
         ValueError: If the number of captions does not match.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     layout = Layout.of(vertices, captions)
     num_vertices, lefts, scale = len(vertices), layout.lefts, layout.scale

@@ -39,7 +39,7 @@ def frontier_lines(frontier: Frontier) -> list[str]:
         "the activation, as a share of theirs; p the mean probability of the target's class, "
         f"{as_probability(frontier['target_probability'])} for the target itself; vertex L2 the "
         "mean distance of two vertices in 0..255, source L2 that of a vertex from the source"
-        f"{asked}; the data set's is {as_number(of_data)}. Seconds are of the search."
+        f"{asked}; the data set's is {as_number(of_data)}. Seconds are of the descent."
     )
     return [f"{title}, seed {frontier['seed']}:", "", *markdown(rows).splitlines(), "", meaning]
 
@@ -72,7 +72,7 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
         frontier: Equal ones give equal files.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     points, of_data = frontier["points"], frontier["dataset_distance"]
     bounds = np.array([point["tightness"] for point in points])

@@ -3,7 +3,7 @@
 import json
 from typing import Any, cast
 
-from patchcollide.evaluation.summary import SearchEnd, Summary
+from patchcollide.evaluation.summary import Ending, Summary
 from patchcollide.images.pictures import png_bytes
 from patchcollide.report.templates import embedded, render
 from patchcollide.shapes import UInt8, ndarray
@@ -33,7 +33,7 @@ def polytope_html(
     vertices: UInt8[ndarray, "vertices height width channels"],
     distance: float,
     where: str,
-    state: SearchEnd,
+    state: Ending,
     summary: Summary | None,
 ) -> str:
     """Returns source, target, vertices and the key numbers as a piece of HTML.
@@ -44,7 +44,7 @@ def polytope_html(
         vertices: 8-bit images.
         distance: The mean of the vertices', L2 in 0..255.
         where: Network, layer, and what varies.
-        state: How the search ended.
+        state: How the descent ended.
         summary: What was measured; None if nothing was.
     """
     pair = [("source", source)] + ([("target", target)] if target is not None else [])

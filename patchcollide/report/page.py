@@ -1,6 +1,6 @@
 """The HTML page of a run: one file that needs nothing else, now or in ten years.
 
-A run's certificate is made here, in rows for the page and in lines for the terminal.
+A run's claims are made here, in rows for the page and in lines for the terminal.
 """
 
 import json
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from patchcollide.errors import RunError
-from patchcollide.evaluation.certificates import EdgeFigures, EdgeWalks
+from patchcollide.evaluation.claims import EdgeFigures, EdgeWalks
 from patchcollide.evaluation.gaps import by_name
-from patchcollide.evaluation.summary import Certificate, Summary
+from patchcollide.evaluation.summary import Claims, Summary
 from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
 from patchcollide.report.headlines import called, tightness_lines
 from patchcollide.report.live import Live
@@ -66,7 +66,7 @@ EDGE_HEADER = (
     "sampled margin",
     "worst margin",
     "at",
-    "exact there",
+    "least there",
     "pieces",
     "share walked",
 )
@@ -129,7 +129,7 @@ def render_page(
         called=called(summary),
         # The first line, the verdict, stands above them.
         tightness=tightness_lines(summary)[1:],
-        **_certificate(summary),
+        **_claims(summary),
         command=command,
     )
 
@@ -159,8 +159,8 @@ class GapRow:
     values: tuple[str, ...]
 
 
-class CertificateParts(TypedDict):
-    """A certificate as the template shows it: headers, rows of text, sentences."""
+class ClaimParts(TypedDict):
+    """Claims as the template shows them: headers, rows of text, sentences."""
 
     gap_header: Sequence[str]
     gap_rows: Sequence[GapRow]
@@ -170,9 +170,9 @@ class CertificateParts(TypedDict):
     walk_sentence: str
 
 
-def _certificate(summary: Summary) -> CertificateParts:
-    certificate = summary.get("certificate")
-    walk = certificate.get("walk") if certificate else None
+def _claims(summary: Summary) -> ClaimParts:
+    claims = summary.get("certificate")
+    walk = claims.get("walk") if claims else None
     return {
         "gap_header": HEADER,
         "gap_rows": gap_rows(summary),
@@ -193,29 +193,27 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def gap_rows(summary: Summary) -> list[GapRow]:
-    """Returns the figures of the gaps; none for a run without a certificate."""
-    certificate = summary.get("certificate")
-    if not certificate:
+    """Returns the figures of the gaps; none for a run without claims."""
+    claims = summary.get("certificate")
+    if not claims:
         return []
     labels = {**_LABELS, **_OLD_LABELS}
-    return [
-        _gap_row(certificate, name, labels[name]) for name in labels if name in certificate["hull"]
-    ]
+    return [_gap_row(claims, name, labels[name]) for name in labels if name in claims["hull"]]
 
 
-def _gap_row(certificate: Certificate, name: str, label: str) -> GapRow:
+def _gap_row(claims: Claims, name: str, label: str) -> GapRow:
     def text(value: float | None) -> str:
         return as_percent(value, 2) if name in _SHARES else as_gap(value)
 
-    hull, others = by_name(certificate["hull"])[name], certificate.get("others")
+    hull, others = by_name(claims["hull"])[name], claims.get("others")
     return GapRow(
         label=label,
         values=(
             text(hull["mean"]),
             text(hull["max"]),
-            text(by_name(certificate["hull_unrounded"])[name]["max"]),
-            text(by_name(certificate["vertices"])[name]["max"]),
-            text(by_name(certificate["source"])[name]),
+            text(by_name(claims["hull_unrounded"])[name]["max"]),
+            text(by_name(claims["vertices"])[name]["max"]),
+            text(by_name(claims["source"])[name]),
             " / ".join(map(text, by_name(others["quantiles"])[name])) if others else NOT_MEASURED,
         ),
     )
@@ -223,8 +221,8 @@ def _gap_row(certificate: Certificate, name: str, label: str) -> GapRow:
 
 def others_sentence(summary: Summary) -> str:
     """Says how near a hull is to the target beside what nobody made collide; empty if unknown."""
-    certificate = summary.get("certificate")
-    others = certificate.get("others") if certificate else None
+    claims = summary.get("certificate")
+    others = claims.get("others") if claims else None
     if not others:
         return ""
     controls = "; ".join(f"{name} {as_percent(tau)}" for name, tau in others["controls"].items())
@@ -252,25 +250,25 @@ def _nearer(is_near: bool) -> str:
     return "nearer than" if is_near else "not nearer than"
 
 
-def certificate_lines(summary: Summary) -> Iterator[str]:
-    """Yields a run's certificate as lines of plain text.
+def claim_lines(summary: Summary) -> Iterator[str]:
+    """Yields a run's claims as lines of plain text.
 
     Raises:
         RunError: If the summary has none.
     """
-    certificate = summary.get("certificate")
-    if not certificate:
-        raise RunError("The summary of the run has no certificate. Evaluate the run again.")
+    claims = summary.get("certificate")
+    if not claims:
+        raise RunError("The summary of the run has no claims. Evaluate the run again.")
     yield from aligned([HEADER, *((row.label, *row.values) for row in gap_rows(summary))])
     yield ""
     if sentence := others_sentence(summary):
         yield sentence
-    shape = certificate["degeneracy"]
+    shape = claims["degeneracy"]
     yield (
         f"The vertices span {shape['affine_rank']} of {shape['full_rank']} dimensions; relative "
         f"volume {as_gap(shape['relative_volume'])} (1: regular, 0: flat)."
     )
-    walk = certificate["walk"]
+    walk = claims["walk"]
     if walk is None or not walk["edges"]:
         yield "No edge was walked."
         return
@@ -301,7 +299,7 @@ def walk_sentence(walk: EdgeWalks) -> str:
     )
     if walk["complete"]:
         return f"{worst}. Every piece of every edge was walked: there is none smaller on them."
-    near = "exact: next to it there is none smaller" if walk["is_exact"] else "a sample"
+    near = "walked: next to it there is none smaller" if walk["is_exact"] else "a sample"
     return (
         f"{worst}, which is {near}. {100 * walk['share_walked']:.2g} % of the edges' length was "
         f"walked ({walk['num_pieces']} linear pieces); the rest is known at {walk['num_samples']} "

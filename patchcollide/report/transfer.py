@@ -76,7 +76,7 @@ def write_transfer(path: Path, matrix: TransferMatrix) -> None:
 
     Raises:
         InputError: If the suffix is another one.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     require_format(path)
     if path.suffix == ".md":

@@ -41,7 +41,7 @@ _METADATA = {
 
 
 @dataclass(frozen=True, eq=False)
-class Descent:
+class LoweredUnit:
     """Where the optimum moves as a unit's bound decreases.
 
     Attributes:
@@ -86,7 +86,7 @@ def half_planes(polytope: ExactPolytope) -> HalfPlanes:
 
 def lower_unit(
     polytope: ExactPolytope, unit: int, start: Float64[ndarray, "2"], steps: int = 101
-) -> Descent:
+) -> LoweredUnit:
     """Pushes a unit down below a decreasing bound, as far as the polytope allows.
 
     Under each bound ``z_unit <= c`` the optimum is what is nearest to the start. It goes straight
@@ -127,7 +127,7 @@ def lower_unit(
         nearest = nearest_point(planes.joined(below), start)
         # Of a polytope that is flat but for rounding, the vertex alone may be left.
         points[step] = vertex.point if nearest is None else nearest
-    return Descent(unit, bounds, points, vertex)
+    return LoweredUnit(unit, bounds, points, vertex)
 
 
 class View(NamedTuple):
@@ -163,7 +163,7 @@ def require_format(path: Path) -> None:
         raise InputError(f"--out {path} should end in {' or '.join(FORMATS)}.")
 
 
-def write_half_planes(path: Path, layer: PlanarLayer, descent: Descent) -> None:
+def write_half_planes(path: Path, layer: PlanarLayer, lowered: LoweredUnit) -> None:
     """Draws a layer over its plane of inputs, and beside it the polytope with a unit pushed down.
 
     Left: every test digit as its numeral, the line of each unit, ticks and a shade on the side
@@ -175,17 +175,17 @@ def write_half_planes(path: Path, layer: PlanarLayer, descent: Descent) -> None:
     Args:
         path: The file to write, PNG or PDF by its suffix.
         layer: The layer.
-        descent: Of one of its units, from its target.
+        lowered: One of its units, pushed down, from its target.
 
     Raises:
         InputError: If the suffix is another one.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     require_format(path)
     with rc_context(_SETTINGS):
         figure = Figure(_SIZE_IN, dpi=200, facecolor="white")
         _draw_plane(_panel(figure, 0.03), layer)
-        _draw_descent(_panel(figure, 0.53), layer, descent)
+        _draw_lowering(_panel(figure, 0.53), layer, lowered)
         with written_beside(path) as partial:
             figure.savefig(partial, format=path.suffix[1:], metadata=_METADATA[path.suffix])
 
@@ -208,23 +208,23 @@ def _draw_plane(axes: Axes, layer: PlanarLayer) -> None:
     _finish(axes, view, "a", "what the layer sees of test digits")
 
 
-def _draw_descent(axes: Axes, layer: PlanarLayer, descent: Descent) -> None:
+def _draw_lowering(axes: Axes, layer: PlanarLayer, lowered: LoweredUnit) -> None:
     planes = half_planes(layer.polytope)
     start = layer.points[layer.target]
-    view = View.around(np.vstack([find_corners(planes), descent.points, start]), 0.16)
+    view = View.around(np.vstack([find_corners(planes), lowered.points, start]), 0.16)
     _draw_units(axes, view, planes, find_edges(planes))
     _draw_digits(axes, layer, 13, 0.45)
-    normal, offset = layer.matrix[descent.unit], layer.offset[descent.unit]
-    marked = np.linspace(0, len(descent.bounds) - 1, _NUM_MARKED).astype(int)
+    normal, offset = layer.matrix[lowered.unit], layer.offset[lowered.unit]
+    marked = np.linspace(0, len(lowered.bounds) - 1, _NUM_MARKED).astype(int)
     for place, step in enumerate(marked):
-        ends = view.cut(_line(normal, offset - descent.bounds[step]))
+        ends = view.cut(_line(normal, offset - lowered.bounds[step]))
         axes.plot(*ends.T, "--", color=_PATH, lw=0.8, alpha=_fade(place), zorder=4)
-    axes.plot(*descent.points.T, color=_PATH, lw=1.4, zorder=5)
+    axes.plot(*lowered.points.T, color=_PATH, lw=1.4, zorder=5)
     for step in marked[1:-1]:
-        axes.plot(*descent.points[step], "o", color=_PATH, ms=3, mec="white", mew=0.5, zorder=6)
-    axes.plot(*descent.vertex.point, "s", color=_PATH, ms=5, mec="white", mew=0.6, zorder=7)
+        axes.plot(*lowered.points[step], "o", color=_PATH, ms=3, mec="white", mew=0.5, zorder=6)
+    axes.plot(*lowered.vertex.point, "s", color=_PATH, ms=5, mec="white", mew=0.6, zorder=7)
     _draw_target(axes, layer)
-    _finish(axes, view, "b", f"unit {descent.unit} pushed down within the polytope")
+    _finish(axes, view, "b", f"unit {lowered.unit} pushed down within the polytope")
 
 
 def _draw_units(axes: Axes, view: View, planes: HalfPlanes, bounding: ndarray) -> None:
@@ -264,7 +264,7 @@ def _ticks(
 
 
 def _label_lines(axes: Axes, view: View, segments: list[ndarray]) -> None:
-    """Writes each unit's number outside the frame, at that end of its line that gives most room."""
+    """Writes each unit's number outside the frame, at the end of its line that is freest."""
     shown = [(unit, ends) for unit, ends in enumerate(segments) if len(ends) == 2]
     choices = itertools.product((0, 1), repeat=len(shown))
     places = [

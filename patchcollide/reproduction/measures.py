@@ -8,7 +8,7 @@ from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dataset import dataset_distance
-from patchcollide.evaluation.summary import ExactSearch, Summary
+from patchcollide.evaluation.summary import Summary
 from patchcollide.images.folders import find_images, sample_images
 from patchcollide.images.pictures import read_png
 from patchcollide.networks.models.weights import read_metadata
@@ -116,15 +116,6 @@ def _test_accuracy(config: Config) -> float | Missing:
     weights = Path(config.network.weights)
     found = read_metadata(weights).get("test_accuracy") if weights.is_file() else None
     return Missing("the network's weights do not say it") if found is None else float(found)
-
-
-def _exactness(exact: ExactSearch | None) -> Measured:
-    if exact is None:
-        return dict.fromkeys(("exact_violation", "exact_seconds"), Missing("not an exact run"))
-    return {
-        "exact_violation": float(exact["violation_max"]),
-        "exact_seconds": float(exact["seconds"]),
-    }
 
 
 def _dataset_distance(config: Config, run: Run, store: Path) -> float | None:

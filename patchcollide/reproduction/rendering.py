@@ -159,7 +159,7 @@ def render_tables(out: Path, results: Mapping[str, Outcome]) -> None:
         results: What was reproduced so far, by the rows' keys.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     tables = [
         Table(heading, [_entry(out, key, results[key]) for key in keys])

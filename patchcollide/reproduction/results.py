@@ -85,9 +85,9 @@ def bounds(metric: Metric) -> tuple[float, float]:
     """Returns the least and the largest number that is near enough."""
     # One of the two is there: rows are checked when they are read.
     reference = float((metric.paper if metric.expected is None else metric.expected) or 0)
-    room = metric.tolerance * (abs(reference) if metric.relative else 1.0)
-    low = -math.inf if metric.direction == "at most" else reference - room
-    high = math.inf if metric.direction == "at least" else reference + room
+    allowed = metric.tolerance * (abs(reference) if metric.relative else 1.0)
+    low = -math.inf if metric.direction == "at most" else reference - allowed
+    high = math.inf if metric.direction == "at least" else reference + allowed
     return low, high
 
 

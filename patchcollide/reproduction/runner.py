@@ -52,7 +52,7 @@ def reproduce(rows: Sequence[Row], inputs: Inputs, execute: Execute, announce: A
         InputError: If something given is not there, or the folder holds something else.
         ReproductionError: If a number is not as expected; all rows were tried.
         InterruptedWorkError: If the user stopped it; what is finished is kept.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     inputs.require()
     with locked(output_path(inputs.out)):

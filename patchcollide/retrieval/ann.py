@@ -1,4 +1,4 @@
-"""Approximate search: FAISS shortlists on descriptors, re-ranked by exact integer distances."""
+"""Approximate search: FAISS shortlists on descriptors, re-ranked by integer distances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
-from patchcollide.retrieval.candidates import allowed_once, exact_distances
+from patchcollide.retrieval.candidates import allowed_once, integer_distances
 from patchcollide.retrieval.searcher import Question, Searcher, SearchResult, nearest_first
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store.descriptors import Basis, sample_ids
@@ -36,20 +36,20 @@ _DECISIVE_COMPONENTS = 16
 
 
 def num_shortlisted(rerank: int, k: int, num_patches: int) -> int:
-    """Returns how many candidates of a query are compared exactly, to find ``k`` neighbours."""
+    """Returns how many candidates of a query are re-ranked, to find ``k`` neighbours."""
     return min(max(rerank, 2 * k), num_patches)
 
 
 @dataclass(frozen=True)
 class AnnSearcher(Searcher):
-    """Finds candidates by descriptor, then sorts them by exact distance, ties by identifier.
+    """Finds candidates by descriptor, then sorts them by integer distance, ties by identifier.
 
     Attributes:
         store: The store the index belongs to.
         basis: Turns patches into descriptors.
         index: The FAISS index; the identifiers in it are patch identifiers.
         gpu_index: Its copy on a GPU; None without one.
-        rerank: Candidates a query that are compared exactly.
+        rerank: Candidates a query that are compared in whole numbers.
         probes: Lists that are visited when the index has lists.
     """
 
@@ -76,9 +76,9 @@ class AnnSearcher(Searcher):
         candidates = self._shortlist(descriptors, num_candidates, exclude)
         # A damaged index can name anything.
         candidates = allowed_once(self.store, candidates, exclude)
-        distances = exact_distances(self.store, queries, candidates)
+        distances = integer_distances(self.store, queries, candidates)
         none = np.zeros(len(queries), np.bool_)
-        return nearest_first(distances, candidates, k, certified=none)
+        return nearest_first(distances, candidates, k, proven=none)
 
     def _shortlist(
         self,

@@ -38,7 +38,7 @@ def allowed_once(
 
 
 @proof_modes()
-def exact_distances(
+def integer_distances(
     store: PatchStore,
     queries: UInt8[ndarray, "queries size size 3"],
     candidates: Int64[ndarray, "queries candidates"],

@@ -6,7 +6,7 @@ from patchcollide.config import Config
 from patchcollide.errors import ConfigError
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.ann import open_index
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.searcher import Searcher, SearchResult
 from patchcollide.store.reader import PatchStore
 
@@ -28,10 +28,10 @@ def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -
         return open_index(store, config.index)
     device = _device(config.retrieval.device)
     if config.retrieval.engine == "exact":
-        return ExactSearcher(store, device=device, backend=backend)
+        return ExhaustiveSearcher(store, device=device, backend=backend)
     guide = open_index(store, config.index)
     basis = guide.basis.first(_BOUND_COMPONENTS)
-    return ExactSearcher(store, basis, guide, device=device, backend=backend)
+    return ExhaustiveSearcher(store, basis, guide, device=device, backend=backend)
 
 
 def _device(wanted: str) -> str:

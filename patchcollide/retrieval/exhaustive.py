@@ -1,4 +1,4 @@
-"""Exact search, plain and certified: every answer proven."""
+"""The engines that pass over the whole store, `exact` and `certified`: every answer proven."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
 from patchcollide.progress import track
-from patchcollide.retrieval.candidates import allowed_once, exact_distances
+from patchcollide.retrieval.candidates import allowed_once, integer_distances
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
 from patchcollide.shapes import Bool, Int64, ndarray
@@ -25,7 +25,7 @@ SAMPLED_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class ExactSearcher(Searcher):
+class ExhaustiveSearcher(Searcher):
     """Passes over the whole store; the answer is that of a loop in integers, bit for bit.
 
     Attributes:
@@ -61,8 +61,8 @@ class ExactSearcher(Searcher):
             _tighten(bounds, best, k)
         distances, ids = best.table(len(queries), k)
         ends = np.cumsum([len(question.queries) for question in questions])[:-1]
-        certified = np.ones(len(queries), np.bool_)
-        tables = (np.split(whole, ends) for whole in (distances, ids, certified))
+        proven = np.ones(len(queries), np.bool_)
+        tables = (np.split(whole, ends) for whole in (distances, ids, proven))
         return [SearchResult(*parts) for parts in zip(*tables, strict=True)]
 
     def _exclusions(
@@ -105,7 +105,7 @@ class ExactSearcher(Searcher):
         prove a bound, at the distances that they really have.
         """
         ids = allowed_once(self.store, answer.ids, question.exclude)
-        distances = np.sort(exact_distances(self.store, question.queries, ids), axis=1)
+        distances = np.sort(integer_distances(self.store, question.queries, ids), axis=1)
         if distances.shape[1] < k:
             return np.full(len(distances), NO_DISTANCE)
         return distances[:, k - 1]

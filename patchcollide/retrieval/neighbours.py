@@ -47,7 +47,7 @@ class Neighbours:
         grid: The geometry of the locations, in pixels of the source.
         ids: Patch identifiers, nearest first.
         squared_distances: Squared L2 between 8-bit patches.
-        certified: Of which locations it is proven that no allowed patch is nearer.
+        proven: Of which locations it is proven that no allowed patch is nearer.
         patches: The neighbours' windows, at the resolution of the source, and what lies around.
         margin: How far the patches reach over the windows on each side, in pixels.
         image_names: Name of the image of each identifier, by image number.
@@ -58,7 +58,7 @@ class Neighbours:
     grid: PatchGrid
     ids: Int64[ndarray, "locations k"]
     squared_distances: Int64[ndarray, "locations k"]
-    certified: Bool[ndarray, "locations"]
+    proven: Bool[ndarray, "locations"]
     patches: UInt8[ndarray, "locations k support support 3"]
     margin: int
     image_names: dict[int, str]
@@ -81,7 +81,7 @@ class Neighbours:
                 "source": self.source,
                 "ids": self.ids,
                 "squared_distances": self.squared_distances,
-                "certified": self.certified,
+                "certified": self.proven,
                 "patches": self.patches,
                 "image_numbers": numbers,
                 "image_names": [self.image_names[int(number)] for number in numbers],
@@ -129,7 +129,7 @@ class Neighbours:
                 grid=grid,
                 ids=ids,
                 squared_distances=file.array("squared_distances", np.int64, (locations, k)),
-                certified=file.array("certified", np.bool_, (locations,)),
+                proven=file.array("certified", np.bool_, (locations,)),
                 patches=file.array("patches", np.uint8, (locations, k, support, support, 3)),
                 margin=margin,
                 image_names=dict(zip(numbers.tolist(), names, strict=True)),

@@ -110,7 +110,7 @@ def collect(
         grid=grid,
         ids=found.ids,
         squared_distances=found.squared_distances,
-        certified=found.certified,
+        proven=found.proven,
         patches=supports.reshape(*found.ids.shape, *supports.shape[1:]),
         margin=margin,
         image_names={int(number): store.names[number] for number in numbers},
@@ -197,7 +197,7 @@ def _none_found(num_queries: int, k: int) -> SearchResult:
 def _put(result: SearchResult, rows: np.ndarray, found: SearchResult) -> None:
     result.squared_distances[rows] = found.squared_distances
     result.ids[rows] = found.ids
-    result.certified[rows] = found.certified
+    result.proven[rows] = found.proven
 
 
 def drop_overlapping(
@@ -237,7 +237,7 @@ def drop_overlapping(
     ids = np.take_along_axis(found.ids, np.maximum(order, 0), axis=1)
     distances = np.take_along_axis(found.squared_distances, np.maximum(order, 0), axis=1)
     ids[none], distances[none] = -1, NO_DISTANCE
-    return SearchResult(distances, ids, found.certified), dropped
+    return SearchResult(distances, ids, found.proven), dropped
 
 
 def _require_candidates(k: int, omitted: np.ndarray, store: PatchStore) -> None:

@@ -300,11 +300,11 @@ def _compared(
 ) -> Int64[ndarray, "locations k"]:
     """Returns the distances in the store if the listed ones agree with them, else the latter."""
     squared = distances_in_store(store, ids, queries)
-    exact = float((squared == listed).mean())
+    equal = float((squared == listed).mean())
     # A grey level at each value is forgiven where patches are nearly the same.
     near = np.abs(squared - listed) <= _TOLERANCE * listed + store.grid.dimension
     agreeing = float(near.mean())
-    shares = f"{agreeing:.1%} within {_TOLERANCE:.0%}, {exact:.1%} exactly"
+    shares = f"{agreeing:.1%} within {_TOLERANCE:.0%}, {equal:.1%} exactly"
     if agreeing >= _ENOUGH:
         logger.info("%s agrees with %s: of %d distances %s.", path, store.path, ids.size, shares)
         return squared

@@ -19,12 +19,12 @@ class SearchResult:
     Attributes:
         squared_distances: Squared L2 between 8-bit patches; :data:`NO_DISTANCE` where none.
         ids: Patch identifiers; -1 where there are fewer than ``k`` patches.
-        certified: Of which queries the answer is proven: no patch of the store is nearer.
+        proven: Of which queries the answer is proven: no patch of the store is nearer.
     """
 
     squared_distances: Int64[ndarray, "queries k"]
     ids: Int64[ndarray, "queries k"]
-    certified: Bool[ndarray, "queries"]
+    proven: Bool[ndarray, "queries"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def nearest_first(
     distances: Int64[ndarray, "queries n"],
     ids: Int64[ndarray, "queries n"],
     k: int,
-    certified: Bool[ndarray, "queries"],
+    proven: Bool[ndarray, "queries"],
 ) -> SearchResult:
     """Sorts each row by distance, ties by identifier, and keeps ``k``, filled up with none."""
     order = np.lexsort((ids, distances), axis=1)[:, :k]
@@ -78,7 +78,7 @@ def nearest_first(
         width = ((0, 0), (0, missing))
         kept_distances = np.pad(kept_distances, width, constant_values=NO_DISTANCE)
         kept_ids = np.pad(kept_ids, width, constant_values=-1)
-    return SearchResult(kept_distances, kept_ids, certified)
+    return SearchResult(kept_distances, kept_ids, proven)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Pairs:
     Attributes:
         queries: Number of the query of each pair.
         ids: Identifier of its patch.
-        squared_distances: Squared L2 between them, exact.
+        squared_distances: Squared L2 between them, whole numbers.
     """
 
     queries: Int64[ndarray, "n"]

@@ -49,7 +49,7 @@ def write_tour(
 
     Raises:
         RunError: If the suffix is another, a file is missing, or the network cannot be had again.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     if path.suffix.lower() not in ANIMATIONS:
         raise RunError(f"--out {path} should end in {' or '.join(ANIMATIONS)}.")

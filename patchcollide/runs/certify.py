@@ -1,15 +1,15 @@
-"""The certification stage: a finished run's claims, beyond what is measured when it is made."""
+"""The stage `certify`: a finished run's claims, beyond what is measured when it is made."""
 
 import logging
 from pathlib import Path
 
-from patchcollide.evaluation.certificates import images_needed
+from patchcollide.evaluation.claims import images_needed
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.runs.folder import SUMMARY_FILE, Run, open_run
 from patchcollide.runs.inputs import network_of
 from patchcollide.runs.report import write_report
-from patchcollide.runs.summary import add_certificate
+from patchcollide.runs.summary import add_claims
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.manifest import MANIFEST
 from patchcollide.store.reader import PatchStore
@@ -48,7 +48,7 @@ def certify(
     run = open_run(folder)
     network = network_of(run)
     count = run.config.evaluation.null_images if num_pairs is None else images_needed(num_pairs)
-    add_certificate(
+    add_claims(
         run,
         network,
         _null_images(run, images, count, network),

@@ -14,7 +14,7 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.methods.registry import require_applicable
-from patchcollide.optimisation.vertices import make_search, search_vertices
+from patchcollide.optimisation.vertices import find_by_method, make_task
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours
 from patchcollide.runs.folder import (
@@ -75,7 +75,7 @@ def collide(
         InputError: If an image, the network, the store or ``out`` cannot be used.
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it; the state is kept.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     require_applicable(config, pixels=not (store_path or neighbours_path))
@@ -173,7 +173,7 @@ def _make_run(
 ) -> None:
     """Does what is left to do in a run's folder, up to its vertices."""
     # Before anything long begins: it refuses targets without enough inactive units.
-    make_search(config, network, inputs.target)
+    make_task(config, network, inputs.target)
     write_pair(run, network, inputs.source, inputs.target)
     neighbours = None
     if inputs.origin is not None:
@@ -229,10 +229,10 @@ def optimise_run(
         InputError: If the method does not apply to the layer or the target.
         DivergedError: If the loss is infinite or not a number.
         InterruptedWorkError: If the user stopped it; the state is kept.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     checkpoint = Checkpoint(run / "checkpoint.h5", run.fingerprint)
-    found = search_vertices(config, network, source, target, neighbours, checkpoint)
+    found = find_by_method(config, network, source, target, neighbours, checkpoint)
     save_found(run, found)
     steps, reason = found.state["steps"], found.state["stopped_because"]
     logger.info("Stopped after %d steps: %s.", steps, reason)

@@ -53,7 +53,7 @@ def find_exact(
     Raises:
         InputError: If an image, the network, its layer or ``out`` cannot be used, if nothing in
             the space collides, or if the polytope has no end.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     source = source or target

@@ -84,7 +84,7 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
 
     PNG files are compared byte for byte, ``vertices.h5`` value for value. Inputs that are gone are
     replaced by the copies that the run keeps: of the source and the target as the network saw them,
-    and of the neighbours, which are then not searched for again.
+    and of the neighbours, which are then not retrieved again.
 
     Args:
         folder: A finished run's folder.

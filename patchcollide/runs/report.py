@@ -59,7 +59,7 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
     Raises:
         RunError: If the suffix or the kind is another, if neighbours are asked of a run of free
             pixels, or if a file of the run is missing or damaged.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise RunError(f"--out {path} should end in {' or '.join(SUFFIXES)}.")
@@ -160,7 +160,7 @@ def write_report(run: Run) -> Path:
 
     Raises:
         RunError: If a file is missing or damaged.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     summary = read_summary(run)
     try:

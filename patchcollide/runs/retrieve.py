@@ -147,7 +147,7 @@ def _log(found: Neighbours) -> None:
         "or the target, %d excluded by name, %d overlapping patches.",
         found.ids.shape[1],
         found.ids.shape[0],
-        "all proven nearest" if found.certified.all() else "by approximate search",
+        "all proven nearest" if found.proven.all() else "by approximate search",
         found.omissions.leaked_images,
         found.omissions.excluded_images,
         found.omissions.overlapping_patches,

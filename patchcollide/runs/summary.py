@@ -11,7 +11,7 @@ import numpy as np
 
 from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
-from patchcollide.evaluation.certificates import compare_with_others, walk_edges
+from patchcollide.evaluation.claims import compare_with_others, walk_edges
 from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.evaluation.degeneracy import measure_degeneracy
@@ -26,7 +26,7 @@ from patchcollide.evaluation.samples import (
     sample_null,
     save_samples,
 )
-from patchcollide.evaluation.summary import Certificate, ExactSearch, Fallible, HowFound, Summary
+from patchcollide.evaluation.summary import Claims, ExactRecord, Fallible, HowFound, Summary
 from patchcollide.evaluation.verdicts import describe_tightness, yardstick_of_others
 from patchcollide.evaluation.visibility import Visibility, measure_visibility, measure_yardsticks
 from patchcollide.images.pictures import read_png
@@ -128,10 +128,10 @@ def summarise(
     visibility = attempt("visibility", lambda: _visibility(collision), missing)
     if visibility is not None:
         fallible["visibility"] = visibility
-    certificate = _certificate(measured.gaps, collision, before, others.controls)
+    claims = _claims(measured.gaps, collision, before, others.controls)
     tightness = describe_tightness(collision, measured, config, missing)
     another = _another(others, before)
-    tightness["yardstick"] |= yardstick_of_others(certificate, certificate.get("others"), another)
+    tightness["yardstick"] |= yardstick_of_others(claims, claims.get("others"), another)
     if missing:
         fallible["not_measured"] = missing
     summary: Summary = {
@@ -142,7 +142,7 @@ def summarise(
         "parameterisation": inputs["parameterisation"],
         "method": config.method,
         **measured.figures,
-        "certificate": certificate,
+        "certificate": claims,
         "sample_classes": name_classes(network, samples),
         "tightness": tightness,
         **fallible,
@@ -206,9 +206,9 @@ def _earlier_null(
     return {}
 
 
-def _certificate(
+def _claims(
     gaps: CollisionGaps, collision: Collision, before: Summary, others: Controls | None
-) -> Certificate:
+) -> Claims:
     """Returns what is claimed; what was said of the same vertices before and costs more is kept."""
     digest = array_digest(collision.vertices)
     kept = before.get("certificate")
@@ -223,7 +223,7 @@ def _certificate(
     }
 
 
-def add_certificate(
+def add_claims(
     run: Run,
     network: CollisionNetwork,
     images: Sequence[UInt8[ndarray, "side side channels"]],
@@ -251,16 +251,14 @@ def add_certificate(
         NetworkError: If the network is not piecewise linear.
     """
     summary, vertices = read_summary(run), load_vertex_pngs(run)
-    certificate = _certificate_of(run, summary, vertices)
+    claims = _claims_of(run, summary, vertices)
     target, seed = read_run_target(run, network), run.config.seed
-    features, hull = target.features(network), certificate["hull"]
+    features, hull = target.features(network), claims["hull"]
     others = compare_with_others(network, features, images, hull, seed=seed, num_pairs=num_pairs)
-    certificate["others"] = others or certificate.get("others")
+    claims["others"] = others or claims.get("others")
     if "tightness" in summary:
         yardstick = summary["tightness"]["yardstick"]
-        yardstick |= yardstick_of_others(
-            certificate, certificate.get("others"), yardstick.get(ANOTHER)
-        )
+        yardstick |= yardstick_of_others(claims, claims.get("others"), yardstick.get(ANOTHER))
     if (run / SAMPLES_FILE).exists():
         digest, settings = array_digest(vertices), run.config.evaluation
         samples = load_samples(run / SAMPLES_FILE, digest)
@@ -269,29 +267,29 @@ def add_certificate(
     # Before the walk, which a network may refuse.
     write_json(run / SUMMARY_FILE, summary)
     images_walked, target_class = as_batch(vertices), summary["target_class"]
-    certificate["walk"] = walk_edges(
+    claims["walk"] = walk_edges(
         network, images_walked, target_class, num_edges=num_edges, max_pieces=max_pieces
     )
     write_json(run / SUMMARY_FILE, summary)
     return summary
 
 
-def _certificate_of(
+def _claims_of(
     run: Run, summary: Summary, vertices: UInt8[ndarray, "vertices height width channels"]
-) -> Certificate:
-    """Returns the certificate of a run, which is to be of its vertices and of this version."""
-    certificate = summary.get("certificate")
-    if certificate is None or certificate.get("vertices_digest") != array_digest(vertices):
+) -> Claims:
+    """Returns the claims of a run, which are to be of its vertices and of this version."""
+    claims = summary.get("certificate")
+    if claims is None or claims.get("vertices_digest") != array_digest(vertices):
         raise RunError(
             f"{run / SUMMARY_FILE} was not measured on the vertices that are there. Measure the "
             f"run again with `patchcollide evaluate {run.folder}`."
         )
-    if "feature_distance_relative" not in certificate["hull"]:
+    if "feature_distance_relative" not in claims["hull"]:
         raise RunError(
             f"{run / SUMMARY_FILE} is of an older version, which measured gaps before the "
             f"activation. Measure the run again with `patchcollide evaluate {run.folder}`."
         )
-    return certificate
+    return claims
 
 
 def read_summary(run: Run) -> Summary:
@@ -299,11 +297,11 @@ def read_summary(run: Run) -> Summary:
     return cast(Summary, read_json(run / SUMMARY_FILE, error=RunError))
 
 
-def read_exact(run: Run) -> ExactSearch | None:
-    """Reads what linear programs said of the vertices; None if they were searched for."""
+def read_exact(run: Run) -> ExactRecord | None:
+    """Reads what linear programs said of the vertices; None if none were solved."""
     if not (run / EXACT_FILE).exists():
         return None
-    return cast(ExactSearch, read_json(run / EXACT_FILE, error=RunError))
+    return cast(ExactRecord, read_json(run / EXACT_FILE, error=RunError))
 
 
 def read_run_target(run: Run, network: CollisionNetwork) -> Target:

@@ -19,9 +19,9 @@ from patchcollide.evaluation.transfer import (
     NetworkNamed,
     TransferAbout,
     TransferMatrix,
+    features_at,
     measure_pairs,
     measure_transfer,
-    target_at,
 )
 from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch
@@ -195,7 +195,7 @@ def _cells(
     num_samples: int | None,
 ) -> Iterator[Cell]:
     picture, source_picture = read_png(run / "target.png"), read_png(run / "source.png")
-    target = target_at(network, layers, as_batch(picture[None]))
+    target = features_at(network, layers, as_batch(picture[None]))
     hull = measure_transfer(network, target, _samples(run, _num_samples(run, num_samples)))
     source: Mapping[str, Figures] = {}
     if not np.array_equal(picture, source_picture):

@@ -1,4 +1,4 @@
-"""The vertices of a run and the history of their search, as its folder holds them."""
+"""The vertices of a run and the history of their descent, as its folder holds them."""
 
 import csv
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from patchcollide.errors import RunError
-from patchcollide.evaluation.summary import SearchEnd
+from patchcollide.evaluation.summary import Ending
 from patchcollide.images.folders import source_digest
 from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import written_beside
@@ -29,7 +29,7 @@ _VERSION = "1"
 
 
 def save_found(run: Run, found: FoundVertices) -> None:
-    """Writes what a search ended with: ``vertices.h5``, PNG files, the history, contributions."""
+    """Writes what a descent ended with: ``vertices.h5``, PNG files, the history, contributions."""
     save_history(run, found.history, history_columns(found.history))
     if found.contributions is not None:
         found.contributions.save(run / CONTRIBUTIONS_FILE, run.fingerprint)
@@ -37,7 +37,7 @@ def save_found(run: Run, found: FoundVertices) -> None:
 
 
 def save_vertices(
-    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: SearchEnd
+    run: Run, vertices: Float32[ndarray, "vertices height width channels"], state: Ending
 ) -> None:
     """Writes ``vertices.h5`` and ``vertex-0.png`` ...
 
@@ -67,8 +67,8 @@ def save_vertices(
 
 def load_vertices(
     run: Run,
-) -> tuple[Float32[ndarray, "vertices height width channels"], SearchEnd]:
-    """Reads ``vertices.h5``: unrounded images in 0..255, and how the search ended.
+) -> tuple[Float32[ndarray, "vertices height width channels"], Ending]:
+    """Reads ``vertices.h5``: unrounded images in 0..255, and how the descent ended.
 
     Raises:
         RunError: If it is missing, damaged, or of another run.
@@ -77,7 +77,7 @@ def load_vertices(
     with open_hdf5(path, encoding=VERTICES_ENCODING, version=_VERSION, error=RunError) as file:
         if file.attribute("fingerprint") != run.fingerprint:
             raise RunError(f"{path} belongs to another run than {run / CONFIG_FILE}.")
-        state: SearchEnd = {
+        state: Ending = {
             "steps": file.attribute("steps"),
             "stopped_because": file.attribute("stopped_because"),
         }

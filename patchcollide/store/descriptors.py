@@ -1,6 +1,6 @@
 """Short descriptors of patches: principal components, from products in whole numbers.
 
-A component is kept as a filter of 8-bit integers, so that its products with patches are exact, and
+A component is kept as a filter of 8-bit integers, so that its products with patches are whole, and
 a small triangular matrix that makes the rounded filters orthonormal again. What little the rounding
 turns the components costs no correctness, and next to nothing of the variance they hold.
 """

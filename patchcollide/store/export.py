@@ -1,6 +1,6 @@
 """Patches as plain arrays in HDF5 files, for programs that do not know stores.
 
-A store keeps images; here each patch is written out, which takes about six times the room.
+A store keeps images; here each patch is written out, which takes about six times the space.
 """
 
 import glob
@@ -81,13 +81,13 @@ def export_patches(
 
     Raises:
         StoreError: If the store has no readable image, a file is there already, or there is not
-            enough room on the disk.
+            enough space on the disk.
         DiskFullError: If the disk fills up meanwhile; finished files are kept.
     """
     store.require_valid_images()
     parts = _parts(store, out, compress, patches_per_shard)
     missing = _missing(parts, out)
-    _require_room(store, missing, compress)
+    _require_space(store, missing, compress)
     for part in missing:
         _write(store, part, compress)
     logger.info("Exported %d patches of %s", parts[-1].stop, store.path)
@@ -132,13 +132,13 @@ def _is_same(part: _Part) -> bool:
         return False
 
 
-def _require_room(store: PatchStore, parts: Sequence[_Part], compress: bool) -> None:
+def _require_space(store: PatchStore, parts: Sequence[_Part], compress: bool) -> None:
     num_patches = sum(part.stop - part.start for part in parts)
     needed = num_patches * (store.grid.dimension + np.dtype(np.int64).itemsize)
     if compress:
         needed = round(needed * _SLACK * _compressed_share(store, parts[-1].stop))
     for part in parts:
-        # What a killed process left would be written over: its room is free.
+        # What a killed process left would be written over: its space is free.
         partial_path(part.path).unlink(missing_ok=True)
     folder = parts[0].path.parent
     free = shutil.disk_usage(folder).free

@@ -98,7 +98,7 @@ def on_cpu(index: Any) -> Any:
 
 
 def write_index(index: Any, path: Path) -> None:
-    """Writes an index, whole or not at all; DiskFullError if there is no room."""
+    """Writes an index, whole or not at all; DiskFullError if the disk is full."""
     with written_beside(path) as partial:
         import_faiss().write_index(on_cpu(index), str(partial))
 

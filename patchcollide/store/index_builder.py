@@ -86,7 +86,7 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     Raises:
         MissingLibraryError: If FAISS is not installed.
         IndexMismatchError: If the folder holds an index of other settings.
-        DiskFullError: If there is no room left; finished work is kept.
+        DiskFullError: If the disk is full; finished work is kept.
     """
     import_faiss()
     build = build_settings(store, settings, seed)

@@ -1,8 +1,8 @@
-"""Exact inner products of patches with filters: 8-bit values, whole numbers throughout.
+"""Inner products of patches with filters: 8-bit values, whole numbers throughout.
 
 Values are centred, ``x - 128``, which fits eight signed bits and changes no distance. A product of
 two centred values is at most ``2**14``, so a sum of 1024 of them is at most ``2**24``, up to where
-float32 holds every whole number: such a sum is exact in whatever order it is added. That gives two
+float32 holds every whole number: such a sum is right in whatever order it is added. That gives two
 kernels for one and the same answer: 8-bit matrix units with 32-bit sums, and float32 in parts of
 1024. Which one runs is decided by trying both on this machine, against 64-bit integers, at every
 kind of shape that is then asked for: kernels of torch 2.14.1 are right but where patches have one
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 CENTRE = 128
 """What is subtracted from a pixel value."""
 
-_EXACT_TERMS = 1024
+_WHOLE_TERMS = 1024
 _IMAGES_AT_ONCE = 2
 # Of rows times columns: three squares each, at most 2**14, stay below 2**24 together.
-_EXACT_STRIP = 341
+_WHOLE_STRIP = 341
 
 # Kernels cut matrices into blocks of so many rows; what is left over, and little, go other ways.
 _BLOCK = 16
@@ -67,8 +67,8 @@ def squared_norms(
     """Returns the squared norm of each row of :func:`window_rows`, without making the rows."""
     n, side = images.shape[:2]
     step, size = grid.stride // grid.factor, grid.patch_size
-    # Windows begin and end between strips of so many rows, of which few sums are still exact.
-    most = max(_EXACT_STRIP // size, 1)
+    # Windows begin and end between strips of so many rows, of which few sums are still whole.
+    most = max(_WHOLE_STRIP // size, 1)
     strip = max(d for d in range(1, most + 1) if step % d == 0 and size % d == 0)
     inside = torch.zeros(grid.positions_per_side, side, device=images.device)
     for place in range(grid.positions_per_side):
@@ -88,8 +88,8 @@ def squared_norms(
 def row_norms(rows: Int8[Tensor, "n dimension"]) -> Int32[Tensor, "n"]:
     """Returns the squared norm of each row."""
     total = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
-    for start in range(0, rows.shape[1], _EXACT_TERMS):
-        total += rows[:, start : start + _EXACT_TERMS].float().square_().sum(dim=1).to(torch.int32)
+    for start in range(0, rows.shape[1], _WHOLE_TERMS):
+        total += rows[:, start : start + _WHOLE_TERMS].float().square_().sum(dim=1).to(torch.int32)
     return total
 
 
@@ -120,8 +120,8 @@ def _padded(matrix: torch.Tensor, length: int) -> torch.Tensor:
 
 def _by_floats(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(len(rows), len(filters), dtype=torch.int32, device=rows.device)
-    for start in range(0, rows.shape[1], _EXACT_TERMS):
-        part = slice(start, start + _EXACT_TERMS)
+    for start in range(0, rows.shape[1], _WHOLE_TERMS):
+        part = slice(start, start + _WHOLE_TERMS)
         total += (rows[:, part].float() @ filters[:, part].float().T).to(torch.int32)
     return total
 
@@ -142,8 +142,8 @@ def _kernel(device: str, num_rows: int, num_filters: int, dimension: int) -> Ker
         if _is_right(kernel, device, num_rows, num_filters, dimension):
             return kernel
     raise RuntimeError(
-        f"no kernel for exact products gives the right answer on {device}, at {num_rows} rows and "
-        f"{num_filters} filters of {dimension} values"
+        f"no kernel for integer products gives the right answer on {device}, at {num_rows} rows "
+        f"and {num_filters} filters of {dimension} values"
     )
 
 

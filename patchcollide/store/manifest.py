@@ -111,7 +111,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes both copies, with the manifest's digest.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     write_json(folder / MANIFEST, manifest)
     write_json(folder / BACKUP, manifest)

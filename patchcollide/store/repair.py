@@ -29,7 +29,7 @@ from patchcollide.store.manifest import (
     write_manifest,
 )
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.shards import ShardJob, require_room, write_shard
+from patchcollide.store.shards import ShardJob, require_space, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
     Raises:
         StoreError: If the folder is no store, its images are gone or changed, or both copies of
             its manifest are lost.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     shutil.rmtree(folder / _WORK_FOLDER, ignore_errors=True)
     for path in half_written(folder, FILES):
@@ -123,7 +123,7 @@ def _repair_shards(
     images: Path,
 ) -> None:
     originals = _originals(images, manifest)
-    require_room(folder, max(entry["num_images"] for entry in entries), config.images.size_px)
+    require_space(folder, max(entry["num_images"] for entry in entries), config.images.size_px)
     refusals = []
     for entry in track(entries, "Making shards again", len(entries)):
         try:

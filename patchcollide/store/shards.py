@@ -2,7 +2,7 @@
 
 A shard is written whole or not at all, and sealed. What it holds depends on its images and on the
 settings that decide a store alone, so a shard that is made again has the same bytes. Whether the
-disk has room for all of them is asked before hours are spent.
+disk has space for all of them is asked before hours are spent.
 """
 
 import shutil
@@ -96,7 +96,7 @@ def write_shard(config: Config, job: ShardJob) -> WrittenShard:
     """Decodes the images of a shard and writes it.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     return _describe(job, _write(config, job))
 
@@ -220,7 +220,7 @@ def _extract(config: Config, file: ImageFile) -> tuple[np.ndarray, _Extract]:
     return pixels, _Extract(reason, digests[0], thumbnail(pixels), digests[1])
 
 
-def require_room(out: Path, num_images: int, side: int) -> None:
+def require_space(out: Path, num_images: int, side: int) -> None:
     """Refuses to begin what the disk is too small for.
 
     Args:
@@ -229,7 +229,7 @@ def require_room(out: Path, num_images: int, side: int) -> None:
         side: Their width in pixels.
 
     Raises:
-        StoreError: If there is less room than they take.
+        StoreError: If the disk has less space than they take.
     """
     if not num_images:
         return

@@ -35,7 +35,7 @@ from patchcollide.store.shards import (
     WrittenShard,
     finished_shard,
     plan_shards,
-    require_room,
+    require_space,
     store_settings,
     write_shard,
 )
@@ -75,7 +75,7 @@ def write_store(
     Raises:
         ImageError: If the folder holds no images, or none that can be read.
         StoreError: If ``out`` is there and holds something else, or the disk is too small.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     listing = find_images(folder)
     chosen = sample_images(listing.files, config.store.fraction, config.seed)
@@ -193,7 +193,7 @@ def _write_shards(
         kept = len(jobs) - len(missing)
         logger.info("Going on with what was begun: %d of %d shards are there.", kept, len(jobs))
     num_images = sum(len(jobs[number].files) for number in missing)
-    require_room(out, num_images, config.images.size_px)
+    require_space(out, num_images, config.images.size_px)
     written = map_shards(
         functools.partial(write_shard, config), [jobs[number] for number in missing], backend
     )

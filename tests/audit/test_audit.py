@@ -108,7 +108,7 @@ def test_sizes_are_less_by_what_features_differ_behind_the_activation(network, f
     assert found["size"] == pytest.approx(found["vertex_distance"] * max(0, 1 - tau), rel=1e-4)
 
 
-def test_a_search_ranks_as_linear_programs_do_where_sizes_are_far_apart(network, folder):
+def test_a_descent_ranks_as_linear_programs_do_where_sizes_are_far_apart(network, folder):
     config = load_config(
         overrides=[
             "audit.method=search",

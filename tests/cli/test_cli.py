@@ -143,45 +143,45 @@ def test_a_run_is_measured_again_from_its_png_files_alone(composed):
     assert after["unrounded"] == before["unrounded"]
 
 
-def certificate_of(world):
+def claims_of(world):
     return json.loads((world.run / "summary.json").read_text())["certificate"]
 
 
-def test_a_certificate_adds_walks_to_a_run_and_its_page(composed):
-    before = certificate_of(composed)
+def test_claims_add_walks_to_a_run_and_its_page(composed):
+    before = claims_of(composed)
     assert before["walk"] is None
     assert (before["others"]["num_images"], before["others"]["num_pairs"]) == (6, 15)
     outcome = composed("certify", composed.run, "--max-breakpoints", 2000, "--edges", 3)
     assert outcome.exit_code == 0, outcome.said
-    walk = certificate_of(composed)["walk"]
+    walk = claims_of(composed)["walk"]
     assert (walk["num_edges"], walk["num_walked"], walk["complete"]) == (10, 3, False)
     assert walk["share_walked"] == pytest.approx(0.3)
-    assert certificate_of(composed) == before | {"walk": walk}
+    assert claims_of(composed) == before | {"walk": walk}
     assert "active units, mean gap" in outcome.printed
     assert "The smallest margin of the target's class" in outcome.printed
     assert "Walks along the edges" in (composed.run / "report.html").read_text()
     # Measured again, the same vertices keep what was found.
     assert composed("evaluate", composed.run).exit_code == 0
-    assert certificate_of(composed) == before | {"walk": walk}
+    assert claims_of(composed) == before | {"walk": walk}
 
 
 def test_other_images_come_from_where_one_says(finished, write_images):
-    assert certificate_of(finished)["others"] is None
+    assert claims_of(finished)["others"] is None
     outcome = finished("certify", finished.run, "--edges", 0)
     assert outcome.exit_code == 0, outcome.said
     assert "no store to take other images from" in outcome.said
-    assert certificate_of(finished)["others"] is None
+    assert claims_of(finished)["others"] is None
     images = write_images("others", num=5)
     (images / "class-0" / "broken.png").write_bytes(b"no picture")
     finished("certify", finished.run, "--images", images, "--null-pairs", 5, "--edges", 0)
-    others = certificate_of(finished)["others"]
+    others = claims_of(finished)["others"]
     assert (others["num_images"], others["num_pairs"]) == (4, 5)
     finished.index(images)
     finished("certify", finished.run, "--images", finished.store, "--edges", 0)
-    assert certificate_of(finished)["others"]["num_images"] == 5
+    assert claims_of(finished)["others"]["num_images"] == 5
 
 
-def test_a_certificate_of_other_vertices_is_refused(finished):
+def test_claims_of_other_vertices_are_refused(finished):
     (finished.run / "vertex-1.png").write_bytes((finished.run / "target.png").read_bytes())
     outcome = finished("certify", finished.run)
     assert_refused(outcome, 2, "not measured on the vertices", "patchcollide evaluate")

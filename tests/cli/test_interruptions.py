@@ -55,7 +55,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_written(tmp_path, write
     words = ["index", str(write_images(num=20)), *SETTINGS, "--out", str(tmp_path / "store")]
     full = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert full.returncode == 1, full.stderr
-    assert "DiskFullError: No room to write" in full.stderr
+    assert "DiskFullError: No space to write" in full.stderr
     assert "run the same command again" in full.stderr
     assert not (tmp_path / "store").exists()
     assert not list((tmp_path / "store.partial").iterdir())

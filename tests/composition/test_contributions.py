@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from patchcollide.composition.contributions import Contributions, contributions_of
-from patchcollide.composition.mixing import mix_patches, tent_logits, upsample_logits
+from patchcollide.composition.mixing import mix_patches, tent_logits
 from patchcollide.errors import RunError
 from patchcollide.geometry import Canvas
+from tests.composition.test_mixing import upsample_logits
 
 
 def loop_coefficients(logits, frame, canvas):

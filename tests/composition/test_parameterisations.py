@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from patchcollide.composition.mixing import tent_logits, upsample_logits
+from patchcollide.composition.mixing import tent_logits
 from patchcollide.composition.parameterisations import FreePixels, PatchMixture
 from patchcollide.composition.total_variation import total_variation
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.images.tensors import resized
-from tests.composition.test_mixing import slow_coefficients
+from tests.composition.test_mixing import slow_coefficients, upsample_logits
 
 GRID = PatchGrid(image_size=13, window_size=5, stride=4, patch_size=5)
 GRIDS = [GRID, PatchGrid(8, 8, 8, 8), PatchGrid(3, 1, 1, 1), PatchGrid(7, 3, 2, 3)]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from patchcollide.composition.mixing import tent_logits, upsample_logits
+from patchcollide.composition.mixing import tent_logits
 from patchcollide.composition.total_variation import coefficient_variation, total_variation
-from tests.composition.test_mixing import GRIDS, random_problem, slow_coefficients
+from tests.composition.test_mixing import GRIDS, random_problem, slow_coefficients, upsample_logits
 from tests.helpers.presence import present
 
 

@@ -52,7 +52,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, mlp, small_config):
         DatasetImages(tmp_path / "nowhere", small_config, mlp).draw()
 
 
-def test_a_search_over_digits_is_compared_with_a_folder(tmp_path):
+def test_a_descent_over_digits_is_compared_with_a_folder(tmp_path):
     write_digits(tmp_path / "digits", read_digits(None, "test"), 30)
     first, second = sorted((tmp_path / "digits").rglob("*.png"))[:2]
     settings = ("steps=6", "check_every=3", "num_vertices=2", "validation_samples=4")
@@ -73,7 +73,7 @@ def test_a_search_over_digits_is_compared_with_a_folder(tmp_path):
     assert (others["num_images"], others["num_left_out"]) == (29, 1)
     inputs = json.loads((out / "config.json").read_text())["inputs"]
     assert "--images" in inputs["command"]
-    # The pairs of a certificate are of the same folder, while it is there.
+    # The pairs of its claims are of the same folder, while it is there.
     certify(out, num_pairs=12)
     others = json.loads((out / "summary.json").read_text())["certificate"]["others"]
     assert others["num_images"] + others["num_left_out"] == 6

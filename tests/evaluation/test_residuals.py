@@ -1,4 +1,4 @@
-"""What a search has left to do, before the activation, against loops over units."""
+"""What a descent has left to do, before the activation, against loops over units."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from torch import nn
 from patchcollide.evaluation import transfer
 from patchcollide.evaluation.gaps import gaps_of_pairs, measure_gaps, random_pairs
 from patchcollide.evaluation.simplex import combine, uniform_weights
-from patchcollide.evaluation.transfer import Figures, measure_pairs, measure_transfer, target_at
+from patchcollide.evaluation.transfer import Figures, features_at, measure_pairs, measure_transfer
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 
@@ -59,7 +59,7 @@ def batches(vertices, generator, count=40):
 
 def test_what_collides_at_a_layer_collides_behind_it(vertices, generator):
     network = half_blind(reads_left=True, seed=1)
-    target = target_at(network, layers_of(network), vertices[:1])
+    target = features_at(network, layers_of(network), vertices[:1])
     found = measure_transfer(network, target, batches(vertices, generator))
     assert list(found) == ["act1", "act2"]
     for figures in found.values():
@@ -71,7 +71,7 @@ def test_what_collides_at_a_layer_collides_behind_it(vertices, generator):
 
 def test_another_network_sees_the_difference(vertices, generator):
     other = half_blind(reads_left=False, seed=2)
-    target = target_at(other, layers_of(other), vertices[:1])
+    target = features_at(other, layers_of(other), vertices[:1])
     found = measure_transfer(other, target, batches(vertices, generator))
     assert found["act1"].feature_distance > 0.05
     assert found["act2"].feature_distance > 0.01
@@ -84,7 +84,7 @@ def test_blind_units_may_differ_at_a_layer_but_not_behind_it(generator):
     images = torch.rand(4, 1, SIZE, SIZE, generator=generator)
     pre_activations = network(images).pre_activation
     assert not torch.equal(pre_activations[0], pre_activations[1])
-    target = target_at(network, layers_of(network), images[:1])
+    target = features_at(network, layers_of(network), images[:1])
     for figures in measure_transfer(network, target, [images]).values():
         assert figures == Figures(1, 0, 0)
 
@@ -94,7 +94,7 @@ def test_figures_are_those_of_each_layer_alone(seed, generator):
     network = half_blind(reads_left=True, seed=seed)
     images = torch.rand(9, 1, SIZE, SIZE, generator=generator)
     found = measure_transfer(
-        network, target_at(network, layers_of(network), images[:1]), images.split(4)
+        network, features_at(network, layers_of(network), images[:1]), images.split(4)
     )
     for layer, figures in found.items():
         alone = half_blind(reads_left=True, seed=seed, layer=layer)

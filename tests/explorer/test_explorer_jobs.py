@@ -288,7 +288,7 @@ def test_one_picture_twice_is_refused_in_a_sentence(client):
     assert job["folder"] is None
 
 
-def test_a_real_search_is_cancelled_and_its_folder_removed(client, explored_run, monkeypatch):
+def test_a_real_descent_is_cancelled_and_its_folder_removed(client, explored_run, monkeypatch):
     long = load_config(overrides=["optimiser.steps=1000000", "optimiser.stop_distance=1e9"])
     run = client.session._run
     settings = run.config.model_copy(update={"optimiser": long.optimiser})

@@ -27,7 +27,7 @@ from patchcollide.images.pictures import write_png
 from patchcollide.io.files import write_json
 from patchcollide.networks.feature_files import write_features
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
+from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
 from patchcollide.reproduction.results import Check, Outcome, write_results
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store.export import export_patches
@@ -104,7 +104,7 @@ def neighbours(out: Path) -> None:
         grid=PatchGrid(image_size=8, window_size=4, stride=4, patch_size=2),
         ids=np.array([[0, 9], [1, 6], [2, 4], [11, 3]]),
         squared_distances=np.array([[0, 5], [1, 2], [3, 4], [4, 4]]),
-        certified=np.array([True, False, True, True]),
+        proven=np.array([True, False, True, True]),
         patches=(np.arange(4 * 2 * 6 * 6 * 3) % 251).astype(np.uint8).reshape(4, 2, 6, 6, 3),
         margin=1,
         image_names={0: "a/0.png", 1: "a/1.png", 2: "b/é.png"},
@@ -129,7 +129,7 @@ def checkpoint(out: Path) -> None:
     adam.step()
     generator = torch.Generator().manual_seed(3)
     history = [{"step": 0, "loss": 0.5, "seconds": 0.25}]
-    state = SearchState(step=1, history=history, weights={"diversity": 2.5})
+    state = DescentState(step=1, history=history, weights={"diversity": 2.5})
     Checkpoint(out, "f" * 64).save(parameter, adam, generator, state)
 
 

@@ -19,7 +19,7 @@ from distributed.comm.core import CommClosedError
 from patchcollide.config_files import load_config
 from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
 from patchcollide.parallel import LOCAL, Backend, _losses_explained, map_shards
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.store.descriptors import fit_basis
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.index_files import INDEX_FILE
@@ -119,12 +119,12 @@ def test_a_search_finds_the_same(
     if components:
         basis = fit_basis(store, num_components=components, num_patches=500, seed=0)
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    expected = ExactSearcher(store, basis).search(queries, 5, NOTHING)
+    expected = ExhaustiveSearcher(store, basis).search(queries, 5, NOTHING)
     with a_worker_killed(cluster, tmp_path) if kill else contextlib.nullcontext():
-        found = ExactSearcher(store, basis, backend=backend).search(queries, 5, NOTHING)
+        found = ExhaustiveSearcher(store, basis, backend=backend).search(queries, 5, NOTHING)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
-    assert found.certified.all()
+    assert found.proven.all()
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):

@@ -32,7 +32,7 @@ from patchcollide.networks.models.weights import read_metadata, read_state_dict,
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.reproduction.results import read_results, write_results
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.summary import read_exact, read_summary
@@ -181,7 +181,7 @@ def test_whoever_opens_a_store_is_told_of_a_flipped_bit(write_images, tmp_path, 
         return store.manifest, about, store.names, store.valid, store.thumbnails()
 
     attack(folder / name, use, rng)
-    found = ExactSearcher(PatchStore.open(folder)).search(queries, 3, np.empty(0, np.int64))
+    found = ExhaustiveSearcher(PatchStore.open(folder)).search(queries, 3, np.empty(0, np.int64))
     before = contents(folder)
     # Pixels and FAISS's index are too many to be looked at whenever a store is opened.
     for _ in range(4):
@@ -190,7 +190,7 @@ def test_whoever_opens_a_store_is_told_of_a_flipped_bit(write_images, tmp_path, 
         assert [damage.file for damage in damages] == [name]
         (folder / name).write_bytes(content)
     assert contents(folder) == before
-    assert found.certified.all()
+    assert found.proven.all()
 
 
 def test_every_file_of_an_audit_tells_of_a_flipped_bit(tmp_path, monkeypatch, rng):

@@ -12,7 +12,7 @@ from patchcollide.images.pictures import read_image, read_png
 from patchcollide.networks.loading import load_network
 from patchcollide.pipeline import run_demo
 from patchcollide.retrieval.ann import open_index
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.runs.replay import replay
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.writer import write_store
@@ -68,7 +68,7 @@ def test_the_index_finds_what_the_exact_oracle_finds(tmp_path):
     # All cuts of the source's own photograph are left out, as in a real retrieval.
     own = np.flatnonzero([name.startswith("chelsea/") for name in store.names])
     found = open_index(store, config.index).search(queries, 10, own)
-    truth = ExactSearcher(store).search(queries, 10, own)
+    truth = ExhaustiveSearcher(store).search(queries, 10, own)
     recalled = found.squared_distances <= truth.squared_distances[:, -1:]
     assert len(PHOTOGRAPHS) * 118 * 0.99 < store.num_images
     assert recalled.mean() >= 0.98

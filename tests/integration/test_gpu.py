@@ -10,7 +10,7 @@ from patchcollide.evaluation.evaluate import Collision, evaluate_polytope
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.objective import HullObjective
-from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.randomness import seeded
 from tests.helpers.presence import present
 
@@ -29,9 +29,9 @@ def first_step(device, precision="float32"):
     config: Config = load_config(overrides=SETTINGS)
     network = load_network(Network(device=device, precision=precision))
     source, target = pictures(network.input_size)
-    search = make_search(config, network, Target.of_picture(network, target))
+    task = make_task(config, network, Target.of_picture(network, target))
     parameterisation = make_parameterisation(config, network, source, None)
-    row = HullObjective(search).backward(parameterisation, 0, seeded(0))
+    row = HullObjective(task).backward(parameterisation, 0, seeded(0))
     return row, present(parameterisation.parameter.grad).cpu()
 
 

@@ -14,7 +14,7 @@ from patchcollide.images.pictures import write_png
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
-from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.randomness import seeded
 from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
@@ -58,41 +58,41 @@ def network_with(activation, tolerance):
 
 
 def found_between(network, *overrides):
-    """Searches with free pixels; returns the search, and the vertices with points between them."""
+    """Descents with free pixels; returns the descent, and the vertices with points between them."""
     config = load_config(overrides=[*SEARCH, *overrides])
-    search = make_search(config, network, Target.of_picture(network, picture(2)))
+    task = make_task(config, network, Target.of_picture(network, picture(2)))
     start = make_parameterisation(config, network, picture(1), None)
-    vertices, _ = find_vertices(search, start)
+    vertices, _ = find_vertices(task, start)
     between = combine(uniform_weights(50, len(vertices), seeded(0)), vertices)
-    return search, torch.cat([vertices, between])
+    return task, torch.cat([vertices, between])
 
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.ELU(), nn.LeakyReLU()], ids=repr)
-def test_the_gradient_search_collides_to_a_tolerance(activation):
+def test_the_gradient_descent_collides_to_a_tolerance(activation):
     network = network_with(activation, 0.05)
-    search, images = found_between(network, "objective.units=none")
+    task, images = found_between(network, "objective.units=none")
     source = torch.from_numpy(picture(1)).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         z, _ = network(images)
         before = activation(network(source).pre_activation)
-    wanted = activation(search.target.pre_activation)
+    wanted = activation(task.target.pre_activation)
     assert (before - wanted).abs().max() > 1
     assert ((activation(z) - wanted).abs() <= 0.0501).all()
-    assert collides(z, search.target).float().mean() > 0.9
+    assert collides(z, task.target).float().mean() > 0.9
     # The pre-activations themselves are as far apart as the activation lets them be.
-    assert (z - search.target.pre_activation).abs().max() > 0.1
+    assert (z - task.target.pre_activation).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.ELU()], ids=repr)
 def test_units_that_tend_to_a_constant_are_driven_deeper(activation):
     network = network_with(activation, 0.05)
-    search, images = found_between(network, "objective.inactive=100")
+    task, images = found_between(network, "objective.inactive=100")
     with torch.no_grad():
         z, _ = network(images)
-    apart = (activation(z) - activation(search.target.pre_activation)).abs()
+    apart = (activation(z) - activation(task.target.pre_activation)).abs()
     assert apart.max() < 0.3
-    for vertex, unit in enumerate(search.units.tolist()):
-        assert search.target.lower[unit] == -torch.inf
+    for vertex, unit in enumerate(task.units.tolist()):
+        assert task.target.lower[unit] == -torch.inf
         others = [z[other, unit] for other in range(3) if other != vertex]
         assert z[vertex, unit] < min(others) - 1
 

@@ -83,11 +83,11 @@ def write_then_raise(path, error):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("as_text", [False, True])
-def test_every_way_to_say_no_room_becomes_a_disk_full_error(tmp_path, code, as_text):
+def test_every_way_to_say_that_a_disk_is_full_becomes_a_disk_full_error(tmp_path, code, as_text):
     path = tmp_path / "a.bin"
     text = os.strerror(code)
     error = RuntimeError(f"write failed: {text}") if as_text else OSError(code, text)
-    with pytest.raises(DiskFullError, match=r"No room to write .*a\.bin .*run the same com"):
+    with pytest.raises(DiskFullError, match=r"No space to write .*a\.bin .*run the same com"):
         write_then_raise(path, error)
     assert list(tmp_path.iterdir()) == []
 

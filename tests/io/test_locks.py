@@ -260,7 +260,7 @@ def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", full)
     with (
-        pytest.raises(DiskFullError, match=r"No room to write .*store\.lock"),
+        pytest.raises(DiskFullError, match=r"No space to write .*store\.lock"),
         locked(tmp_path / "store"),
     ):
         pass

@@ -1,4 +1,4 @@
-"""Networks as searches see them: the layer's pre-activation, blind regions, gradients, classes."""
+"""Networks as descents see them: the layer's pre-activation, blind regions, gradients, classes."""
 
 import copy
 import importlib.resources
@@ -133,22 +133,22 @@ def test_a_layer_that_never_runs_is_refused(rng, monkeypatch):
         wrap(module, "unused")
 
 
-def test_the_pass_of_a_search_ends_at_the_layer_with_the_same_values_and_gradients(rng):
+def test_the_pass_of_a_descent_ends_at_the_layer_with_the_same_values_and_gradients(rng):
     network = wrap(small_module(rng, nn.GELU()), "1")
     after: list[None] = []
     found = []
     network.module.get_submodule("2").register_forward_hook(lambda *_: after.append(None))
     images = torch.rand(3, 3, SIZE, SIZE, generator=rng).requires_grad_()
     whole = network(images).pre_activation
-    search = network.pre_activation(images)
+    passed = network.pre_activation(images)
     assert len(after) == 1
-    assert torch.equal(whole, search)
-    for z in (whole, search):
+    assert torch.equal(whole, passed)
+    for z in (whole, passed):
         found.append(torch.autograd.grad(z.square().sum(), images)[0])
     assert torch.equal(*found)
 
 
-def test_the_pass_of_a_search_can_be_in_bfloat16_and_a_call_is_not(rng):
+def test_the_pass_of_a_descent_can_be_in_bfloat16_and_a_call_is_not(rng):
     network = wrap(small_module(rng, nn.GELU()), "5", low_precision=True)
     images = torch.rand(2, 3, SIZE, SIZE, generator=rng).requires_grad_()
     exact = network(images).pre_activation

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.evaluation.certificates import walk_edges
+from patchcollide.evaluation.claims import walk_edges
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import run_capturing
 from tests.helpers.presence import present

@@ -1,4 +1,4 @@
-"""Searches go on bit for bit from their checkpoints, which are refused when damaged."""
+"""Descents go on bit for bit from their checkpoints, which are refused when damaged."""
 
 import signal
 
@@ -13,8 +13,8 @@ from patchcollide.io.hdf5 import write_hdf5
 from patchcollide.optimisation.checkpoints import ENCODING, VERSION, Checkpoint
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.randomness import seeded
+from tests.helpers.descents import KINDS, at_step, batches_seen, parameterise, task_for
 from tests.helpers.pictures import picture
-from tests.helpers.searches import KINDS, at_step, batches_seen, parameterise, search_for
 
 
 def without_seconds(history):
@@ -22,28 +22,28 @@ def without_seconds(history):
 
 
 def test_the_weight_of_distance_is_kept_with_the_state(small_network):
-    search = search_for(
+    task = task_for(
         small_network, learning_rate=1e-30, stop_probability=0.5, objective={"diversity": 2.0}
     )
     still = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
-    _, progress = find_vertices(search, still)
+    _, progress = find_vertices(task, still)
     checked = [row["diversity"] for row in progress.history if "diversity" in row]
     assert checked == [2.0, 3.0]
     assert progress.weights["diversity"] == pytest.approx(4.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_authors_search_goes_on_bit_for_bit_too(small_network, kind, tmp_path):
-    search = search_for(
+def test_the_authors_descent_goes_on_bit_for_bit_too(small_network, kind, tmp_path):
+    task = task_for(
         small_network, method="authors", learning_rate=1e-4, objective={"penalty": "absolute"}
     )
-    expected, _ = find_vertices(search, parameterise(kind))
+    expected, _ = find_vertices(task, parameterise(kind))
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
     hook = at_step(small_network, 4, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(InterruptedWorkError, match="Stopped after 4 of 6 steps"):
-        find_vertices(search, parameterise(kind), checkpoint)
+        find_vertices(task, parameterise(kind), checkpoint)
     hook.remove()
-    vertices, _ = find_vertices(search, parameterise(kind, seed=99), checkpoint)
+    vertices, _ = find_vertices(task, parameterise(kind, seed=99), checkpoint)
     assert torch.equal(vertices, expected)
 
 
@@ -51,26 +51,26 @@ def test_the_authors_search_goes_on_bit_for_bit_too(small_network, kind, tmp_pat
     ("kind", "number"), [("pixels", signal.SIGTERM), ("patches", signal.SIGINT)]
 )
 @pytest.mark.parametrize("stopped_at", [1, 3, 6])
-def test_an_interrupted_search_goes_on_bit_for_bit(
+def test_an_interrupted_descent_goes_on_bit_for_bit(
     small_network, kind, number, stopped_at, tmp_path
 ):
-    search = search_for(small_network, checkpoint_every=2)
-    expected, uninterrupted = find_vertices(search, parameterise(kind))
+    task = task_for(small_network, checkpoint_every=2)
+    expected, uninterrupted = find_vertices(task, parameterise(kind))
     checkpoint = Checkpoint(tmp_path / "run" / "checkpoint.h5", "a")
     hook = at_step(small_network, stopped_at, lambda: signal.raise_signal(number))
     with pytest.raises(InterruptedWorkError, match=f"Stopped after {stopped_at} of 6 steps"):
-        find_vertices(search, parameterise(kind), checkpoint)
+        find_vertices(task, parameterise(kind), checkpoint)
     hook.remove()
     # Another start, to show that all comes from the file.
-    vertices, progress = find_vertices(search, parameterise(kind, seed=99), checkpoint)
+    vertices, progress = find_vertices(task, parameterise(kind, seed=99), checkpoint)
     assert torch.equal(vertices, expected)
     assert without_seconds(progress.history) == without_seconds(uninterrupted.history)
     assert progress.stopped_because == uninterrupted.stopped_because
 
 
-def test_a_search_killed_between_checkpoints_repeats_only_what_was_lost(small_network, tmp_path):
-    search = search_for(small_network, checkpoint_every=2, validation_samples=4)
-    expected, uninterrupted = find_vertices(search, parameterise("patches"))
+def test_a_descent_killed_between_checkpoints_repeats_only_what_was_lost(small_network, tmp_path):
+    task = task_for(small_network, checkpoint_every=2, validation_samples=4)
+    expected, uninterrupted = find_vertices(task, parameterise("patches"))
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
 
     def power_cut():
@@ -78,21 +78,21 @@ def test_a_search_killed_between_checkpoints_repeats_only_what_was_lost(small_ne
 
     hook = at_step(small_network, 6, power_cut)
     with pytest.raises(OSError, match="power cut"):
-        find_vertices(search, parameterise("patches"), checkpoint)
+        find_vertices(task, parameterise("patches"), checkpoint)
     hook.remove()
     seen = batches_seen(small_network)
-    vertices, progress = find_vertices(search, parameterise("patches"), checkpoint)
+    vertices, progress = find_vertices(task, parameterise("patches"), checkpoint)
     assert torch.equal(vertices, expected)
     assert without_seconds(progress.history) == without_seconds(uninterrupted.history)
     assert len([batch for batch in seen if len(batch) == 8]) == 2
 
 
-def test_the_end_of_a_search_is_kept_until_its_vertices_are_written(small_network, tmp_path):
-    search = search_for(small_network, checkpoint_every=4)
+def test_the_end_of_a_descent_is_kept_until_its_vertices_are_written(small_network, tmp_path):
+    task = task_for(small_network, checkpoint_every=4)
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
-    expected, _ = find_vertices(search, parameterise("patches"), checkpoint)
+    expected, _ = find_vertices(task, parameterise("patches"), checkpoint)
     seen = batches_seen(small_network)
-    vertices, progress = find_vertices(search, parameterise("patches", seed=99), checkpoint)
+    vertices, progress = find_vertices(task, parameterise("patches", seed=99), checkpoint)
     assert torch.equal(vertices, expected)
     assert progress.step == 6
     assert not seen
@@ -100,12 +100,12 @@ def test_the_end_of_a_search_is_kept_until_its_vertices_are_written(small_networ
 
 @pytest.mark.parametrize("stopped_at", [4])
 def test_a_checkpoint_of_another_run_is_refused_and_left_alone(small_network, stopped_at, tmp_path):
-    search = search_for(small_network, checkpoint_every=2)
+    task = task_for(small_network, checkpoint_every=2)
     path = tmp_path / "checkpoint.h5"
-    find_vertices(search, parameterise("pixels"), Checkpoint(path, "a"))
+    find_vertices(task, parameterise("pixels"), Checkpoint(path, "a"))
     content = path.read_bytes()
     with pytest.raises(RunError, match=r"state of another run\. Remove .* or choose another --out"):
-        find_vertices(search, parameterise("pixels"), Checkpoint(path, "b"))
+        find_vertices(task, parameterise("pixels"), Checkpoint(path, "b"))
     assert path.read_bytes() == content
 
 
@@ -140,16 +140,16 @@ def change(name, value):
     ],
 )
 def test_a_damaged_checkpoint_is_refused(small_network, damage, message, tmp_path):
-    search = search_for(small_network, checkpoint_every=2)
+    task = task_for(small_network, checkpoint_every=2)
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
-    find_vertices(search, parameterise("pixels"), checkpoint)
+    find_vertices(task, parameterise("pixels"), checkpoint)
     damage(checkpoint.path)
     with pytest.raises(RunError, match=message):
-        find_vertices(search, parameterise("pixels"), checkpoint)
+        find_vertices(task, parameterise("pixels"), checkpoint)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(small_network, tmp_path):
     path = tmp_path / "checkpoint.h5"
     write_hdf5(path, encoding=ENCODING, version=VERSION + "0", datasets={}, attributes={})
     with pytest.raises(RunError, match=f"should be '{ENCODING}' version {VERSION}"):
-        find_vertices(search_for(small_network), parameterise("pixels"), Checkpoint(path, "a"))
+        find_vertices(task_for(small_network), parameterise("pixels"), Checkpoint(path, "a"))

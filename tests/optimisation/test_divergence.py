@@ -1,4 +1,4 @@
-"""Searches end where a loss or a gradient is no number."""
+"""Descents end where a loss or a gradient is no number."""
 
 import math
 
@@ -15,26 +15,26 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.descent import find_vertices
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.randomness import seeded
-from tests.helpers.searches import KINDS, at_step, parameterise, search_for
+from tests.helpers.descents import KINDS, at_step, parameterise, task_for
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_infinite_loss_ends_the_search_naming_step_and_learning_rate(small_network, kind):
-    search = search_for(small_network, learning_rate=0.125, objective={"active": 1e38})
+def test_an_infinite_loss_ends_the_descent_naming_step_and_learning_rate(small_network, kind):
+    task = task_for(small_network, learning_rate=0.125, objective={"active": 1e38})
     with pytest.raises(
         DivergedError, match=r"loss is inf at step 0\. Set optimiser\.learning_rate below 0\.125"
     ):
-        find_vertices(search, parameterise(kind))
+        find_vertices(task, parameterise(kind))
 
 
-def test_a_loss_that_is_not_a_number_ends_the_search(small_network):
-    search = search_for(small_network)
+def test_a_loss_that_is_not_a_number_ends_the_descent(small_network):
+    task = task_for(small_network)
     with torch.no_grad():
         small_network.module.conv.weight.fill_(math.inf)
     with pytest.raises(DivergedError, match="loss is nan at step 0"):
-        find_vertices(search, parameterise("pixels"))
+        find_vertices(task, parameterise("pixels"))
 
 
 @pytest.mark.parametrize("broken_at", [2, 6])
@@ -45,11 +45,11 @@ def test_a_later_divergence_names_its_step_and_keeps_no_broken_state(
         with torch.no_grad():
             small_network.module.conv.bias.fill_(math.inf)
 
-    search = search_for(small_network, checkpoint_every=1)
+    task = task_for(small_network, checkpoint_every=1)
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
     at_step(small_network, broken_at, break_weights)
     with pytest.raises(DivergedError, match=f"at step {broken_at - 1}"):
-        find_vertices(search, parameterise("pixels"), checkpoint)
+        find_vertices(task, parameterise("pixels"), checkpoint)
     with h5py.File(checkpoint.path) as file:
         assert np.isfinite(file["parameter"]).all()
 
@@ -61,7 +61,7 @@ class Root(nn.Module):
         return images.sqrt()
 
 
-def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_last_step():
+def test_an_infinite_gradient_of_a_finite_loss_ends_the_descent_even_after_the_last_step():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = nn.Sequential(Root(), nn.Flatten(), nn.Linear(48, 9), nn.ReLU(), nn.Linear(9, 2))
@@ -71,7 +71,7 @@ def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_la
     black = np.zeros((4, 4, 3), np.uint8)
     pixels = FreePixels(black, num_vertices=2, output_size=4, noise=0.0, generator=seeded(0))
     target = network(torch.full((1, 3, 4, 4), 0.5)).pre_activation[0]
-    search = VertexSearch(
+    task = DescentTask(
         network=network,
         target=TargetFeatures.of(target, network.blind),
         target_class=0,
@@ -85,4 +85,4 @@ def test_an_infinite_gradient_of_a_finite_loss_ends_the_search_even_after_the_la
     with pytest.raises(
         DivergedError, match=r"not finite after step 0\. .*learning_rate below 0\.5"
     ):
-        find_vertices(search, pixels)
+        find_vertices(task, pixels)

@@ -1,4 +1,4 @@
-"""When a search has found enough, as its validation batches say."""
+"""When a descent has found enough, as its validation batches say."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from patchcollide.evaluation.simplex import edge_middles, round_to_8_bits, unifo
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.stopping import far_enough, next_diversity, sure_enough, validate
 from patchcollide.randomness import seeded
+from tests.helpers.descents import batch_of, batches_seen, parameterise, task_for
 from tests.helpers.pictures import picture
-from tests.helpers.searches import batch_of, batches_seen, parameterise, search_for
 
 
 @pytest.mark.parametrize(
@@ -25,27 +25,27 @@ from tests.helpers.searches import batch_of, batches_seen, parameterise, search_
     ],
 )
 def test_the_weight_of_distance_follows_what_is_missing(small_network, share, distance, factor):
-    search = search_for(small_network, stop_distance=100.0, stop_probability=0.9)
+    task = task_for(small_network, stop_distance=100.0, stop_probability=0.9)
     row = {
         "validation_success": 1.0,
-        "validation_probability": share * search.target_probability,
-        "validation_margin": search.target_margin,
+        "validation_probability": share * task.target_probability,
+        "validation_margin": task.target_margin,
         "validation_gap": 0.3,
         "validation_distance": distance,
     }
-    sure, far = sure_enough(row, search), far_enough(row, search)
+    sure, far = sure_enough(row, task), far_enough(row, task)
     assert next_diversity(2.0, sure=sure, far=far) == pytest.approx(2 * factor)
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(0.1, True), (0.2, True), (0.21, False)])
 def test_a_hull_whose_features_are_off_is_not_sure(small_network, gap, expected):
-    search = search_for(small_network, stop_gap=0.2)
+    task = task_for(small_network, stop_gap=0.2)
     row = {"validation_success": 1.0, "validation_probability": 1.0, "validation_gap": gap}
-    assert sure_enough(row | {"validation_margin": 1.0}, search) is expected
+    assert sure_enough(row | {"validation_margin": 1.0}, task) is expected
 
 
-def test_the_search_stops_as_soon_as_the_validation_batch_collides(small_network):
-    search = search_for(
+def test_the_descent_stops_as_soon_as_the_validation_batch_collides(small_network):
+    task = task_for(
         small_network,
         steps=200,
         check_every=7,
@@ -54,7 +54,7 @@ def test_the_search_stops_as_soon_as_the_validation_batch_collides(small_network
         stop_distance=0.0,
         objective={"active": 100.0, "diversity": 0.0},
     )
-    _, progress = find_vertices(search, parameterise("pixels"))
+    _, progress = find_vertices(task, parameterise("pixels"))
     assert progress.stopped_because == "the validation batch is of the target's class"
     assert progress.step < 200
     assert progress.step % 7 == 0
@@ -64,7 +64,7 @@ def test_the_search_stops_as_soon_as_the_validation_batch_collides(small_network
 
 
 @pytest.mark.parametrize("obstacle", ["none", "success", "probability", "margin", "distance"])
-def test_each_part_of_the_stop_rule_can_hold_the_search_up(small_network, obstacle):
+def test_each_part_of_the_stop_rule_can_hold_the_descent_up(small_network, obstacle):
     # Vertices that are the target itself: nothing moves, and everything but the obstacle is met.
     with torch.no_grad():
         probabilities = small_network.probabilities(batch_of(picture(2)))[0]
@@ -77,21 +77,21 @@ def test_each_part_of_the_stop_rule_can_hold_the_search_up(small_network, obstac
         "distance": {"stop_distance": 1.0},
         "margin": {"stop_margin": 1.0},
     }
-    search = search_for(small_network, learning_rate=1e-30, **(rule | changes[obstacle]))
+    task = task_for(small_network, learning_rate=1e-30, **(rule | changes[obstacle]))
     if obstacle == "probability":
-        search = replace(search, target_probability=1.0)
+        task = replace(task, target_probability=1.0)
     if obstacle == "margin":
-        search = replace(search, target_margin=search.target_margin + 0.01)
+        task = replace(task, target_margin=task.target_margin + 0.01)
     still = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
-    _, progress = find_vertices(search, still)
+    _, progress = find_vertices(task, still)
     assert progress.step == (3 if obstacle == "none" else 6)
     assert ("validation" in progress.stopped_because) == (obstacle == "none")
 
 
 def test_every_check_measures_the_same_8_bit_samples_and_every_step_new_ones(small_network):
     seen = batches_seen(small_network)
-    search = search_for(small_network, learning_rate=1e-30)
-    find_vertices(search, parameterise("pixels", num_vertices=2))
+    task = task_for(small_network, learning_rate=1e-30)
+    find_vertices(task, parameterise("pixels", num_vertices=2))
     steps = [batch for batch in seen if len(batch) == 7]  # 2 vertices, 5 hull samples
     checks = [batch for batch in seen[1:] if len(batch) != 7]  # 20 samples, 1 edge
     assert [len(batch) for batch in checks] == [8, 8, 5, 8, 8, 5]
@@ -110,12 +110,12 @@ def test_every_check_measures_the_same_8_bit_samples_and_every_step_new_ones(sma
 @pytest.mark.parametrize("num_vertices", [1, 2, 3])
 @pytest.mark.parametrize("num_samples", [1, 16, 33])
 def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num_samples):
-    search = search_for(small_network, validation_samples=num_samples)
+    task = task_for(small_network, validation_samples=num_samples)
     parameterisation = parameterise("patches", num_vertices=num_vertices)
-    measured = validate(search, parameterisation.images().detach())
+    measured = validate(task, parameterisation.images().detach())
     vertices = round_to_8_bits(parameterisation.images().detach())
     hits, total, margins, gaps = 0, 0.0, [], []
-    wanted = search.target.pre_activation[search.target.active]
+    wanted = task.target.pre_activation[task.target.active]
     random = uniform_weights(num_samples, num_vertices, seeded(5, 2))
     every = [*random, *edge_middles(num_vertices, num_samples)]
     for number, weights in enumerate(every):
@@ -125,12 +125,12 @@ def test_validation_matches_a_loop_over_samples(small_network, num_vertices, num
         with torch.no_grad():
             output = small_network(round_to_8_bits(sample)[None])
         chances = output.probabilities[0]
-        gap = (output.pre_activation[0, search.target.active] - wanted).abs().mean()
+        gap = (output.pre_activation[0, task.target.active] - wanted).abs().mean()
         gaps.append(float(gap / wanted.mean()))
-        hits += int(chances.argmax() == search.target_class)
-        total += chances[search.target_class].item() if number < num_samples else 0.0
-        others = [chance for index, chance in enumerate(chances) if index != search.target_class]
-        margins.append(float(chances[search.target_class] - max(others)))
+        hits += int(chances.argmax() == task.target_class)
+        total += chances[task.target_class].item() if number < num_samples else 0.0
+        others = [chance for index, chance in enumerate(chances) if index != task.target_class]
+        margins.append(float(chances[task.target_class] - max(others)))
     assert measured["validation_success"] == pytest.approx(hits / len(every))
     assert measured["validation_margin"] == pytest.approx(min(margins), abs=1e-5)
     assert measured["validation_gap"] == pytest.approx(max(gaps), rel=1e-4)

@@ -24,35 +24,35 @@ from patchcollide.optimisation.multipliers import HIGHEST, weigh
 from patchcollide.optimisation.passes import Passes
 from patchcollide.optimisation.tight import TightObjective
 from patchcollide.randomness import seeded
+from tests.helpers.descents import KINDS, at_step, batch_of, parameterise, task_for
 from tests.helpers.pictures import picture
-from tests.helpers.searches import KINDS, at_step, batch_of, parameterise, search_for
 from tests.optimisation.test_objective import REGIONS, random_features, slow_excess
 
 PHASES = {"centre": 0.0, "vertices": 1.0}
 
 
-def tight_search(network, tightness=0.3, *, hull_samples=3, bound=0.11, **optimiser):
+def tight_task(network, tightness=0.3, *, hull_samples=3, bound=0.11, **optimiser):
     objective = {
         "tightness": tightness,
         "source_distance": bound,
         "hull_samples": hull_samples,
     }
     settings = {"steps": 200, "check_every": 5, "warmup_steps": 3}
-    return search_for(network, objective=objective, **(settings | optimiser))
+    return task_for(network, objective=objective, **(settings | optimiser))
 
 
-def run(search, start, checkpoint=None):
-    return find_vertices(search, start, checkpoint, TightObjective(search, start.source))
+def run(task, start, checkpoint=None):
+    return find_vertices(task, start, checkpoint, TightObjective(task, start.source))
 
 
-def hull_distances(search, vertices, count=300):
+def hull_distances(task, vertices, count=300):
     """Relative distances and classes of 8-bit points of a hull, its vertices first."""
     rounded = round_to_8_bits(vertices)
     random = uniform_weights(count, len(rounded), seeded(77))
     weights = torch.cat([torch.eye(len(rounded), dtype=random.dtype), random])
     with torch.no_grad():
-        output = search.network(round_to_8_bits(combine(weights, rounded)))
-    found = relative_feature_distances(output.pre_activation, search.target)
+        output = task.network(round_to_8_bits(combine(weights, rounded)))
+    found = relative_feature_distances(output.pre_activation, task.target)
     return found, output.logits.argmax(dim=1)
 
 
@@ -105,9 +105,9 @@ def test_shares_sum_to_one_and_the_source_gives_way_to_features():
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("images_per_pass", [1, 2, 99])
 def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, images_per_pass):
-    search = tight_search(small_network)
+    task = tight_task(small_network)
     ours, plain = parameterise(kind), parameterise(kind)
-    objective = TightObjective(search, ours.source)
+    objective = TightObjective(task, ours.source)
     objective.state["phase"] = PHASES[phase]
     objective._passes = Passes(small_network, images_per_pass)
     row = objective.backward(ours, 10, seeded(1))
@@ -115,7 +115,7 @@ def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, 
     batch = images
     if phase == "vertices":
         batch = torch.cat([images, combine(face_weights(3, 3, seeded(1)), images)])
-    r = misfits(small_network.pre_activation(batch), search.target)
+    r = misfits(small_network.pre_activation(batch), task.target)
     loss = row["share_features"] * r.pow(4).mean().log() / 4
     if kind == "pixels":
         differences = (images - plain.source).square().mean(dim=(1, 2, 3)).sqrt()
@@ -130,12 +130,12 @@ def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, 
 
 
 def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
-    search = tight_search(small_network, 0.2)
+    task = tight_task(small_network, 0.2)
     start = parameterise("pixels")
-    vertices, progress = run(search, start)
-    found, classes = hull_distances(search, vertices)
+    vertices, progress = run(task, start)
+    found, classes = hull_distances(task, vertices)
     assert found.max() <= 0.2
-    assert (classes == search.target_class).all()
+    assert (classes == task.target_class).all()
     apart = torch.pdist(vertices.flatten(1)) / math.sqrt(vertices[0].numel())
     assert apart.min() > 0.05
     assert progress.stopped_because
@@ -144,8 +144,8 @@ def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
 def test_a_looser_bound_lets_vertices_farther_apart(small_network):
     spreads = []
     for tightness in (0.05, 0.2):
-        search = tight_search(small_network, tightness, bound=0.0)
-        vertices, _ = run(search, parameterise("pixels"))
+        task = tight_task(small_network, tightness, bound=0.0)
+        vertices, _ = run(task, parameterise("pixels"))
         spreads.append(float(torch.pdist(vertices.flatten(1)).mean()))
     assert spreads == sorted(spreads)
 
@@ -154,7 +154,7 @@ def test_the_source_s_bound_holds_images_nearer_to_it(small_network):
     far = []
     for bound in (0.0, 0.11):
         start = parameterise("pixels")
-        vertices, _ = run(tight_search(small_network, bound=bound, steps=100), start)
+        vertices, _ = run(tight_task(small_network, bound=bound, steps=100), start)
         far.append(float((vertices - start.source).square().mean().sqrt()))
     assert far[1] < 0.8 * far[0]
 
@@ -169,16 +169,16 @@ def test_nothing_depends_on_the_units_of_the_features(small_network, kind):
             layers.conv.weight *= scale
             layers.conv.bias *= scale
             layers.classifier.weight /= scale
-        found.append(run(tight_search(small_network, steps=30), parameterise(kind))[0])
+        found.append(run(tight_task(small_network, steps=30), parameterise(kind))[0])
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0.02)
 
 
 def test_a_bound_out_of_reach_ends_with_the_nearest_that_was_found(small_network):
-    search = tight_search(small_network, 1e-6, steps=80)
-    vertices, progress = run(search, parameterise("patches"))
+    task = tight_task(small_network, 1e-6, steps=80)
+    vertices, progress = run(task, parameterise("patches"))
     name = "validation_tau_max"
     validated = [row[name] for row in progress.history if name in row]
-    found, _ = hull_distances(search, vertices)
+    found, _ = hull_distances(task, vertices)
     assert found.max() > 1e-3
     assert found.max() <= 1.5 * min(validated)
     assert progress.weights["goal"] > 1e-3
@@ -186,35 +186,35 @@ def test_a_bound_out_of_reach_ends_with_the_nearest_that_was_found(small_network
 
 def test_the_target_s_own_image_holds_any_bound(small_network):
     start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.1, generator=seeded(0))
-    search = tight_search(small_network, 0.1, num_vertices=2)
-    vertices, _ = run(search, start)
-    assert hull_distances(search, vertices)[0].max() <= 0.1
+    task = tight_task(small_network, 0.1, num_vertices=2)
+    vertices, _ = run(task, start)
+    assert hull_distances(task, vertices)[0].max() <= 0.1
 
 
 def test_one_vertex_is_the_centre(small_network):
-    search = tight_search(small_network, 0.1, num_vertices=1)
+    task = tight_task(small_network, 0.1, num_vertices=1)
     start = parameterise("pixels", num_vertices=1)
-    vertices, progress = run(search, start)
+    vertices, progress = run(task, start)
     assert vertices.shape[0] == 1
-    assert hull_distances(search, vertices, count=1)[0].max() <= 0.1
+    assert hull_distances(task, vertices, count=1)[0].max() <= 0.1
     assert progress.stopped_because == "the features come no nearer"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stopped_at", [3, 5, 15, 30])
-def test_an_interrupted_search_goes_on_bit_for_bit(small_network, kind, stopped_at, tmp_path):
-    search = tight_search(small_network, steps=31, checkpoint_every=7)
-    expected, uninterrupted = run(search, parameterise(kind))
+def test_an_interrupted_descent_goes_on_bit_for_bit(small_network, kind, stopped_at, tmp_path):
+    task = tight_task(small_network, steps=31, checkpoint_every=7)
+    expected, uninterrupted = run(task, parameterise(kind))
     assert uninterrupted.step == 31
     checkpoint = Checkpoint(tmp_path / "checkpoint.h5", "a")
     hook = at_step(small_network, stopped_at, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(InterruptedWorkError):
-        run(search, parameterise(kind), checkpoint)
+        run(task, parameterise(kind), checkpoint)
     hook.remove()
-    vertices, progress = run(search, parameterise(kind), checkpoint)
+    vertices, progress = run(task, parameterise(kind), checkpoint)
     assert torch.equal(vertices, expected)
     assert progress.weights == uninterrupted.weights
-    again, _ = run(search, parameterise(kind), checkpoint)
+    again, _ = run(task, parameterise(kind), checkpoint)
     assert torch.equal(again, expected)
 
 

@@ -194,9 +194,9 @@ def test_the_largest_ball_touches_and_does_not_cross(rng):
     kernel = basis[equal.sum() :]
     lengths = np.linalg.norm(normals @ kernel.T, axis=1)
     across = lengths > 1e-9
-    room = (ends - normals @ ball.centre)[across] / lengths[across]
-    assert room.min() == pytest.approx(ball.radius)
-    assert (room < ball.radius + 1e-9).sum() > len(kernel)
+    slack = (ends - normals @ ball.centre)[across] / lengths[across]
+    assert slack.min() == pytest.approx(ball.radius)
+    assert (slack < ball.radius + 1e-9).sum() > len(kernel)
 
 
 def test_a_flat_polytope_holds_a_ball_of_radius_zero():

@@ -37,7 +37,7 @@ def brute_force(vertices, count, size):
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(7, 9, 1), (12, 8, 3), (11, 11, 5), (6, 6, 6)]
 )
-def test_boxes_are_those_of_an_exhaustive_search(num_vertices, height, width, size, rng):
+def test_boxes_are_those_of_trying_all_places(num_vertices, height, width, size, rng):
     vertices = rng.integers(0, 256, (num_vertices, height, width, 3), dtype=np.uint8)
     found = differing_boxes(vertices, count=4, size=size)
     assert found.tolist() == brute_force(vertices, 4, size)

@@ -58,7 +58,7 @@ def neighbours(rng):
         grid=GRID,
         ids=ids,
         squared_distances=np.sort(rng.integers(0, 99, (9, 3)), axis=1),
-        certified=np.ones(9, bool),
+        proven=np.ones(9, bool),
         patches=rng.integers(0, 256, (9, 3, 6, 6, 3), np.uint8),
         margin=0,
         image_names={0: "a.png", 1: "b.png", 2: "c.png"},

@@ -40,9 +40,9 @@ def test_without_a_digit_inside_there_is_no_target():
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])
 def test_equal_layers_give_equal_figures(layer, tmp_path, suffix):
-    descent = lower_unit(layer.polytope, 0, layer.points[layer.target])
+    lowered = lower_unit(layer.polytope, 0, layer.points[layer.target])
     for name in "ab":
-        write_half_planes(tmp_path / f"{name}{suffix}", layer, descent)
+        write_half_planes(tmp_path / f"{name}{suffix}", layer, lowered)
     first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
     assert first == second
     if suffix == ".png":
@@ -50,9 +50,9 @@ def test_equal_layers_give_equal_figures(layer, tmp_path, suffix):
 
 
 def test_other_formats_are_refused(layer, tmp_path):
-    descent = lower_unit(layer.polytope, 0, layer.points[layer.target])
+    lowered = lower_unit(layer.polytope, 0, layer.points[layer.target])
     with pytest.raises(InputError, match=r"a\.svg should end in \.png or \.pdf"):
-        write_half_planes(tmp_path / "a.svg", layer, descent)
+        write_half_planes(tmp_path / "a.svg", layer, lowered)
 
 
 def test_the_command_draws_and_refuses_before_it_trains(tmp_path):

@@ -241,7 +241,7 @@ def test_a_folder_with_other_files_is_refused(paper):
             InterruptedWorkError("Stopped after 3 of 6 steps."),
             "InterruptedWorkError: Stopped after",
         ),
-        (DiskFullError("No room to write x."), "DiskFullError: No room to write x"),
+        (DiskFullError("No space to write x."), "DiskFullError: No space to write x"),
         (KeyboardInterrupt(), "Stopped. Finished work is kept"),
     ],
 )

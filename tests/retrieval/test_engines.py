@@ -9,7 +9,7 @@ import pytest
 
 from patchcollide.config_files import load_config
 from patchcollide.retrieval.ann import open_index
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Question, Searcher, SearchResult
 from patchcollide.store.index_builder import build_index
@@ -88,9 +88,9 @@ def attack_queries(store, rng):
 def test_engines_answer_as_a_loop_does_in_every_mode(mode, store, index, every_distance):
     rng = np.random.default_rng(sorted(TORCH_MODES).index(mode))
     engines = {
-        "exact": ExactSearcher(store),
-        "certified": ExactSearcher(store, index.basis.first(5), index),
-        "certified, no guide": ExactSearcher(store, index.basis),
+        "exact": ExhaustiveSearcher(store),
+        "certified": ExhaustiveSearcher(store, index.basis.first(5), index),
+        "certified, no guide": ExhaustiveSearcher(store, index.basis),
     }
     for k in rng.choice(KS, 3, replace=False).tolist():
         queries = attack_queries(store, rng)
@@ -102,7 +102,7 @@ def test_engines_answer_as_a_loop_does_in_every_mode(mode, store, index, every_d
                 before = torch_state()
                 found = engine.search(queries, k, exclude)
                 assert torch_state() == before
-            assert found.certified.all()
+            assert found.proven.all()
             np.testing.assert_array_equal(found.ids, wanted.ids, err_msg=name)
             np.testing.assert_array_equal(found.squared_distances, wanted.squared_distances)
         with TORCH_MODES[mode]():
@@ -182,7 +182,7 @@ def test_a_guide_is_not_believed(lie, store, index, every_distance):
     guide = Liar(LIES[lie])
     rng = np.random.default_rng(8)
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    found = ExactSearcher(store, index.basis, guide).search(queries, 6, np.array([2]))
+    found = ExhaustiveSearcher(store, index.basis, guide).search(queries, 6, np.array([2]))
     wanted = expected(every_distance(queries), store, 6, [2])
     np.testing.assert_array_equal(found.ids, wanted.ids)
     np.testing.assert_array_equal(found.squared_distances, wanted.squared_distances)
@@ -194,7 +194,7 @@ def test_a_guide_is_not_believed_about_what_only_one_question_excludes(store, ev
     questions = [Question(queries, np.array([number])) for number in (0, 2)]
     guide = Liar(LIES["too near"])
     for question, found in zip(
-        questions, ExactSearcher(store, guide=guide).search_all(questions, 4), strict=True
+        questions, ExhaustiveSearcher(store, guide=guide).search_all(questions, 4), strict=True
     ):
         wanted = expected(every_distance(queries), store, 4, question.exclude)
         np.testing.assert_array_equal(found.ids, wanted.ids)
@@ -218,13 +218,13 @@ def test_an_index_that_names_patches_twice_is_answered_from_once(store, index, e
         there = ids >= 0
         assert len(set(ids[there])) == there.sum() >= 20
         np.testing.assert_array_equal(squared[there], distances[row, ids[there]])
-    guided = ExactSearcher(store, index.basis, searcher).search(queries, 30, NOTHING)
+    guided = ExhaustiveSearcher(store, index.basis, searcher).search(queries, 30, NOTHING)
     np.testing.assert_array_equal(guided.ids, expected(distances, store, 30, []).ids)
 
 
 @pytest.mark.parametrize("certified", [False, True])
 @pytest.mark.parametrize("known", [False, True])
-def test_ties_take_no_more_room_than_other_distances(known, certified, store, index):
+def test_ties_take_no_more_memory_than_other_distances(known, certified, store, index):
     images = np.zeros((50, 32, 32, 3), np.uint8)
     queries = np.zeros((9, 8, 8, 3), np.uint8)
     queries[4:] = 77

@@ -13,7 +13,7 @@ from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
 from patchcollide.errors import RetrievalError, RunError
 from patchcollide.images.pictures import read_square, write_png
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.policy import find_neighbours
 from patchcollide.retrieval.released_lists import (
     ListOptions,
@@ -52,7 +52,7 @@ class Lists:
             coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             write_png(path, coarse.repeat(4, axis=0).repeat(4, axis=1))
         self.picture = read_square(self.config, self.source, 64)
-        searcher = ExactSearcher(self.store)
+        searcher = ExhaustiveSearcher(self.store)
         self.found = find_neighbours(self.config, self.picture, [], self.store, searcher)
         self.write()
 
@@ -96,7 +96,7 @@ def test_lists_of_the_exact_engine_come_back_as_it_found_them(lists):
     for name in ("ids", "squared_distances", "patches", "source"):
         np.testing.assert_array_equal(getattr(read, name), getattr(lists.found, name))
     assert (read.image_names, read.margin) == (lists.found.image_names, 8)
-    assert not read.certified.any()
+    assert not read.proven.any()
 
 
 def test_distances_in_a_store_are_those_of_a_loop_in_whole_numbers(lists, rng):
@@ -170,7 +170,7 @@ def test_images_that_the_store_lacks_or_could_not_read_are_refused(lists, monkey
 def test_patches_of_the_source_itself_are_warned_of(lists, caplog):
     lists.picture = lists.store.image(4)
     lists.config = load_config(overrides=[*AUTHORS, "retrieval.leak_guard=false"])
-    searcher = ExactSearcher(lists.store)
+    searcher = ExhaustiveSearcher(lists.store)
     lists.found = find_neighbours(lists.config, lists.picture, [], lists.store, searcher)
     lists.write()
     lists.read()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from patchcollide.config_files import load_config
 from patchcollide.errors import RetrievalError
 from patchcollide.geometry import PatchGrid
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.retrieval.policy import drop_overlapping, find_neighbours, find_neighbours_of_each
 from patchcollide.retrieval.searcher import NO_DISTANCE, SearchResult
@@ -24,7 +24,7 @@ GRID = PatchGrid(image_size=32, window_size=8, stride=4, patch_size=8)
 
 def find(store, source, *overrides, targets=()):
     config = load_config(overrides=[*SMALL, *overrides])
-    return find_neighbours(config, source, list(targets), store, ExactSearcher(store))
+    return find_neighbours(config, source, list(targets), store, ExhaustiveSearcher(store))
 
 
 @pytest.fixture
@@ -60,15 +60,15 @@ def test_of_overlapping_patches_the_nearest_is_kept(seed, k, num):
 
 def test_patches_passed_over_are_counted():
     ids = np.array([[0, 1, 48, 49]])  # 1 overlaps 0; 48 is the far corner; 49 another image
-    certified = np.ones(1, np.bool_)
-    result, dropped = drop_overlapping(SearchResult(np.arange(4)[None], ids, certified), GRID, 3)
+    proven = np.ones(1, np.bool_)
+    result, dropped = drop_overlapping(SearchResult(np.arange(4)[None], ids, proven), GRID, 3)
     assert (result.ids[0].tolist(), dropped.tolist()) == ([0, 48, 49], [1])
 
 
 def test_neighbours_are_the_nearest_of_each_location(small_store, source):
     found = find(small_store, source, "retrieval.deduplicate=false")
     windows = GRID.patches(source[None]).reshape(-1, 8, 8, 3)
-    expected = ExactSearcher(small_store).search(windows, 3, np.empty(0, np.int64))
+    expected = ExhaustiveSearcher(small_store).search(windows, 3, np.empty(0, np.int64))
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
     np.testing.assert_array_equal(
@@ -84,13 +84,13 @@ def test_several_sources_are_served_by_one_pass(
     """Each finds what it finds alone, though its own image is open to the others."""
     config = load_config(overrides=[*SMALL, f"retrieval.deduplicate={deduplicate}"])
     basis = fit_basis(small_store, num_components=4, num_patches=200, seed=0)
-    searcher = ExactSearcher(small_store, basis if certified else None)
+    searcher = ExhaustiveSearcher(small_store, basis if certified else None)
     sources = [source, small_store.image(1), small_store.image(4)]
     alone = [find_neighbours(config, each, [], small_store, searcher) for each in sources]
     passes = []
-    search = ExactSearcher.search_all
+    search = ExhaustiveSearcher.search_all
     monkeypatch.setattr(
-        ExactSearcher, "search_all", lambda *given: passes.append(given) or search(*given)
+        ExhaustiveSearcher, "search_all", lambda *given: passes.append(given) or search(*given)
     )
     together = find_neighbours_of_each(config, sources, [], small_store, searcher)
     if deduplicate == "false":
@@ -99,7 +99,7 @@ def test_several_sources_are_served_by_one_pass(
         np.testing.assert_array_equal(found.ids, one.ids)
         np.testing.assert_array_equal(found.squared_distances, one.squared_distances)
         assert found.omissions == one.omissions
-        assert found.certified.all()
+        assert found.proven.all()
     assert 1 in together[2].image_names
     assert 4 not in together[2].image_names
 
@@ -214,7 +214,7 @@ def test_a_file_of_version_2_still_reads():
     assert (found.grid, found.margin) == (PatchGrid(8, 4, 4, 2), 0)
     assert found.ids.tolist() == [[0, 9], [1, 6], [2, 4], [11, 3]]
     assert found.squared_distances.tolist() == [[0, 5], [1, 2], [3, 4], [4, 4]]
-    assert found.certified.tolist() == [True, False, True, True]
+    assert found.proven.tolist() == [True, False, True, True]
     rng = np.random.default_rng(2)
     np.testing.assert_array_equal(found.source, rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     expected = rng.integers(0, 256, (4, 2, 4, 4, 3), dtype=np.uint8)

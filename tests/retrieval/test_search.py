@@ -19,7 +19,7 @@ from patchcollide.io.files import read_json, write_json
 from patchcollide.io.provenance import self_digest
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.engines import open_searcher
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.searcher import NO_DISTANCE, nearest_first
 from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.store.index_builder import build_index, index_factory
@@ -68,15 +68,15 @@ def store_of(images, tmp_path: Path, *overrides: str) -> PatchStore:
 
 
 @pytest.fixture(params=["exact", "certified"])
-def exact_searcher(request):
+def exhaustive_searcher(request):
     """Opens the exact engine, with and without the bound that saves comparisons."""
 
     def searcher(store, num_components=4):
         if request.param == "exact":
-            return ExactSearcher(store)
+            return ExhaustiveSearcher(store)
         # Any basis will do; finding the best one takes minutes in 12,288 dimensions.
         rng = np.random.default_rng(0)
-        return ExactSearcher(store, random_basis(rng, num_components, store.grid.dimension))
+        return ExhaustiveSearcher(store, random_basis(rng, num_components, store.grid.dimension))
 
     return searcher
 
@@ -93,7 +93,7 @@ def test_nearest_first_sorts_by_distance_then_identifier(seed, width, k):
     rng = np.random.default_rng(seed)
     distances = rng.integers(0, 3, (2, width))
     ids = rng.permuted(np.tile(np.arange(width), (2, 1)), axis=1)
-    result = nearest_first(distances, ids, k, certified=np.ones(2, np.bool_))
+    result = nearest_first(distances, ids, k, proven=np.ones(2, np.bool_))
     for row in range(2):
         pairs = sorted(zip(distances[row].tolist(), ids[row].tolist(), strict=True))[:k]
         pairs += [(NO_DISTANCE, -1)] * (k - len(pairs))
@@ -101,22 +101,22 @@ def test_nearest_first_sorts_by_distance_then_identifier(seed, width, k):
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
-def test_exact_search_equals_a_loop_bit_for_bit(k, exact_searcher, small_store, queries):
-    result = exact_searcher(small_store).search(queries, k, NOTHING)
+def test_the_exact_engine_equals_a_loop_bit_for_bit(k, exhaustive_searcher, small_store, queries):
+    result = exhaustive_searcher(small_store).search(queries, k, NOTHING)
     assert_same(result, search_in_a_loop(small_store, queries, k))
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
-def test_exact_search_breaks_ties_by_identifier(k, exact_searcher, tmp_path, rng):
+def test_the_exact_engine_breaks_ties_by_identifier(k, exhaustive_searcher, tmp_path, rng):
     flat = np.full((32, 32, 3), 90, np.uint8)
     store = store_of([flat, flat, flat + 1, flat], tmp_path)
     queries = np.stack([flat[:8, :8], rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)])
-    result = exact_searcher(store).search(queries, k, NOTHING)
+    result = exhaustive_searcher(store).search(queries, k, NOTHING)
     assert_same(result, search_in_a_loop(store, queries, k))
     np.testing.assert_array_equal(result.ids[0, : min(k, 98)], np.arange(min(k, 98)))
 
 
-def test_exact_search_is_right_where_float32_is_not(exact_searcher, tmp_path, rng):
+def test_the_exact_engine_is_right_where_float32_is_not(exhaustive_searcher, tmp_path, rng):
     """Patches that differ by one grey level in one value, with the largest norms there are."""
     base = rng.integers(254, 256, (64, 64, 3), dtype=np.uint8)
     images = [base.copy() for _ in range(12)]
@@ -125,24 +125,24 @@ def test_exact_search_is_right_where_float32_is_not(exact_searcher, tmp_path, rn
     sizes = ["images.size_px=64", "patches.window_px=64", "patches.patch_px=64"]
     store = store_of(images, tmp_path, *sizes, "patches.stride_px=1", "retrieval.query_stride_px=1")
     queries = np.stack([np.zeros_like(base), base, images[5]])
-    result = exact_searcher(store).search(queries, 12, NOTHING)
+    result = exhaustive_searcher(store).search(queries, 12, NOTHING)
     assert_same(result, search_in_a_loop(store, queries, 12))
 
 
-def test_exact_search_crosses_blocks_and_shards(exact_searcher, tmp_path, rng):
+def test_the_exact_engine_crosses_blocks_and_shards(exhaustive_searcher, tmp_path, rng):
     images = rng.integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
     store = store_of(images, tmp_path, "store.images_per_shard=33", "patches.stride_px=8")
     queries = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    result = exact_searcher(store).search(queries, 9, np.array([1, 69]))
+    result = exhaustive_searcher(store).search(queries, 9, np.array([1, 69]))
     assert_same(result, search_in_a_loop(store, queries, 9, exclude={1, 69}))
 
 
-def test_exact_search_averages_windows_down_to_patches(exact_searcher, tmp_path, rng):
+def test_the_exact_engine_averages_windows_down_to_patches(exhaustive_searcher, tmp_path, rng):
     images = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     store = store_of(images, tmp_path, "patches.window_px=16", "patches.stride_px=8",
                      "retrieval.query_stride_px=8")  # fmt: skip
     queries = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    result = exact_searcher(store).search(queries, 4, NOTHING)
+    result = exhaustive_searcher(store).search(queries, 4, NOTHING)
     assert_same(result, search_in_a_loop(store, queries, 4))
 
 
@@ -164,13 +164,13 @@ def test_unreadable_and_excluded_images_are_never_found(write_images, small_conf
 
 # Two components: FAISS takes a second to train each of as many quantisers.
 @pytest.mark.parametrize(("kind", "components"), [("flat", 64), ("ivf-flat", 64), ("ivf-pq", 2)])
-def test_ann_finds_what_exact_search_finds(kind, components, small_store, queries):
+def test_ann_finds_what_the_exact_engine_finds(kind, components, small_store, queries):
     # Few components order badly: as many candidates as there are patches.
     settings = [f"index.kind={kind}", f"index.components={components}", "index.rerank=300"]
     config = load_config(overrides=[*SMALL, *settings])
     build_index(small_store, config.index, seed=0)
     result = open_index(small_store, config.index).search(queries, 5, NOTHING)
-    expected = ExactSearcher(small_store).search(queries, 5, NOTHING)
+    expected = ExhaustiveSearcher(small_store).search(queries, 5, NOTHING)
     assert_same(result, (expected.squared_distances, expected.ids))
 
 
@@ -376,15 +376,15 @@ def test_without_faiss_the_error_says_what_to_install(
         build_index(small_store, small_config.index, seed=0)
 
 
-def test_exact_search_works_without_faiss(small_store):
+def test_the_exact_engine_works_without_faiss(small_store):
     code = (
         "import sys, numpy as np; sys.modules['faiss'] = None\n"
         "from pathlib import Path\n"
         "from patchcollide.store.reader import PatchStore\n"
-        "from patchcollide.retrieval.exhaustive import ExactSearcher\n"
+        "from patchcollide.retrieval.exhaustive import ExhaustiveSearcher\n"
         "store = PatchStore.open(Path(sys.argv[1]))\n"
         "queries = store.patches(np.array([5]))\n"
-        "print(ExactSearcher(store).search(queries, 1, np.empty(0, np.int64)).ids)\n"
+        "print(ExhaustiveSearcher(store).search(queries, 1, np.empty(0, np.int64)).ids)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(small_store.path)], capture_output=True, text=True

@@ -16,14 +16,13 @@ from patchcollide.images.pictures import read_png, write_png
 from patchcollide.networks.linear_regions.walk import walk_segment
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation import exact as exact_search
+from patchcollide.optimisation import exact as solving
 from patchcollide.optimisation.exact import (
     describe_vertices,
-    exact_target,
     find_exact_vertices,
     measure_extents,
+    target_polytope,
 )
-from patchcollide.polyhedra.references import measure_reference
 from patchcollide.runs import collide
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.vertices import load_vertices
@@ -63,7 +62,7 @@ def settings(*overrides):
 
 @pytest.mark.parametrize("kind", ["unit", "random", "far"])
 def test_vertices_collide_exactly_and_are_vertices(network, target, kind):
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
     vertices = find_exact_vertices(settings(f"exact.vertices={kind}"), exact)
     double = network.in_float64()
     active = exact.features.active.numpy()
@@ -84,12 +83,12 @@ def test_vertices_collide_exactly_and_are_vertices(network, target, kind):
 
 
 def test_each_vertex_needs_a_unit_to_drive(network, target):
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
     with pytest.raises(TargetError, match=r"objective\.units = 'none' names none\. Set exact"):
         find_exact_vertices(settings("objective.units=none"), exact)
 
 
-@pytest.mark.parametrize("kind", ["unit", "reference"])
+@pytest.mark.parametrize("kind", ["setting", "polytope"])
 def test_units_that_are_blind_from_above_are_driven_up(network, target, kind):
     module = copy.deepcopy(network.module)
     module.act = nn.ReLU6()
@@ -97,23 +96,21 @@ def test_units_that_are_blind_from_above_are_driven_up(network, target, kind):
     clipped = CollisionNetwork(
         module, name="clipped", layer="act", input_size=SIZE, mean=(0.0,), scale=(1.0,)
     )
-    exact = exact_target(settings(), clipped, target, None)
+    exact = target_polytope(settings(), clipped, target, None)
     above = np.flatnonzero(exact.features.above.numpy())[:3]
     assert len(above) == 3
-    if kind == "unit":
+    if kind == "setting":
         chosen = f"objective.units={above.tolist()}"
-        found = [vertex.image for vertex in find_exact_vertices(settings(chosen), exact)]
+        found = find_exact_vertices(settings(chosen), exact)
     else:
-        rng = np.random.default_rng(0)
-        reference = measure_reference(exact.polytope, exact.image, above, rng, num_directions=1)
-        found = [*reference.vertices]
-    for unit, image in zip(above, found, strict=True):
-        z = exact.polytope.matrix[unit] @ image + exact.polytope.offset[unit]
+        found = [*exact.polytope.unit_vertices(above)]
+    for unit, vertex in zip(above, found, strict=True):
+        z = exact.polytope.matrix[unit] @ vertex.image + exact.polytope.offset[unit]
         assert z > exact.features.pre_activation[unit] > 6
 
 
 def test_far_vertices_are_farther_apart_than_those_of_units(network, target):
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
 
     def spread(kind):
         vertices = find_exact_vertices(settings(f"exact.vertices={kind}"), exact)
@@ -124,13 +121,13 @@ def test_far_vertices_are_farther_apart_than_those_of_units(network, target):
 
 
 def test_the_walk_and_the_polytope_agree_on_where_a_segment_leaves(network, target):
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
     matrix = exact.polytope.matrix[exact.features.active.numpy()]
     kernel = np.linalg.svd(matrix)[2][len(matrix) :]
     rng = np.random.default_rng(0)
     double = network.in_float64()
     # Without bounds on pixels: a network goes on behind them.
-    unbounded = exact_target(settings("exact.space=anything"), network, target, None).polytope
+    unbounded = target_polytope(settings("exact.space=anything"), network, target, None).polytope
     for _ in range(8):
         direction = kernel.T @ rng.normal(size=len(kernel))
         leave = unbounded.leaving(exact.image, direction)
@@ -151,7 +148,7 @@ def test_the_walk_and_the_polytope_agree_on_where_a_segment_leaves(network, targ
 
 
 def test_extents_enclose_every_vertex_found(network, target):
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
     vertices = find_exact_vertices(settings("exact.vertices=random"), exact)
     found = measure_extents(settings("exact.width_pixels=36").exact, exact, seed=0)
     images = 255 * np.stack([vertex.image for vertex in vertices])
@@ -172,7 +169,7 @@ def test_a_layer_with_more_units_than_pixels_leaves_one_point_of_no_size(target)
     network = CollisionNetwork(
         module, name="wide", layer="1", input_size=SIZE, mean=(0.0,), scale=(1.0,)
     )
-    exact = exact_target(settings(), network, target, None)
+    exact = target_polytope(settings(), network, target, None)
     assert exact.features.active.sum() > SIZE**2
     found = measure_extents(settings().exact, exact, seed=0)
     assert (found["dimension"], found["ball_radius"]) == (0, 0)
@@ -182,7 +179,7 @@ def test_a_layer_with_more_units_than_pixels_leaves_one_point_of_no_size(target)
 
 
 def test_what_has_no_end_is_said_beside_what_has_one(network, target):
-    exact = exact_target(settings("exact.space=anything"), network, target, None)
+    exact = target_polytope(settings("exact.space=anything"), network, target, None)
     found = measure_extents(settings().exact, exact, seed=0)
     assert found["dimension"] == SIZE**2 - exact.features.active.sum()
     for name in ("far_pair", "most_changed", "pixel_widths"):
@@ -197,25 +194,25 @@ def test_the_dimension_is_that_of_the_space(network, target):
     bounded, free = (
         measure_extents(
             settings("exact.width_pixels=1").exact,
-            exact_target(settings(f"exact.space={space}"), network, black, None),
+            target_polytope(settings(f"exact.space={space}"), network, black, None),
             seed=0,
         )
         for space in ("range", "anything")
     )
-    matched = exact_target(settings(), network, black, None).features.active.sum()
+    matched = target_polytope(settings(), network, black, None).features.active.sum()
     assert free["dimension"] == free["dimension_bound"] == SIZE**2 - matched
     assert present(bounded["dimension"]) <= present(free["dimension"])
 
 
 def test_without_bounds_the_polytope_has_no_end(network, target):
-    exact = exact_target(settings("exact.space=anything"), network, target, None)
+    exact = target_polytope(settings("exact.space=anything"), network, target, None)
     with pytest.raises(UnboundedError):
         find_exact_vertices(settings("exact.vertices=random"), exact)
 
 
 def test_a_target_without_its_image_is_refused(network, target):
     with pytest.raises(TargetError, match="given as features"):
-        exact_target(settings(), network, replace(target, picture=None), None)
+        target_polytope(settings(), network, replace(target, picture=None), None)
 
 
 @pytest.fixture
@@ -281,16 +278,16 @@ def test_a_measure_that_fails_is_said_beside_the_others(network, target, monkeyp
     def fail(*_, **__):
         raise FAILURES[name]
 
-    monkeypatch.setattr(exact_search, name, fail)
-    exact = exact_target(settings(), network, target, None)
+    monkeypatch.setattr(solving, name, fail)
+    exact = target_polytope(settings(), network, target, None)
     found = measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
     assert list(found["not_measured"].values()) == [str(FAILURES[name])]
     assert sum(figure is None for figure in found.values()) == (name != "examine")
 
 
 def test_a_defect_of_a_measure_shows_itself(network, target, monkeypatch):
-    monkeypatch.setattr(exact_search, "find_far_pair", None)
-    exact = exact_target(settings(), network, target, None)
+    monkeypatch.setattr(solving, "find_far_pair", None)
+    exact = target_polytope(settings(), network, target, None)
     with pytest.raises(TypeError):
         measure_extents(settings("exact.width_pixels=1").exact, exact, seed=0)
 
@@ -300,7 +297,7 @@ def test_a_measure_that_fails_loses_no_run(digits, tmp_path, monkeypatch):
         raise ProgramError("The ball was too round.")
 
     for name in FAILURES:
-        monkeypatch.setattr(exact_search, name, fail)
+        monkeypatch.setattr(solving, name, fail)
     (tmp_path / "empty").mkdir()
     out, image = tmp_path / "run", sorted(digits.rglob("*.png"))[0]
     config = load_config(overrides=[*EXTENTS, "exact.width_pixels=1"])

@@ -1,4 +1,4 @@
-"""What is refused and said of a source and a target before a search."""
+"""What is refused and said of a source and a target before a descent."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ def module(activation, bias, outputs=3):
     return made
 
 
-def search(made, layer="2", **settings):
+def collide_with(made, layer="2", **settings):
     source = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
     return find_polytope(made, layer, source, black, input_size=SIZE, settings=SMALL | settings)
@@ -48,16 +48,16 @@ def search(made, layer="2", **settings):
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh()])
 def test_a_target_that_activates_no_unit_is_refused(activation):
     with pytest.raises(TargetError, match=r"No unit of layer '2' responds to the target.*another"):
-        search(module(activation, -1.0))
+        collide_with(module(activation, -1.0))
 
 
 def test_a_target_within_the_tolerance_of_no_response_is_refused():
     with pytest.raises(TargetError, match="No unit of layer '2' responds"):
-        search(module(nn.Sigmoid(), -9.0), **{"network.tolerance": 0.01})
+        collide_with(module(nn.Sigmoid(), -9.0), **{"network.tolerance": 0.01})
 
 
 def test_a_target_whose_units_are_all_saturated_is_none_without_features():
-    assert len(search(module(nn.ReLU6(), 7.0)).vertices) == 2
+    assert len(collide_with(module(nn.ReLU6(), 7.0)).vertices) == 2
 
 
 @pytest.mark.parametrize("bias", [1.0, -1.0])
@@ -65,23 +65,23 @@ def test_a_target_that_leaves_no_unit_blind_is_said(bias, caplog):
     made = module(nn.ReLU(), 1.0)
     made[1].bias.data[0] = bias
     with caplog.at_level(logging.WARNING):
-        search(made)
+        collide_with(made)
     assert ("all 6 units of layer '2' are active at the target" in caplog.text) == (bias > 0)
 
 
 def test_features_nearer_than_rounding_leaves_them_are_said_or_refused(caplog):
     made = module(nn.ReLU(), 0.3)
-    found = search(made)
+    found = collide_with(made)
     floor = noise_floor(found.network, found.target, seed=0)
     assert floor is not None
     said = r"objective\.tightness = \S+ asks for features nearer .* its own by \S+ at layer '2'"
     for share in (1.01, 0.99, 0.6):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            search(made, **{"objective.tightness": share * floor})
+            collide_with(made, **{"objective.tightness": share * floor})
         assert bool(re.search(said, caplog.text)) == (share < 1), share
     with pytest.raises(ConfigError, match=rf"{said}.*Ask for \S+ or more") as refused:
-        search(made, **{"objective.tightness": 0.4 * floor})
+        collide_with(made, **{"objective.tightness": 0.4 * floor})
     advised = float(str(refused.value).split("Ask for ")[1].split()[0])
     assert floor <= advised <= 1.2 * floor
 
@@ -92,9 +92,9 @@ def test_polytopes_of_other_outputs_are_the_same_in_every_grad_mode(ending, mode
     """Both classes of one logit have samples' probabilities that are not all 1."""
     made = module(nn.ReLU(), 0.3, 1 if ending == "one logit" else 3)
     made = nn.Sequential(*made, nn.Softmax(dim=1)) if ending == "softmax" else made
-    expected = search(made)
+    expected = collide_with(made)
     with mode():
-        found = search(made)
+        found = collide_with(made)
         measured = found.evaluate()
     assert np.array_equal(found.vertices, expected.vertices)
     certain = expected.evaluate()

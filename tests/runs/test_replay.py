@@ -102,7 +102,7 @@ def patches_run(pair, store, tmp_path):
     return pipeline.collide(config, source, target, tmp_path / "run", store.path)
 
 
-def test_patches_are_searched_for_and_composed_again(patches_run, store, tmp_path):
+def test_patches_are_retrieved_and_composed_again(patches_run, store, tmp_path):
     found = replay(patches_run, tmp_path / "again")
     assert found.identical
     assert not found.notes

@@ -11,7 +11,7 @@ import pytest
 
 from patchcollide import pipeline
 from patchcollide.evaluation.gaps import GapFigures
-from patchcollide.evaluation.summary import ExactSearch, Summary
+from patchcollide.evaluation.summary import ExactRecord, Summary
 from patchcollide.runs.folder import RunRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run-v1"
@@ -64,10 +64,10 @@ def test_what_a_run_says_is_of_its_types(runs_of_each_kind, kind):
     assert faults(read(run, "summary.json"), Summary) == []
     assert faults(read(run, "config.json"), RunRecord) == []
     if kind == "exact":
-        assert faults(read(run, "exact.json"), ExactSearch) == []
+        assert faults(read(run, "exact.json"), ExactRecord) == []
 
 
-def test_what_is_added_to_a_certificate_is_of_its_type(runs_of_each_kind, tmp_path):
+def test_what_is_added_to_claims_is_of_their_type(runs_of_each_kind, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs_of_each_kind["pixels"], run)
     pipeline.certify(run, num_edges=1, max_pieces=4)

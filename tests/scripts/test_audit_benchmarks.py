@@ -1,7 +1,11 @@
 """The benchmarks of audits, on the digits that come with scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+
+from patchcollide.audit.adequacy import HEADER, AdequacyRow, measure_adequacy
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 1])
@@ -32,6 +36,33 @@ def test_scores_are_judged_by_who_is_mislabelled(script):
     assert areas["baseline: loss"] == 0.5
 
 
+def test_trainings_are_columns_of_the_table_of_scores(script):
+    judged = [
+        {"score": "a", "area": 0.5, "interval": [0.25, 0.75]},
+        {"score": "b", "area": 1.0, "interval": None},
+    ]
+    common = {"num_mislabelled": 2, "scores": judged}
+    runs = [{"epochs": 8, "memorised": 0.1, **common}, {"epochs": 60, "memorised": 1, **common}]
+    heads, *lines = script("bench_audit").table(runs)
+    assert "| score | 8 epochs (10 % of the 2 wrong labels learned) | 60 epochs (100 % of" in heads
+    assert lines == [
+        "| --- | --- | --- |",
+        "| a | 0.500 (0.250 to 0.750) | 0.500 (0.250 to 0.750) |",
+        "| b | 1.000 (no interval) | 1.000 (no interval) |",
+    ]
+
+
+@pytest.mark.parametrize("method", ["exact", "search"])
+def test_a_network_is_a_line_by_each_way_to_measure_it(method, script):
+    figures: Any = {"size": 1.0, "hull_probability": 0.5, "coarse_share": 1.0}
+    found = measure_adequacy([figures], 1.0, 0)
+    row = AdequacyRow(f"mlp-relu-fc1-{method}", "mlp, fc1", found, 1.0, None)
+    by, name, *others = script("bench_adequacy").cells(method, row)
+    assert by == {"exact": "linear programs", "search": "descent"}[method]
+    assert (name, others[0]) == ("mlp-relu-fc1", "0.5000 (no interval)")
+    assert 2 + len(others) == len(HEADER)
+
+
 @pytest.mark.slow
 def test_planted_labels_are_looked_for(run, tmp_path):
     words = ["--out", tmp_path / "audit", "--train", 300, "--epochs", 3, "--per-class", 6]
@@ -43,7 +74,7 @@ def test_planted_labels_are_looked_for(run, tmp_path):
         assert 0 <= row["interval"][0] <= row["area"] <= row["interval"][1] <= 1
     lines = (tmp_path / "audit" / "table.md").read_text().splitlines()
     assert lines == document["table"]
-    assert {line.count("|") for line in lines} == {6}
+    assert {line.count("|") for line in lines} == {3}
     assert run("bench_audit", *words)["runs"] == document["runs"]
 
 
@@ -59,3 +90,4 @@ def test_networks_are_compared_by_adequacy(run, script, monkeypatch, tmp_path):
         assert rows[0]["adequacy"]["score"] >= rows[1]["adequacy"]["score"]
     table = (tmp_path / "adequacy" / "table.md").read_text().splitlines()
     assert sum("mlp-relu" in line for line in table) == 4
+    assert table == document["table"]

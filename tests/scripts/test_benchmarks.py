@@ -239,8 +239,8 @@ def test_compositions_are_measured_beside_the_network(run):
 
 
 @pytest.fixture
-def small_search(run, small_network, monkeypatch):
-    """Runs a benchmark of the search on a small network instead of a real one."""
+def small_descent(run, small_network, monkeypatch):
+    """Runs a benchmark of the descent on a small network instead of a real one."""
 
     def run_small(name, *words):
         script = importlib.import_module(name)
@@ -256,12 +256,12 @@ def small_search(run, small_network, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["patches", "pixels"])
-def test_a_race_has_one_start_and_stops_the_slow_one(kind, small_search, store, write_images):
+def test_a_race_has_one_start_and_stops_the_slow_one(kind, small_descent, store, write_images):
     images = write_images("others", num=2, seed=8)
     words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
     words += ["--store", store.path] if kind == "patches" else []
     words += ["--factor", 2, "--trial-steps", 2, "--rates", 1e-9, 1e-5, 1e6]
-    document = small_search("bench_collide", "race", *words)
+    document = small_descent("bench_collide", "race", *words)
     assert_knows_its_machine(document)
     ours, lbfgs, authors = document["runs"]
     assert [run["method"] for run in document["runs"]] == ["ours", "lbfgs", "authors"]
@@ -274,10 +274,10 @@ def test_a_race_has_one_start_and_stops_the_slow_one(kind, small_search, store, 
         assert run["reached"] == (run["success_rate"] == 1 and run["probability_share"] >= 0.95)
 
 
-def test_a_step_of_the_search_is_timed(small_search, store, write_images):
+def test_a_step_of_the_descent_is_timed(small_descent, store, write_images):
     images = write_images("others", num=2, seed=8)
     words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
-    document = small_search("bench_collide", "step", *words, "--repeat", 2)
+    document = small_descent("bench_collide", "step", *words, "--repeat", 2)
     assert len(document["step_s"]["all"]) == 2
     assert document["images_per_step"] == 10
     assert document["parameters"] == 5 * 3 * 32 * 32
@@ -285,11 +285,11 @@ def test_a_step_of_the_search_is_timed(small_search, store, write_images):
 
 
 def test_pairs_are_the_surest_photographs_of_different_classes(
-    small_search, small_network, write_images, tmp_path
+    small_descent, small_network, write_images, tmp_path
 ):
     images = write_images(num=7)
     words = [images, "--out", tmp_path / "pairs", "--pairs", 2, "--engines", "ann", "exact"]
-    document = small_search("bench_pairs", *words)
+    document = small_descent("bench_pairs", *words)
     assert_can_be_taken_over(document)
     results = document["results"]
     assert list(results) == ["patches, ann", "patches, exact", "pixels"]
@@ -302,4 +302,4 @@ def test_pairs_are_the_surest_photographs_of_different_classes(
             assert run["distance_share"] == expected
         for name in ("success_rate", "probability_share", "distance_share"):
             assert result["worst"][f"{name}_min"] == min(run[name] for run in result["runs"])
-    assert small_search("bench_pairs", *words)["results"] == results  # nothing is made again
+    assert small_descent("bench_pairs", *words)["results"] == results  # nothing is made again

@@ -7,7 +7,7 @@ from patchcollide.images.digits import Digits, read_digits
 
 
 @pytest.mark.slow
-def test_searches_are_held_against_the_exact_polytope(run, tmp_path):
+def test_descents_are_held_against_the_exact_polytope(run, tmp_path):
     out = tmp_path / "exact"
     words = ["--out", out, "--epochs", 2, "--directions", 1, "--starts", 1, "--steps-authors", 30]
     words += ["--rates", 10, 1e6, "--other", 3, "--set", "optimiser.steps=40"]

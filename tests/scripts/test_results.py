@@ -65,6 +65,23 @@ def test_each_file_of_results_is_shown_by_a_page():
     assert files == set(re.findall(r"<!-- results: ([\w-]+),", shown))
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_files_of_results_have_one_shape(path, results):
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert text == results.dumped(content)
+    assert content.keys() in ({"measured", "tables"}, {"measured", "tables", "document"})
+    assert all(isinstance(line, str) for line in content["measured"].values())
+    for table in content["tables"]:
+        assert table.keys() == {"columns", "rows"}
+        assert all(isinstance(cell, str) for row in table["rows"] for cell in row)
+        results.table_lines(table)
+    if "document" in content:
+        assert content["tables"] == results.content_of(content["document"])["tables"]
+    else:
+        assert "Figures" in content["measured"]
+
+
 def test_figures_of_the_readme_are_those_of_the_pages_it_names():
     overview = json.loads((RESULTS / "overview.json").read_text(encoding="utf-8"))
     named = [row for table in overview["tables"] for row in table["rows"] if row[-1]]

@@ -159,7 +159,7 @@ def test_a_stopped_export_goes_on_after_the_last_finished_file(small_store, tmp_
 @pytest.mark.parametrize(
     ("compress", "advice"), [(False, "another --out or --compress"), (True, "another --out")]
 )
-def test_without_room_it_does_not_begin(compress, advice, small_store, tmp_path, monkeypatch):
+def test_without_space_it_does_not_begin(compress, advice, small_store, tmp_path, monkeypatch):
     usage = SimpleNamespace(total=10**9, used=10**9 - 3000, free=3000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     needed = "about .* GB" if compress else "5.88e-05 GB"
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_is_explained_and_leaves_no_half_file(compress, tmp
     words = [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path / "a.h5")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{DiskFullError.__name__} No room to write"), done.stdout
+    assert done.stdout.startswith(f"{DiskFullError.__name__} No space to write"), done.stdout
     assert not list(tmp_path.glob("a.h5*"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from patchcollide.config_files import load_config
 from patchcollide.errors import IndexMismatchError
 from patchcollide.retrieval.ann import open_index
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.store import faiss_library, index_builder
 from patchcollide.store.faiss_library import fits_gpu, import_faiss, on_cpu, on_gpu
 from patchcollide.store.index_builder import build_index, index_factory
@@ -186,7 +186,7 @@ def test_an_index_grows_with_its_store(
     assert (store.path / BASIS_FILE).read_bytes() == basis
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     found = open_index(extended, settings).search(queries, 4, NOTHING)
-    expected = ExactSearcher(extended).search(queries, 4, NOTHING)
+    expected = ExhaustiveSearcher(extended).search(queries, 4, NOTHING)
     np.testing.assert_array_equal(found.ids, expected.ids)
 
 
@@ -290,5 +290,5 @@ def test_a_graph_over_the_lists_finds_what_the_lists_hold(monkeypatch, store, rn
     faiss = import_faiss()
     assert isinstance(faiss.downcast_index(searcher.index.quantizer), faiss.IndexHNSW)
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    expected = ExactSearcher(store).search(queries, 4, NOTHING)
+    expected = ExhaustiveSearcher(store).search(queries, 4, NOTHING)
     np.testing.assert_array_equal(searcher.search(queries, 4, NOTHING).ids, expected.ids)

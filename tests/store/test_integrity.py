@@ -14,7 +14,7 @@ from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
 from patchcollide.errors import StoreError
 from patchcollide.io.seals import digest_without
-from patchcollide.retrieval.exhaustive import ExactSearcher
+from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.store import integrity
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.writer import write_store
@@ -296,7 +296,7 @@ def test_a_shard_that_is_cut_off_while_it_is_open_is_named_by_whoever_reads_it(s
         readers += [
             lambda: list(opened.blocks(2)),
             lambda: opened.image(4),
-            lambda: ExactSearcher(opened).search(queries, 3, np.empty(0, np.int64)),
+            lambda: ExhaustiveSearcher(opened).search(queries, 3, np.empty(0, np.int64)),
         ]
     for read in readers:
         with pytest.raises(

@@ -105,7 +105,7 @@ def test_a_shard_whose_images_changed_is_left_as_it_is(own_store, tmp_path, chan
     assert contents(own_store) == {**whole, refused: damaged[refused]}
 
 
-def test_the_room_for_a_repair_is_asked_for_first(own_store, monkeypatch):
+def test_the_space_for_a_repair_is_asked_for_first(own_store, monkeypatch):
     (own_store / "shard-00000.h5").unlink()
     usage = shutil.disk_usage(own_store)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

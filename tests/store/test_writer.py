@@ -1,4 +1,4 @@
-"""What a store holds when it is written, and the room that it needs."""
+"""What a store holds when it is written, and the space that it needs."""
 
 import hashlib
 import shutil
@@ -180,7 +180,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_finished_shards_need_no_more_room(images, out, monkeypatch):
+def test_finished_shards_need_no_more_space(images, out, monkeypatch):
     config = config_with("store.images_per_shard=2")
     write_store(config, images, out)
     out.rename(out.with_name("store.partial"))

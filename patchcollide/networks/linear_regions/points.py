@@ -45,8 +45,7 @@ def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
         found = straight_line(module, module, Line(value, slope, bounds))
     except NetworkError as error:
         raise NetworkError(
-            f"An exact walk needs a piecewise linear network, but in {error}. {WALKABLE} can be "
-            "walked."
+            f"A walk needs a piecewise linear network, but in {error}. {WALKABLE} can be walked."
         ) from error
     if isinstance(found, Line) and found.value.shape[:1] == (len(value),):
         return found
@@ -58,7 +57,7 @@ def _traced(module: nn.Module, value: Tensor, slope: Tensor) -> Line:
         else f"a {type(found).__name__}"
     )
     raise NetworkError(
-        "An exact walk needs a network that returns logits, a row for each input, but "
+        "A walk needs a network that returns logits, a row for each input, but "
         f"{type(module).__name__} returned {what}."
     )
 

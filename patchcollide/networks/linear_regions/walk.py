@@ -1,4 +1,4 @@
-"""Exact walks along a segment between two inputs of a piecewise linear network.
+"""Walks over all breakpoints of a segment between two inputs of a piecewise linear network.
 
 Between two breakpoints, places where a unit reaches a corner of its activation, every logit is
 affine. One pass through the network at a point finds the whole piece around it, both of its ends
@@ -97,7 +97,7 @@ def walk_segment(
         stop: Another.
         target_class: The class whose margin is wanted.
         sampled: Margins at equal distances, the first at ``start`` and the last at ``stop``. They
-            only say where to begin, so they need not be exact.
+            only say where to begin, so they need not be accurate.
         max_pieces: How many pieces to walk at most; each costs two forward passes.
         batch_size: How many places go through the network together.
 

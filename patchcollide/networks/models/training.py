@@ -176,7 +176,7 @@ def train(options: TrainingOptions, data: Path | None, out: Path) -> Path:
 
     Raises:
         InputError: If the digits, the options or ``out`` cannot be used.
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     out = output_path(out)
     if out.suffix != SAFETENSORS_SUFFIX:

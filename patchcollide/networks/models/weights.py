@@ -99,7 +99,7 @@ def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> No
     """Writes a module's weights, and what is known of them, whole or not at all.
 
     Raises:
-        DiskFullError: If there is no room left.
+        DiskFullError: If the disk is full.
     """
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with written_beside(path) as partial:

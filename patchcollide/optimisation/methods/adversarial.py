@@ -12,7 +12,7 @@ from torch import nn
 
 from patchcollide.errors import MissingLibraryError
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.checkpoints import DescentState
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
@@ -47,7 +47,7 @@ class _Classifier(nn.Module):
 
 def attack(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves images to the target's class within a small distance of the source.
 
     Projected gradient descent on the cross-entropy of the target's class, from a random point
@@ -62,7 +62,7 @@ def attack(
     settings, network = problem.config.baselines, problem.network
     starts = problem.parameterisation.images().detach()
     model = foolbox.PyTorchModel(_Classifier(network).eval(), bounds=(0, 1), device=network.device)
-    labels = torch.full((len(starts),), problem.search.target_class, device=starts.device)
+    labels = torch.full((len(starts),), problem.task.target_class, device=starts.device)
     descent = foolbox.attacks.LinfProjectedGradientDescentAttack(steps=settings.attack_steps)
     # Foolbox draws from PyTorch's own generator.
     with torch.random.fork_rng(enabled=True):
@@ -75,7 +75,7 @@ def attack(
         )
     share = float(reached.double().mean())
     row = {"step": float(settings.attack_steps), "validation_success": share}
-    state = SearchState(settings.attack_steps, history=[row])
+    state = DescentState(settings.attack_steps, history=[row])
     state.stopped_because = (
         f"all steps were done; {share:.0%} of the images reached the target's class"
     )

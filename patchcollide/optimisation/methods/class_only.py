@@ -12,12 +12,12 @@ from torch.nn.functional import cross_entropy
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.images.tensors import pairwise_distances
-from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.checkpoints import DescentState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.optimisation.objective import ClassObjective, with_hull_samples
 from patchcollide.optimisation.passes import Passes
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.shapes import Float, Tensor
 
 
@@ -29,15 +29,15 @@ class LogitsObjective(ClassObjective):
     has no unit either; ``w`` goes by the checks, as in the default objective.
 
     Args:
-        search: What to do.
+        task: What to do.
     """
 
-    def __init__(self, search: VertexSearch) -> None:
+    def __init__(self, task: DescentTask) -> None:
         # A gap that the settings ask for is one of features.
-        settings = search.optimiser.model_copy(update={"stop_gap": math.inf})
-        super().__init__(replace(search, optimiser=settings))
-        count = search.optimiser.num_vertices + search.objective.hull_samples
-        self._passes = Passes(search.network, count, lambda images: search.network(images).logits)
+        settings = task.optimiser.model_copy(update={"stop_gap": math.inf})
+        super().__init__(replace(task, optimiser=settings))
+        count = task.optimiser.num_vertices + task.objective.hull_samples
+        self._passes = Passes(task.network, count, lambda images: task.network(images).logits)
 
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator
@@ -52,7 +52,7 @@ class LogitsObjective(ClassObjective):
         """
         del step
         images = parameterisation.images()
-        batch = with_hull_samples(images, self.search.objective.hull_samples, generator)
+        batch = with_hull_samples(images, self.task.objective.hull_samples, generator)
         terms, gradient = self._passes.gradient(batch.detach(), self._terms)
         row = {"cross_entropy": float(terms["cross_entropy"].mean())}
         row["loss"] = row["cross_entropy"]
@@ -71,18 +71,18 @@ class LogitsObjective(ClassObjective):
         self, logits: Float[Tensor, "part classes"], first: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         del first
-        wanted = torch.full((len(logits),), self.search.target_class, device=logits.device)
+        wanted = torch.full((len(logits),), self.task.target_class, device=logits.device)
         found = cross_entropy(logits, wanted, reduction="none")
         return found.sum(), {"cross_entropy": found}
 
 
-def search_class(
+def reach_class(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves vertices until their hull is of the target's class; features play no part.
 
     Everything but the loss is as in the default method: vertices, points between them, optimiser,
-    schedule, checks and the rule that ends the search, without its ``stop_gap``.
+    schedule, checks and the rule that ends the descent, without its ``stop_gap``.
     """
-    objective = LogitsObjective(problem.search)
-    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint, objective)
+    objective = LogitsObjective(problem.task)
+    return find_vertices(problem.task, problem.parameterisation, problem.checkpoint, objective)

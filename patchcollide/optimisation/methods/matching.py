@@ -11,12 +11,12 @@ from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.images.tensors import pairwise_distances
 from patchcollide.networks.activations import activated
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.checkpoints import DescentState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.optimisation.objective import ClassObjective
 from patchcollide.optimisation.passes import Reading
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.shapes import Float, Tensor
 
 
@@ -27,13 +27,13 @@ class MatchObjective(ClassObjective):
     image is its own.
 
     Args:
-        search: Decides the checks, which are for the history.
+        task: Decides the checks, which are for the history.
         read: Returns the values of images, differentiable.
         goal: What they should be.
     """
 
-    def __init__(self, search: VertexSearch, read: Reading, goal: Float[Tensor, "values"]) -> None:
-        super().__init__(search)
+    def __init__(self, task: DescentTask, read: Reading, goal: Float[Tensor, "values"]) -> None:
+        super().__init__(task)
         self._read, self._goal = read, goal
 
     def values(
@@ -57,19 +57,19 @@ class MatchObjective(ClassObjective):
 
 def match(
     problem: Problem, read: Reading, goal: Float[Tensor, "values"]
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves every image on its own towards a goal, for all steps of the settings.
 
     Optimiser, schedule, checks and checkpoints are those of the default method, so that only the
     loss differs; the checks are for the history and end nothing.
     """
-    objective = MatchObjective(problem.search, read, goal)
-    return find_vertices(problem.search, problem.parameterisation, problem.checkpoint, objective)
+    objective = MatchObjective(problem.task, read, goal)
+    return find_vertices(problem.task, problem.parameterisation, problem.checkpoint, objective)
 
 
 def match_features(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Minimises ``1/2 |relu(z(u)) - relu(z(t))|^2`` over images ``u``, by gradient descent.
 
     A unit that is inactive at the target is pushed down while it responds, and no longer once it
@@ -83,7 +83,7 @@ def match_features(
         2015, without their regulariser.
     """
     read = activations_of(problem.network)
-    goal = activated(_activation(problem.network), problem.search.target.pre_activation[None])[0]
+    goal = activated(_activation(problem.network), problem.task.target.pre_activation[None])[0]
     return match(problem, read, goal)
 
 
@@ -98,7 +98,7 @@ def _activation(network: CollisionNetwork) -> nn.Module:
 
 def find_metamers(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Matches all units of one layer, each image from noise of its own.
 
     No unit is driven anywhere and nothing parts the images but their noise: one solution a seed, a
@@ -114,4 +114,4 @@ def find_metamers(
     """
     if problem.config.baselines.match == "activation":
         return match_features(problem)
-    return match(problem, problem.network.pre_activation, problem.search.target.pre_activation)
+    return match(problem, problem.network.pre_activation, problem.task.target.pre_activation)

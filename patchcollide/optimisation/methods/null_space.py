@@ -1,4 +1,4 @@
-"""Null-space search: changes of a layer's input that its weights do not see.
+"""The null space: changes of a layer's input that its weights do not see.
 
 The null space of the weights is found block by block.
 """
@@ -17,7 +17,7 @@ from patchcollide.networks.affine import ModuleMap, read_module_map
 from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
-from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.checkpoints import DescentState
 from patchcollide.optimisation.methods.matching import match
 from patchcollide.optimisation.methods.problem import Problem
 from patchcollide.polyhedra.affine_subspaces import Subspace
@@ -113,7 +113,7 @@ def nearest_in_range(
 
     Returns:
         The point, and by how much the most it differs from the target in a direction that is seen,
-        which rounding alone decides unless a search ended early.
+        which rounding alone decides unless a descent ended early.
     """
     found, missed = np.clip(point, 0, 1), 0.0
     for inputs, part in space.blocks:
@@ -164,16 +164,16 @@ def _nearest(
     return np.clip(free, 0, 1), float(abs(missed).max(initial=0.0))
 
 
-def search_null_space(
+def vary_null_space(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves the target as near to the source as the null space of a layer's weights lets it.
 
     The layer computes ``W h + b`` of what precedes it. Adding to ``h(t)`` anything of the null
     space of ``W`` changes no unit, active or not, so the goal is ``h(t) + P (h(s) - h(t))``, with
     ``P`` the projection onto the null space and ``s`` the start. Where ``h`` is the image itself,
     the goal is the answer but for its range, so the nearest image to ``s`` is found among those of
-    ``t`` plus the null space in ``[0, 1]``, and the collision is exact to rounding. Further up,
+    ``t`` plus the null space in ``[0, 1]``, and features are equal up to rounding. Further up,
     images are sought whose ``h`` is the goal, by gradient descent; nothing says that there are any,
     for one because ``h`` may have to be negative where an activation made it.
 
@@ -197,7 +197,7 @@ def search_null_space(
     space = null_space_of(layer, problem.network)
     starts = problem.parameterisation.images().detach()
     if layer.input_kind == PIXELS:
-        return _exactly(space, starts)
+        return _nearest_colliding(space, starts)
     start = _inputs(problem.network, layer.module, starts[:1])[0].cpu().double().numpy()
     values = torch.from_numpy(space.nearest(start)).to(starts)
     return match(problem, lambda images: _inputs(problem.network, layer.module, images), values)
@@ -226,9 +226,9 @@ def _inputs(
     return captured[0].flatten(1)
 
 
-def _exactly(
+def _nearest_colliding(
     space: NullSpace, starts: Float[Tensor, "vertices channels height width"]
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     points = starts.flatten(1).cpu().double().numpy()
     images, history = np.empty_like(points), []
     for number, point in enumerate(points):
@@ -241,6 +241,6 @@ def _exactly(
             "all images are the target: nothing else in range has the same pre-activation in every "
             "unit. Let inactive units vary with --method polytope, or `patchcollide exact`."
         )
-    state = SearchState(len(history), history=history)
+    state = DescentState(len(history), history=history)
     state.stopped_because = "each image is the nearest one that collides exactly"
     return torch.from_numpy(images).to(starts).reshape(starts.shape), state

@@ -11,8 +11,8 @@ from patchcollide.config import Config
 from patchcollide.errors import TargetError
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.optimisation.checkpoints import Checkpoint, SearchState
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 
 _GREY = 128
@@ -28,23 +28,23 @@ class Problem:
         config: All settings.
         network: The network under study.
         target: What the images are to collide with.
-        search: The target's features, the class wanted, and how often to look.
+        task: The target's features, the class wanted, and how often to look.
         parameterisation: What is varied, at its start; one image for each vertex.
-        checkpoint: Where to keep the state of a search; None to keep none.
+        checkpoint: Where to keep the state of a descent; None to keep none.
     """
 
     config: Config
     network: CollisionNetwork
     target: Target
-    search: VertexSearch
+    task: DescentTask
     parameterisation: Parameterisation
     checkpoint: Checkpoint | None = None
 
 
 Method: TypeAlias = Callable[
-    [Problem], tuple[Float[Tensor, "vertices channels height width"], SearchState]
+    [Problem], tuple[Float[Tensor, "vertices channels height width"], DescentState]
 ]
-"""Returns images in ``[0, 1]``, and the steps, the history and the end of their search."""
+"""Returns images in ``[0, 1]``, and the steps, the history and the end of their descent."""
 
 
 def begin(

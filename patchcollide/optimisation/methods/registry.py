@@ -1,13 +1,13 @@
 """Ways to find images that a network takes for the target: ours, and others to compare with.
 
-Each method is a function from a :class:`Problem` to images and how their search went. Ours, the
+Each method is a function from a :class:`Problem` to images and how their descent went. Ours, the
 default, finds vertices of a polytope whose whole hull collides. What a method needs is imported
 only when it is asked for.
 """
 
 from patchcollide.config import Config
 from patchcollide.errors import ConfigError
-from patchcollide.optimisation.checkpoints import SearchState
+from patchcollide.optimisation.checkpoints import DescentState
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Method, Problem
 from patchcollide.optimisation.tight import TightObjective
@@ -26,11 +26,11 @@ def method_of(config: Config) -> Method:
         MissingLibraryError: If it needs a library that is not installed.
     """
     if config.method == "polytope":
-        return search_polytope
+        return move_vertices
     if config.method == "class":
-        from patchcollide.optimisation.methods.class_only import search_class
+        from patchcollide.optimisation.methods.class_only import reach_class
 
-        return search_class
+        return reach_class
     if config.method == "features":
         from patchcollide.optimisation.methods.matching import match_features
 
@@ -40,9 +40,9 @@ def method_of(config: Config) -> Method:
 
         return find_metamers
     if config.method == "null_space":
-        from patchcollide.optimisation.methods.null_space import search_null_space
+        from patchcollide.optimisation.methods.null_space import vary_null_space
 
-        return search_null_space
+        return vary_null_space
     from patchcollide.optimisation.methods.adversarial import attack, import_foolbox
 
     import_foolbox()
@@ -83,15 +83,15 @@ def require_bound(config: Config) -> None:
     """
     if config.method != "polytope":
         raise ConfigError(
-            f"objective.tightness = {config.objective.tightness:g} bounds features in a search by "
+            f"objective.tightness = {config.objective.tightness:g} bounds features in a descent by "
             f"method = 'polytope', but method = '{config.method}' has no bound. Leave one of "
             "--tightness and --method out."
         )
 
 
-def search_polytope(
+def move_vertices(
     problem: Problem,
-) -> tuple[Float[Tensor, "vertices channels height width"], SearchState]:
+) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
     """Moves vertices until their hull collides, or apart as far as features let them.
 
     See :func:`patchcollide.optimisation.descent.find_vertices`, and
@@ -100,6 +100,6 @@ def search_polytope(
     Source:
         Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019.
     """
-    search, start = problem.search, problem.parameterisation
-    objective = TightObjective(search, start.source) if search.objective.tightness else None
-    return find_vertices(search, start, problem.checkpoint, objective)
+    task, start = problem.task, problem.parameterisation
+    objective = TightObjective(task, start.source) if task.objective.tightness else None
+    return find_vertices(task, start, problem.checkpoint, objective)

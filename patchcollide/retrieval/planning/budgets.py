@@ -72,7 +72,7 @@ def require_memory(work: Workload, budget: int) -> None:
 
 
 def require_disk(work: Workload, out: Path) -> None:
-    """Refuses to begin a store and an index for which the disk has no room.
+    """Refuses to begin a store and an index for which the disk has no space.
 
     Raises:
         StoreError: If it has less than is left to write.

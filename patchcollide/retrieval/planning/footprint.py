@@ -1,7 +1,7 @@
 """What a store, its index and the searches in them cost in bytes: formulas, nothing is measured.
 
 Peaks are resident memory. Pages of a store or an index that are only mapped are not counted: the
-operating system takes them back when others need the room.
+operating system takes them back when others need the memory.
 """
 
 import os
@@ -169,7 +169,7 @@ def _basis_bytes(work: Workload) -> int:
     dimension = work.config.grid.dimension
     count = min(work.config.index.basis_patches, work.num_patches)
     # First patches, as bytes and as floats, with their covariance; then its eigenvectors: LAPACK
-    # wants twice their room to work in.
+    # wants twice their space to work in.
     covariance = 5 * count * dimension + 20 * dimension**2
     eigenvectors = 6 * 8 * dimension**2
     return _sampling_bytes(count, work.num_patches) + max(covariance, eigenvectors)

@@ -227,7 +227,7 @@ def require_resources(
     Args:
         config: The settings.
         images: The folder to be indexed.
-        out: The store's folder. Whatever is finished there needs no more room.
+        out: The store's folder. Whatever is finished there needs no more space.
         memory: How much may be used, such as ``8GB``; None for 80 % of what is available.
         extend: Whether what is finished there is to be extended.
 

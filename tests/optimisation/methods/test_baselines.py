@@ -25,11 +25,11 @@ from patchcollide.optimisation.methods.matching import MatchObjective
 from patchcollide.optimisation.methods.null_space import NullSpace, nearest_in_range
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of, require_applicable
-from patchcollide.optimisation.vertices import make_parameterisation, make_search
+from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.runs import collide, inputs
 from tests.conftest import SMALL
-from tests.helpers.searches import search_for
+from tests.helpers.descents import task_for
 
 SIDE = 6
 
@@ -63,10 +63,10 @@ def solve(network, method, *overrides, source=None, target=None):
     shape = (network.input_size, network.channels)
     source = picture(1, *shape) if source is None else source
     target = target or Target.of_picture(network, picture(2, *shape))
-    search = make_search(config, network, target)
+    task = make_task(config, network, target)
     begun, start = begin(config, source, target)
     parameterisation = make_parameterisation(begun, network, start, None)
-    problem = Problem(config, network, target, search, parameterisation)
+    problem = Problem(config, network, target, task, parameterisation)
     images, state = method_of(config)(problem)
     return problem, images, state
 
@@ -127,7 +127,7 @@ class TestFeatures:
 
         images = torch.rand(3, 3, 32, 32)
         goal = small_network(torch.rand(1, 3, 32, 32)).pre_activation[0].relu()
-        objective = MatchObjective(search_for(small_network), activations_of(small_network), goal)
+        objective = MatchObjective(task_for(small_network), activations_of(small_network), goal)
         found = objective.values(images)
         for image, value in zip(images, found, strict=True):
             z = small_network(image[None]).pre_activation[0]

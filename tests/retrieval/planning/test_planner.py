@@ -246,7 +246,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_sizes(monkeypatch, tmp_pa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StoreError, match=r"needs 22.9GB of disk: 19.4GB .* 22.9GB are free"):
         require_disk(work, tmp_path / "not" / "there")
-    # What is there already needs no room any more.
+    # What is there already needs no space any more.
     (tmp_path / "store.partial").mkdir()
     (tmp_path / "store.partial" / "thesis.tex").write_bytes(b"years of work")
     with pytest.raises(StoreError, match="free there"):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import ImageError, NetworkError
-from patchcollide.evaluation.certificates import compare_with_others, images_needed, walk_edges
+from patchcollide.evaluation.claims import compare_with_others, images_needed, walk_edges
 from patchcollide.evaluation.dataset import images_of_folder, images_of_store
 from patchcollide.evaluation.gaps import measure_gaps
 from patchcollide.images.tensors import as_batch

@@ -7,11 +7,11 @@ what can be said. All are in the unit of a pixel, 0 to 1.
 from dataclasses import dataclass
 
 import numpy as np
+from inner_hulls import leave_hull, mean_distance, spread
+from references import Reference, depths, eased, exact_widths
 
-from patchcollide.polyhedra.affine_subspaces import row_space
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
-from patchcollide.polyhedra.inner_hulls import leave_hull, mean_distance, spread
-from patchcollide.polyhedra.references import Reference, depths, eased, exact_widths
 from patchcollide.polyhedra.tolerances import SHARE
 from patchcollide.shapes import Float64, ndarray
 
@@ -104,12 +104,12 @@ def measure_against_exact(
     subspace = reference.subspace
     nearest = subspace.nearest(vertices)
     samples = rng.dirichlet(np.ones(len(vertices)), num_samples) @ vertices
-    between = row_space(spread(nearest))
+    between = Subspace.of(spread(nearest), nearest[0]).normals
     span = rng.standard_normal((len(reference.directions) if len(between) else 0, len(between)))
     span = (span / np.linalg.norm(span, axis=1, keepdims=True)) @ between
     inner_depths = depths(reference, nearest)
     easing = max(float(-inner_depths.min()), _LEAST_EASING * _pixel_range(reference))
-    roomy = eased(reference, easing)
+    looser = eased(reference, easing)
 
     return AgainstExact(
         vertex_distance=mean_distance(vertices),
@@ -122,14 +122,16 @@ def measure_against_exact(
         tolerances=tolerances,
         vertices_inside=_inside(reference, vertices, tolerances),
         samples_inside=_inside(reference, samples, tolerances),
-        subspace=_reach(nearest, roomy, reference.directions, reference.widths, subspace.dimension),
-        span=_reach(nearest, roomy, span, exact_widths(reference.polytope, span), len(between)),
+        subspace=_reach(
+            nearest, looser, reference.directions, reference.widths, subspace.dimension
+        ),
+        span=_reach(nearest, looser, span, exact_widths(reference.polytope, span), len(between)),
     )
 
 
 def _reach(
     vertices: Float64[ndarray, "vertices pixels"],
-    roomy: ExactPolytope,
+    looser: ExactPolytope,
     directions: Float64[ndarray, "directions pixels"],
     widths: Float64[ndarray, "directions"],
     dimension: int,
@@ -142,7 +144,7 @@ def _reach(
     # Of the images, beside which a width is rounding.
     size = float(np.linalg.norm(vertices, axis=1).max())
     inner = np.mean([leave_hull(vertices, direction) for direction in directions])
-    outer = np.mean([roomy.leaving(centre, direction).distance for direction in directions])
+    outer = np.mean([looser.leaving(centre, direction).distance for direction in directions])
     return Reach(
         dimension=dimension,
         hull_width=float(hull),

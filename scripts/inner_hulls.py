@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from patchcollide.polyhedra.affine_subspaces import row_space
+from patchcollide.polyhedra.affine_subspaces import Subspace
 from patchcollide.polyhedra.constraints import Constraints
 from patchcollide.polyhedra.linear_programs import minimise
 from patchcollide.polyhedra.tolerances import SHARE
@@ -39,7 +39,7 @@ def leave_hull(
     vertices span.
     """
     centred = spread(vertices)
-    span = row_space(centred)
+    span = Subspace.of(centred, vertices[0]).normals
     coordinates, along = centred @ span.T, span @ direction
     length = np.linalg.norm(direction)
     if not len(span) or np.linalg.norm(direction - along @ span) > _LEADS_OUT * length:

@@ -1,16 +1,19 @@
+"""Hulls of a few points, and how much of an exact polytope they fill."""
+
 import itertools
 
 import numpy as np
 import pytest
+from against_exact import measure_against_exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inner_hulls import leave_hull, mean_distance, spread
+from references import depths, exact_widths, measure_reference
 
 from patchcollide.errors import ProgramError, TargetError, UnboundedError
-from patchcollide.polyhedra.against_exact import measure_against_exact
 from patchcollide.polyhedra.exact_polytope import ExactPolytope
 from patchcollide.polyhedra.image_spaces import PatchSimplex, PixelBox, WholeSpace
 from patchcollide.polyhedra.matrices import selection
-from patchcollide.polyhedra.references import depths, exact_widths, measure_reference
 from tests.helpers.polyhedra import all_vertices, half_spaces
 from tests.polyhedra.test_exact_polytope import random_polytope
 
@@ -157,15 +160,15 @@ def test_depths_are_distances_to_the_nearest_boundary_by_least_squares(seed, pix
     ]
     points = reference.subspace.nearest(rng.random((4, pixels)))
     for point, depth in zip(points, depths(reference, points), strict=True):
-        rooms = []
+        slacks = []
         for row, end in zip(
             normals[~np.array(is_equation)], ends[~np.array(is_equation)], strict=True
         ):
-            room = end - row @ point
+            slack = end - row @ point
             rows = np.vstack([equations, row])
-            step = np.linalg.lstsq(rows, np.append(np.zeros(len(equations)), room), rcond=None)[0]
-            rooms.append(np.sign(room) * np.linalg.norm(step))
-        assert depth == pytest.approx(min(rooms), rel=1e-6, abs=1e-9)
+            step = np.linalg.lstsq(rows, np.append(np.zeros(len(equations)), slack), rcond=None)[0]
+            slacks.append(np.sign(slack) * np.linalg.norm(step))
+        assert depth == pytest.approx(min(slacks), rel=1e-6, abs=1e-9)
 
 
 def test_polytopes_that_cannot_be_measured_are_refused():
@@ -177,3 +180,38 @@ def test_polytopes_that_cannot_be_measured_are_refused():
     mixtures = box(2, space=PatchSimplex(ones, np.zeros(2, dtype=np.int64), (2,)))
     with pytest.raises(ProgramError, match=r"of 2 coefficients\. Leave the neighbours out"):
         compare(mixtures, [0.5, 0.5], CORNERS)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 5))
+def test_a_simplex_ends_where_a_weight_becomes_zero(seed, count):
+    rng = np.random.default_rng(seed)
+    vertices = rng.normal(size=(count, 7))
+    weights = rng.normal(size=count)
+    weights -= weights.mean()
+    expected = (1 / count / -weights[weights < 0]).min()
+    assert leave_hull(vertices, weights @ vertices) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_end_of_a_square_is_known():
+    more = np.vstack([CORNERS, [[0.5, 0.5]], CORNERS[:1], CORNERS[3:]])
+    for vertices in (CORNERS, more):
+        assert leave_hull(vertices, np.array([1.0, 0.0])) == pytest.approx(0.5)
+        assert leave_hull(vertices, np.array([0.0, -2.0])) == pytest.approx(0.25)
+        assert leave_hull(vertices, np.array([1.0, 1.0])) == pytest.approx(0.5)
+        assert leave_hull(vertices * 1e-4, np.array([1.0, 0.0])) == pytest.approx(5e-5)
+
+
+def test_a_flat_hull_ends_at_once_off_what_it_spans():
+    edge = CORNERS[:2]
+    assert leave_hull(edge, np.array([0.0, 1.0])) == pytest.approx(0.5)
+    assert leave_hull(edge, np.array([1e-3, 1.0])) == 0
+    assert leave_hull(CORNERS[:1], np.array([0.0, 1.0])) == 0
+    assert leave_hull(CORNERS[[1, 1, 1]], np.array([0.0, 1.0])) == 0
+    assert len(spread(CORNERS[[1, 1, 1]])) == 0
+
+
+def test_distances_are_means_over_pairs():
+    assert mean_distance(CORNERS) == pytest.approx((4 + 2 * np.sqrt(2)) / 6)
+    assert mean_distance(CORNERS[1:3]) == pytest.approx(np.sqrt(2))
+    assert mean_distance(CORNERS[:1]) == mean_distance(CORNERS[:0]) == 0

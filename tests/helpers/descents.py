@@ -1,4 +1,4 @@
-"""Small searches on seeded pictures, and a look into their steps."""
+"""Small descents on seeded pictures, and a look into their steps."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from patchcollide.composition.parameterisations import FreePixels, PatchMixture
 from patchcollide.config import Objective, Optimiser
 from patchcollide.geometry import PatchGrid
 from patchcollide.networks.targets import TargetFeatures
-from patchcollide.optimisation.stopping import VertexSearch
+from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.optimisation.units import choose_units
 from patchcollide.randomness import seeded
 from tests.helpers.pictures import picture
@@ -35,12 +35,12 @@ def parameterise(kind, *, num_vertices=3, seed=5):
     return PatchMixture(patches, GRID, coefficient_size=4, **options)
 
 
-def search_for(network, *, objective=None, target_class=None, seed=5, **optimiser):
+def task_for(network, *, objective=None, target_class=None, seed=5, **optimiser):
     settings = {"steps": 6, "check_every": 3, "validation_samples": 20, "stop_distance": 1e9}
     with torch.no_grad():
         output = network(batch_of(picture(2)))
     target = TargetFeatures.of(output.pre_activation[0], network.blind)
-    return VertexSearch(
+    return DescentTask(
         network=network,
         target=target,
         target_class=int(output.logits.argmax()) if target_class is None else target_class,

@@ -50,7 +50,7 @@ def measure_reference(
         units: Those that approximate vertices drive, one each.
         rng: Draws directions.
         num_directions: Along the subspace, two linear programs each.
-        num_starts: Of the search for the far pair.
+        num_starts: Of the way to the far pair.
 
     Raises:
         ProgramError: If the polytope is of coefficients, not of pixels.
@@ -103,13 +103,13 @@ def depths(
     """
     rows, variables, constraints = *_reaches(reference), reference.polytope.constraints
     values = points @ constraints.matrix.T + constraints.offset
-    rooms = [
+    slacks = [
         (constraints.upper - values, rows),
         (values - constraints.lower, rows),
         (constraints.variable_upper - points, variables),
         (points - constraints.variable_lower, variables),
     ]
-    found = [room[:, reach > 0] / reach[reach > 0] for room, reach in rooms]
+    found = [slack[:, reach > 0] / reach[reach > 0] for slack, reach in slacks]
     return np.asarray(np.concatenate(found, axis=1).min(axis=1, initial=np.inf))
 
 

@@ -1,4 +1,4 @@
-"""A certificate and the visibility of differences, on the page and as plain text."""
+"""Claims and the visibility of differences, on the page and as plain text."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from patchcollide.errors import RunError
 from patchcollide.report.live import make_live
-from patchcollide.report.page import aligned, certificate_lines, render_page, walk_sentence
+from patchcollide.report.page import aligned, claim_lines, render_page, walk_sentence
 from patchcollide.report.tables import comparison_rows
 from tests.helpers.pages import Page, png_of, random_images, summary_of
 
@@ -53,12 +53,12 @@ def walk_of(*edges, **changes):
     return walk | changes
 
 
-def certified(*, others=True, walk=None, num_vertices=2):
+def claimed(*, others=True, walk=None, num_vertices=2):
     def figures(mean, largest):
         return {name: {"mean": mean, "max": largest} for name in FIGURES}
 
     quantiles = {name: [0.111, 0.222, 0.333] for name in FIGURES}
-    certificate = {
+    claims = {
         "hull": figures(0.0123, 0.0456),
         "hull_unrounded": figures(0.01, 0.0443),
         "vertices": figures(0.02, 0.0512),
@@ -100,7 +100,7 @@ def certified(*, others=True, walk=None, num_vertices=2):
         "mean_colour_share": 0.1,
         "halved": [{"halvings": 0, "rms": 21.5}],
     }
-    return summary_of(num_vertices, certificate=certificate, visibility=visibility)
+    return summary_of(num_vertices, certificate=claims, visibility=visibility)
 
 
 def words_of(summary):
@@ -121,7 +121,7 @@ def words_of(summary):
 
 
 def test_the_page_shows_gaps_beside_other_images():
-    words = words_of(certified())
+    words = words_of(claimed())
     assert "beside images that nobody made collide (7 images)" in words
     assert "Of 7 images of the data set, 0 are nearer" in words
     assert "than the hull's mean sample, 2 than its worst one." in words
@@ -137,7 +137,7 @@ def test_the_page_shows_gaps_beside_other_images():
 
 
 def test_the_page_says_when_there_were_no_other_images():
-    words = words_of(certified(others=False))
+    words = words_of(claimed(others=False))
     assert "not measured: there was no store to take images from" in words
     assert "0.777 not measured" in words
     assert "The controls are" not in words
@@ -151,20 +151,20 @@ def test_a_run_that_was_measured_before_the_activation_says_so():
     assert "active units, mean gap before the activation 0.442" in words
     assert "distance of features" not in words
     assert "as means over blocks that lie on a grid (an older version's measure)" in words
-    lines = list(certificate_lines(summary))
+    lines = list(claim_lines(summary))
     assert any(line.startswith("active units, mean gap before the activation") for line in lines)
 
 
 def test_the_page_shows_every_walk():
     walk = walk_of(edge_of(), edge_of(edge=[1, 2], is_exact=False, share_walked=0, num_pieces=0))
-    words = words_of(certified(walk=walk))
+    words = words_of(claimed(walk=walk))
     assert "0 to 3 1.2346 1.1111 0.437500 yes 64 0.00125 %" in words
     assert "1 to 2 1.2346 1.1111 0.437500 no 0 0 %" in words
     assert "0.0013 % of the edges' length was walked (64 linear pieces)" in words
 
 
 def test_the_page_shows_what_people_can_see():
-    words = words_of(certified())
+    words = words_of(claimed())
     assert "0.654 on average, 0.543 for the least alike" in words
     assert "differ by 17.2 of 255 in coarse detail" in words
     assert "noise of 12 grey levels 2.7, brightness changed by 40 39.9." in words
@@ -174,15 +174,15 @@ def test_the_page_shows_what_people_can_see():
 
 
 @pytest.mark.parametrize("num_vertices", [1, 2])
-def test_a_run_without_a_certificate_has_a_page(num_vertices):
+def test_a_run_without_claims_has_a_page(num_vertices):
     words = words_of(summary_of(num_vertices))
-    assert "Certificate" not in words
+    assert "Claims" not in words
     assert "What people can see" not in words
 
 
 def test_one_vertex_has_gaps_but_no_shape():
-    words = words_of(certified(num_vertices=1))
-    assert "Certificate" in words
+    words = words_of(claimed(num_vertices=1))
+    assert "Claims" in words
     assert "dimensions" not in words
     assert "What people can see" not in words
 
@@ -191,7 +191,7 @@ def test_one_vertex_has_gaps_but_no_shape():
     ("changes", "words"),
     [
         ({"complete": True}, "Every piece of every edge was walked: there is none smaller"),
-        ({}, "exact: next to it there is none smaller. 0.0013 % of the edges' length was walked"),
+        ({}, "walked: next to it there is none smaller. 0.0013 % of the edges' length was walked"),
         ({"is_exact": False}, "which is a sample. 0.0013 %"),
     ],
 )
@@ -202,16 +202,16 @@ def test_a_walk_claims_no_more_than_it_covered(changes, words):
 
 
 def test_the_terminal_gets_the_same_figures():
-    text = "\n".join(certificate_lines(certified(walk=walk_of(edge_of()))))
+    text = "\n".join(claim_lines(claimed(walk=walk_of(edge_of()))))
     for words in ("active units, mean gap", "0.111 / 0.222 / 0.333", "0 to 3", "33 samples"):
         assert words in text
-    assert "No edge was walked." in list(certificate_lines(certified()))
+    assert "No edge was walked." in list(claim_lines(claimed()))
 
 
 def test_columns_are_aligned():
     assert list(aligned([("a", "bb"), ("ccc", "d")])) == ["a    bb", "ccc   d"]
 
 
-def test_a_summary_without_a_certificate_has_no_lines():
-    with pytest.raises(RunError, match=r"no certificate\. Evaluate the run again"):
-        list(certificate_lines(summary_of()))
+def test_a_summary_without_claims_has_no_lines():
+    with pytest.raises(RunError, match=r"no claims\. Evaluate the run again"):
+        list(claim_lines(summary_of()))
