@@ -75,7 +75,7 @@ NORMS = {
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_a_batch_norm_behind_a_convolution_is_folded(convolution, norm, rng):
     parts = CONVOLUTIONS[convolution], NORMS[norm]
-    network = network_of(rng, *map(copy.deepcopy, parts))
+    network = network_of(rng, *copy.deepcopy(parts))
     before = copy.deepcopy(network.module.state_dict())
     quick = quick_copy(network)
     assert len(norms(network)) == 1

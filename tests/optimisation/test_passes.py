@@ -13,7 +13,7 @@ def network_of(**options):
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)
     )
-    for tensor in (*module.parameters(), module[1].running_mean):
+    for tensor in (*module.parameters(), module.state_dict()["1.running_mean"]):
         tensor.data.copy_(torch.randn(tensor.shape, generator=generator))
     return CollisionNetwork(
         module, name="small", layer="2", input_size=8, mean=(0.5,) * 3, scale=(1.0,) * 3, **options

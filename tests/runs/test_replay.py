@@ -94,7 +94,8 @@ def test_a_run_is_made_again_to_the_last_bit(run, tmp_path):
 
 def test_a_folded_run_says_so_and_is_made_again_to_the_last_bit(pair, tmp_path):
     config = load_config(overrides=[*FAST, "network.folded=true"])
-    made = pipeline.collide(config, *pair, tmp_path / "run")
+    source, target = pair
+    made = pipeline.collide(config, source, target, tmp_path / "run")
     assert open_run(made).config.network.folded
     assert replay(made).identical
 
