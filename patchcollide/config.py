@@ -87,7 +87,8 @@ class Network(Section):
     The weights file must have the SHA-256 in ``sha256``; empty for any. Features collide where the
     layer's activations differ by at most ``tolerance``, in units of the activation's output: 0, as
     in the paper, asks for equal ones; layers whose activation is nowhere exactly constant, such as
-    GELU, need more.
+    GELU, need more. ``folded`` has a search compute with a copy whose batch norms are folded; what
+    is found is then measured as ever.
     """
 
     name: str = "efficientnet_lite0"
@@ -96,6 +97,7 @@ class Network(Section):
     weights: str = "pretrained"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    folded: bool = False
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
 
@@ -236,7 +238,7 @@ class Evaluation(Section):
     tour_points: Count = 16
     check_samples: Count = 200
     null_samples: Count = 200
-    # Small batches stay in the caches of the processor.
+    # The default stands for what is fastest: small batches stay in the caches of the processor.
     batch_size: Count = 8
 
 
@@ -285,6 +287,8 @@ class Config(Section):
         settings = self.model_dump(mode="json")
         if self.method == "polytope":
             del settings["method"], settings["baselines"]
+        if not self.network.folded:
+            del settings["network"]["folded"]
         if not self.objective.tightness:
             for name in ("tightness", "source_distance", "coarseness"):
                 del settings["objective"][name]

@@ -153,8 +153,8 @@ class PatchMixture:
         return (tint / 255) / (variance + _LEAST_SPREAD**2)
 
     def _logits(self, count: int | None = None) -> Float[Tensor, "vertices k rows cols size size"]:
-        parameter = self.parameter[:count]
-        return parameter.flatten(1)[:, : math.prod(self._shape)].unflatten(1, self._shape)
+        parameter = self.parameter[:count].flatten(1)
+        return parameter[:, : math.prod(self._shape)].reshape(-1, *self._shape)
 
     def _tint(
         self, count: int | None = None
@@ -162,7 +162,7 @@ class PatchMixture:
         if self._tint_units is None:
             return None
         field = self.parameter[:count, math.prod(self._shape) :]
-        return field.unflatten(1, self._tint_units.shape) * self._tint_units
+        return field.reshape(-1, *self._tint_units.shape) * self._tint_units
 
     def images(self, count: int | None = None) -> Float[Tensor, "vertices channels height width"]:
         """See :meth:`Parameterisation.images`."""
@@ -187,7 +187,7 @@ class PatchMixture:
         preferred = torch.randn((len(self.parameter), k, rows, cols, 1, 1), generator=generator)
         parted = torch.zeros(self.parameter.shape)
         logits = parted.flatten(1)[:, : math.prod(self._shape)]
-        logits.unflatten(1, self._shape).copy_(preferred)
+        logits.view(-1, *self._shape).copy_(preferred)
         return parted
 
     def project(self) -> None:

@@ -1,6 +1,5 @@
 """The numbers of a table: how much of a polytope collides, how surely, and how far it reaches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NotRequired, TypedDict
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
+from patchcollide.evaluation.batches import batch_size
 from patchcollide.evaluation.gaps import (
     Boundary,
     GapFigures,
@@ -18,17 +18,20 @@ from patchcollide.evaluation.gaps import (
     measure_gaps,
 )
 from patchcollide.evaluation.intervals import wilson_interval
-from patchcollide.evaluation.samples import HullSamples, sample_hull
-from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
+from patchcollide.evaluation.samples import HullSamples, replaced
+from patchcollide.evaluation.sampling import sample_classes, sample_hull
+from patchcollide.evaluation.simplex import sticks_among, uniform_weights
 from patchcollide.evaluation.tightness import Likeness, Tightness
 from patchcollide.images.tensors import as_batch, mean_distance, pairwise_distances
+from patchcollide.networks.folding import quick_copy
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
-Draw = Callable[[int, int, torch.Generator], Float[Tensor, "samples vertices"]]
+MOST_UNROUNDED = 200
+"""So many samples are enough to show what rounding changes."""
 
 NamedClass = TypedDict("NamedClass", {"class": int, "class_name": str, "probability": float})
 """A class, and how probable the network finds it."""
@@ -75,7 +78,7 @@ class StickBreakingFigures(TypedDict):
 
 
 class UnroundedFigures(SampleFigures):
-    """Figures without any rounding to 8 bits, of a quarter of the samples."""
+    """Figures without any rounding to 8 bits, of fewer samples."""
 
     vertex_distance_mean: float
 
@@ -145,6 +148,11 @@ class Collision:
         """The target's features, where the network computes."""
         return self.target.features(self.network)
 
+    @cached_property
+    def quick(self) -> CollisionNetwork:
+        """A network that answers as the one under study, to rounding, and sooner."""
+        return quick_copy(self.network)
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -169,7 +177,8 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
 
     The headline numbers are of images as a file holds them: 8-bit vertices, and samples between
     them rounded to 8 bits. ``..._stick_breaking`` repeats them with the weights of the paper's
-    evaluation, and ``unrounded`` without any rounding, with a quarter of the samples.
+    evaluation, of which those that are among the others are asked for once; and ``unrounded``
+    without any rounding, with a quarter of the samples, :data:`MOST_UNROUNDED` at most.
 
     Args:
         collision: What is measured.
@@ -177,30 +186,34 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
         seed: Decides the samples.
     """
     unrounded, rounded = as_batch(collision.unrounded), as_batch(collision.vertices)
+    count, generator = settings.num_samples, seeded(seed, Purpose.HULL)
+    weights = uniform_weights(count, len(rounded), generator)
+    size = batch_size(collision.quick, settings, count)
 
     def sample(
-        draw: Draw, num_samples: int, rounding: bool = True
+        vertices: Tensor, weights: Tensor, *, rounding: bool = True
     ) -> tuple[HullSamples, Gaps, Likeness]:
         return sample_hull(
-            collision.network,
-            rounded if rounding else unrounded,
-            draw(num_samples, len(rounded), seeded(seed, Purpose.HULL)),
+            collision.quick,
+            vertices,
+            weights,
             collision.target.class_index,
             collision.features,
-            batch_size=settings.batch_size,
+            batch_size=size,
             rounding=rounding,
         )
 
-    samples, hull, alike = sample(uniform_weights, settings.num_samples)
-    sticks, _, _ = sample(stick_breaking_weights, settings.num_samples)
+    samples, hull, alike = sample(rounded, weights)
+    sticks = _by_sticks(collision, samples, generator, size)
     # Only shows what rounding changes, for which fewer samples will do.
-    loose, loose_hull, _ = sample(uniform_weights, -(-settings.num_samples // 4), rounding=False)
+    fewer = weights[: min(-(-count // 4), MOST_UNROUNDED)]
+    loose, loose_hull, _ = sample(unrounded, fewer, rounding=False)
     described, at_vertices, boundary = _describe(collision, rounded)
     _, at_unrounded, _ = _describe(collision, unrounded)
     figures: PolytopeFigures = {
         **_classes(collision),
         **_sampled(samples, collision),
-        **_by_sticks(_sampled(sticks, collision)),
+        **_named_by_sticks(_sampled(sticks, collision)),
         **_distances(rounded),
         "unrounded": {
             **_sampled(loose, collision),
@@ -262,7 +275,25 @@ def _sampled(samples: HullSamples, collision: Collision) -> SampleFigures:
     }
 
 
-def _by_sticks(found: SampleFigures) -> StickBreakingFigures:
+def _by_sticks(
+    collision: Collision, samples: HullSamples, generator: torch.Generator, size: int
+) -> HullSamples:
+    """Returns samples by stick-breaking; those that are among the uniform ones are not asked."""
+    weights, known = sticks_among(torch.from_numpy(samples.weights), generator)
+    if known.all():
+        return samples
+    others = sample_classes(
+        collision.quick,
+        as_batch(collision.vertices),
+        weights[~known],
+        collision.target.class_index,
+        collision.features,
+        batch_size=size,
+    )
+    return replaced(samples, ~known.numpy(), others)
+
+
+def _named_by_sticks(found: SampleFigures) -> StickBreakingFigures:
     return {
         "success_rate_stick_breaking": found["success_rate"],
         "success_interval_stick_breaking": found["success_interval"],
@@ -275,7 +306,7 @@ def _describe(
     collision: Collision, images: Float[Tensor, "images channels height width"]
 ) -> tuple[list[VertexFigures], Gaps, list[Boundary]]:
     """Class, probability, gaps behind the activation and boundary of each image."""
-    network = collision.network
+    network = collision.network  # Of so few images the network's own answer is worth its time.
     with torch.no_grad():
         output = network(images)
     gaps = measure_gaps(output.pre_activation, collision.features)

@@ -5,13 +5,14 @@ what they show is made from the weights.
 """
 
 import itertools
+import math
 
 import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
 from patchcollide.images.tensors import as_batch, as_pictures
-from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
+from patchcollide.shapes import Bool, Float, Float64, Tensor, UInt8, ndarray
 
 CENTRE = -1
 """The stop of a tour that is no vertex: the mean of all of them."""
@@ -57,6 +58,49 @@ def face_weights(
     ranks = torch.rand(count, num_vertices, generator=generator).argsort(dim=1)
     draws = uniform_weights(count, num_vertices, generator) * (ranks < sizes)
     return draws / draws.sum(dim=1, keepdim=True)
+
+
+def sticks_among(
+    uniform: Float[Tensor, "samples vertices"], generator: torch.Generator
+) -> tuple[Float[Tensor, "samples vertices"], Bool[Tensor, "samples"]]:
+    """Draws as many weights as :func:`stick_breaking_weights` does, most of them among others.
+
+    Both draws have densities on the simplex. A uniform point stays with the probability
+    ``min(1, sticks / uniform)`` of these; where it does not, one is drawn from what the stick
+    density has above the uniform one. So each row is an independent draw by stick-breaking, while
+    as many rows as can be are points that the network was asked about already.
+
+    Args:
+        uniform: Of :func:`uniform_weights`.
+        generator: Decides the rest.
+
+    Returns:
+        The weights, and which rows are those of ``uniform``.
+
+    Source:
+        The maximal coupling of two distributions; see H. Thorisson, "Coupling, Stationarity, and
+        Regeneration", 2000, Section 1.4.
+    """
+    count, num_vertices = uniform.shape
+    chance = torch.rand(count, generator=generator, dtype=torch.float64)
+    stays = chance.log() <= _stick_log_density(uniform)
+    weights = uniform.clone()
+    missing = (~stays).nonzero()[:, 0]
+    while len(missing):
+        drawn = stick_breaking_weights(len(missing), num_vertices, generator)
+        chance = torch.rand(len(missing), generator=generator, dtype=torch.float64)
+        taken = chance > torch.exp(-_stick_log_density(drawn))
+        weights[missing[taken]] = drawn[taken]
+        missing = missing[~taken]
+    return weights, stays
+
+
+def _stick_log_density(weights: Float[Tensor, "samples vertices"]) -> Float[Tensor, "samples"]:
+    """The logarithm of the stick-breaking density over the uniform one, which is ``(n - 1)!``."""
+    num_vertices = weights.shape[1]
+    left = 1 - weights.cumsum(dim=1)[:, : max(num_vertices - 2, 0)]
+    # Rounding may leave nothing, or less.
+    return -left.clamp(min=1e-300).log().sum(dim=1) - math.lgamma(max(num_vertices, 1))
 
 
 def edge_middles(num_vertices: int, most: int) -> Float[Tensor, "edges vertices"]:

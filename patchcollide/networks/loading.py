@@ -27,9 +27,9 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     """Builds the network that the settings name, on the device they name.
 
     Args:
-        settings: Name, weights, their SHA-256, layer, tolerance, device and precision; an empty
-            layer is the network's own default. Precision ``"auto"`` descends in bfloat16 where the
-            device has matrix units for it.
+        settings: Name, weights, their SHA-256, layer, tolerance, device, precision and whether a
+            descent folds it; an empty layer is the network's own default. Precision ``"auto"``
+            descends in bfloat16 where the device has matrix units for it.
         seed: Of random weights.
 
     Raises:
@@ -46,6 +46,7 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
     network.low_precision = settings.precision == "bfloat16" or (
         settings.precision == "auto" and has_bfloat16_units(device)
     )
+    network.folded = settings.folded
     return network
 
 

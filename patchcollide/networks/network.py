@@ -63,6 +63,7 @@ class CollisionNetwork:
             logits.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
         low_precision: Whether :meth:`pre_activation` computes in bfloat16.
+        folded: Whether a search uses its quick copy; see :mod:`patchcollide.networks.folding`.
         fields: Those of :class:`Preprocessing` and of :class:`LayerSpec` on their own, which come
             before an object's: ``input_size``, ``mean``, ``scale``, ``blind``, ``tolerance`` and
             ``aliases``.
@@ -93,6 +94,7 @@ class CollisionNetwork:
         full_name: str = "",
         digest: str = "",
         low_precision: bool = False,
+        folded: bool = False,
         **fields: Any,
     ) -> None:
         own = {key: fields.pop(key) for key in _PREPROCESSING & fields.keys()}
@@ -100,7 +102,7 @@ class CollisionNetwork:
         self._spec = replace(LayerSpec(layer) if isinstance(layer, str) else layer, **fields)
         self.module = module.eval().requires_grad_(False)
         self._digest = digest
-        self.low_precision = low_precision
+        self.low_precision, self.folded = low_precision, folded
         self.name = name
         self.full_name = full_name or name
         self.input_size, self.channels = seen.input_size, seen.channels
@@ -272,7 +274,7 @@ class CollisionNetwork:
         # Convolutions in float64 are three times slower channels last.
         double.module.double().to(memory_format=torch.contiguous_format)
         double._channels_last = False
-        double.low_precision = False
+        double.low_precision = double.folded = False
         return double
 
     def to(self, device: torch.device | str) -> "CollisionNetwork":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from patchcollide.errors import OutOfMemoryError
+from patchcollide.networks.folding import quick_copy
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.shapes import Float, Tensor
 
@@ -23,7 +24,7 @@ class Passes:
     """Passes through a network and back, which become smaller where memory runs out.
 
     Args:
-        network: What images go through.
+        network: What images go through; its quick copy if it is to be folded.
         images_per_pass: How many at once, at first.
         read: What of it terms are of; None for the pre-activation, where a pass ends.
     """
@@ -32,7 +33,8 @@ class Passes:
         self, network: CollisionNetwork, images_per_pass: int, read: Reading | None = None
     ) -> None:
         self._network, self._images_per_pass = network, images_per_pass
-        self._read = read or network.pre_activation
+        quick = quick_copy(network) if network.folded and read is None else network
+        self._read = read or quick.pre_activation
 
     def gradient(
         self, batch: Float[Tensor, "batch channels height width"], terms: Terms

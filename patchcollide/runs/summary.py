@@ -22,10 +22,9 @@ from patchcollide.evaluation.samples import (
     HullSamples,
     load_samples,
     name_classes,
-    sample_around,
-    sample_null,
     save_samples,
 )
+from patchcollide.evaluation.sampling import sample_around, sample_null
 from patchcollide.evaluation.summary import Claims, ExactRecord, Fallible, HowFound, Summary
 from patchcollide.evaluation.verdicts import describe_tightness, yardstick_of_others
 from patchcollide.evaluation.visibility import Visibility, measure_visibility, measure_yardsticks
@@ -114,7 +113,7 @@ def summarise(
     before = options.before or _NOTHING
     measured = evaluate_polytope(collision, config.evaluation, config.seed)
     samples = {"hull": measured.hull} | sample_around(
-        network, collision.target, collision.vertices, config.evaluation, config.seed
+        collision.quick, collision.target, collision.vertices, config.evaluation, config.seed
     )
     others = _Others(before.get("dataset_distance_mean"))
     if (images := options.images) is not None:
@@ -177,7 +176,7 @@ def _compare(
     count, settings = len(collision.vertices), images.config.evaluation
     alike = images.same_class(Path(about["inputs"]["target"]), _MOST_ALIKE)
     another = median_distance(network, collision.target, alike)
-    null = sample_null(network, collision.target, drawn, count, settings, seed)
+    null = sample_null(collision.quick, collision.target, drawn, count, settings, seed)
     hull = measured.gaps["hull"]
     controls = compare_with_others(network, collision.features, drawn, hull, seed=seed)
     return _Others(images.mean_distance(), controls, another, null)

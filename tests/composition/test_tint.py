@@ -1,6 +1,7 @@
 """A field of three numbers a pixel that tints mixtures, against the plain softmax."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_contributions_count_what_the_tint_adds(generator):
     logits, patches, stride = random_problem((2, 3, 4, 3), generator, dtype=torch.float32)
     field = random_field(logits, stride, generator)
     frame = tent_logits(4)
-    options = {"num_blocks": 5, "most": 18}
+    options: dict[str, Any] = {"num_blocks": 5, "most": 18}
     found = contributions_of(logits, frame, canvas, tint=Tint(field, patches), **options)
     expected = contributions_of(tinted(logits, patches, field, stride), frame, canvas, **options)
     np.testing.assert_allclose(found.shares, expected.shares, atol=1e-6)

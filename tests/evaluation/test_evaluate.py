@@ -10,7 +10,7 @@ from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.evaluation.evaluate import Collision, evaluate_polytope
 from patchcollide.evaluation.gaps import measure_gaps
 from patchcollide.evaluation.intervals import wilson_interval
-from patchcollide.evaluation.simplex import stick_breaking_weights, uniform_weights
+from patchcollide.evaluation.simplex import sticks_among, uniform_weights
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import seeded
@@ -65,8 +65,9 @@ def test_numbers_match_a_direct_computation(small_network, num_vertices, batch_s
     rounded = np.rint(unrounded)
     measured = evaluate(small_network, unrounded, batch_size=batch_size)
     target_class = measured["target_class"]
-    weights = uniform_weights(25, num_vertices, seeded(3, 3))
-    sticks = stick_breaking_weights(25, num_vertices, seeded(3, 3))
+    generator = seeded(3, 3)
+    weights = uniform_weights(25, num_vertices, generator)
+    sticks, _ = sticks_among(weights, generator)
 
     def direct(images, weights, rounding):
         return direct_numbers(small_network, images, weights, target_class, rounding=rounding)
@@ -153,9 +154,19 @@ def test_headline_samples_are_8_bit_images_and_unrounded_ones_are_not(small_netw
     evaluate(small_network, pictures(3, seed=4), num_samples=20, batch_size=5)
     samples = [batch for batch in seen if len(batch) == 5]
     off = [(batch - batch.round()).abs().max().item() for batch in samples]
-    assert len(off) == 9  # 20 samples, 20 more, and 5
-    assert max(off[:8]) < 1e-3
-    assert off[8] > 0.1
+    assert len(off) == 6  # 20 samples, 5 more by stick-breaking, and 5
+    assert max(off[:5]) < 1e-3
+    assert off[5] > 0.1
+
+
+def test_no_sample_is_asked_for_twice(small_network):
+    seen = []
+    small_network.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    # Of two vertices both ways of drawing are the same.
+    measured = evaluate(small_network, pictures(2, seed=4), num_samples=900, batch_size=100)
+    assert sum(seen) < 900 + 200 + 10
+    assert measured["unrounded"]["num_samples"] == 200
+    assert measured["success_rate_stick_breaking"] == measured["success_rate"]
 
 
 def test_rounding_can_cost_what_unrounded_vertices_have(small_network):

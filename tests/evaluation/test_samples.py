@@ -6,15 +6,13 @@ from patchcollide.errors import RunError
 from patchcollide.evaluation.samples import (
     NEAREST,
     HullSamples,
-    check_weights,
     interpolate,
     interpolation_error,
     joined,
     load_samples,
-    null_weights,
-    sample_hull,
     save_samples,
 )
+from patchcollide.evaluation.sampling import check_weights, null_weights, sample_hull
 from patchcollide.evaluation.simplex import uniform_weights
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.hdf5 import write_hdf5

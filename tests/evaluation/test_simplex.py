@@ -9,6 +9,7 @@ from patchcollide.evaluation.simplex import (
     face_weights,
     round_to_8_bits,
     stick_breaking_weights,
+    sticks_among,
     uniform_weights,
 )
 from patchcollide.randomness import seeded
@@ -85,6 +86,28 @@ def test_stick_breaking_matches_a_loop_over_what_is_left(num_vertices):
             weight = left if vertex == num_vertices - 1 else share * left
             assert float(weights[sample, vertex]) == pytest.approx(weight, abs=1e-15)
             left -= weight
+
+
+@pytest.mark.parametrize(
+    ("num_vertices", "shared"), [(1, 1.0), (2, 1.0), (3, 0.75), (5, 0.365), (8, 0.08)]
+)
+def test_sticks_among_uniform_points_are_independent_and_shared_as_often_as_can_be(
+    num_vertices, shared, generator
+):
+    uniform = uniform_weights(20_000, num_vertices, generator)
+    before = uniform.clone()
+    weights, stays = sticks_among(uniform, generator)
+    assert torch.equal(uniform, before)
+    assert torch.equal(weights[stays], uniform[stays])
+    assert float(stays.double().mean()) == pytest.approx(shared, abs=0.015)
+    # By stick-breaking each weight's share of what is left is uniform, whatever came before.
+    left = 1 - weights.cumsum(dim=1) + weights
+    shares = (weights / left)[:, :-1].numpy()
+    for column in shares.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-3
+    if shares.shape[1] > 1:
+        correlated = np.corrcoef(shares.T) - np.eye(shares.shape[1])
+        assert np.abs(correlated).max() < 4 / np.sqrt(20_000)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

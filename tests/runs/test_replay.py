@@ -16,6 +16,7 @@ from patchcollide.errors import RunError
 from patchcollide.images.pictures import write_png
 from patchcollide.io.files import write_json
 from patchcollide.runs import replay as replaying
+from patchcollide.runs.folder import open_run
 from patchcollide.runs.replay import replay
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
@@ -89,6 +90,14 @@ def test_a_run_is_made_again_to_the_last_bit(run, tmp_path):
     assert command(run, "--out", tmp_path / "kept")[0] == 0
     kept = tmp_path / "kept" / "vertex-1.png"
     assert kept.read_bytes() == before["vertex-1.png"]
+
+
+def test_a_folded_run_says_so_and_is_made_again_to_the_last_bit(pair, tmp_path):
+    config = load_config(overrides=[*FAST, "network.folded=true"])
+    source, target = pair
+    made = pipeline.collide(config, source, target, tmp_path / "run")
+    assert open_run(made).config.network.folded
+    assert replay(made).identical
 
 
 @pytest.fixture
