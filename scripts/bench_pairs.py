@@ -8,9 +8,11 @@ with the next: the one lends its look, the next its features. Finished runs are 
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
@@ -19,10 +21,11 @@ from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, InputError
 from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.images.folders import find_images
-from patchcollide.images.pictures import read_square
+from patchcollide.images.pictures import read_png, read_square
 from patchcollide.networks.loading import load_network
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
+from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.store.reader import open_store
 
 
@@ -53,6 +56,22 @@ def find_pairs(config: Config, folder: Path, wanted: int) -> list[tuple[Path, Pa
     )
 
 
+def coarse_share(vertices: np.ndarray) -> float:
+    """Returns the share of squared differences of vertices that means over blocks keep.
+
+    Blocks are a 28th of a side, 8 pixels of 224; the mean over all places of their grid.
+    """
+    side = max(1, vertices.shape[1] // 28)
+    differences = [a - b for a, b in itertools.combinations(vertices, 2)]
+    total = sum(np.square(difference).mean() for difference in differences)
+    kept = 0.0
+    for difference in differences:
+        sums = np.pad(difference, ((1, 0), (1, 0), (0, 0))).cumsum(axis=0).cumsum(axis=1)
+        boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side]
+        kept += np.square((boxes + sums[:-side, :-side]) / side**2).mean()
+    return float(kept / total) if total else 0.0
+
+
 def measure(
     config: Config, pair: tuple[Path, Path], store: Path, out: Path, kind: str, distance: float
 ) -> dict[str, Any]:
@@ -61,7 +80,10 @@ def measure(
     folder = out / f"{source.stem}-{target.stem}-{kind}"
     place = None if kind == "pixels" else store
     pipeline.collide(config, source, target, folder, place)
-    summary = read_summary(open_run(folder))
+    run = open_run(folder)
+    summary, vertices = read_summary(run), load_vertex_pngs(run).astype(np.float64)
+    hull = summary["tightness"]["hull"]
+    remote = np.sqrt(np.square(vertices - read_png(run / "source.png")).sum(axis=(1, 2, 3)))
     return {
         "source": f"{source.name}, {summary['source_class_name']}",
         "target": f"{target.name}, {summary['target_class_name']}",
@@ -71,6 +93,11 @@ def measure(
         "probability_share": summary["sample_probability_mean"] / summary["target_probability"],
         "vertex_distance_mean": summary["vertex_distance_mean"],
         "distance_share": summary["vertex_distance_mean"] / distance,
+        "verdict": summary["tightness"]["verdict"],
+        "tau_mean": hull["tau_mean"],
+        "tau_max": hull["tau_max"],
+        "coarse_share": coarse_share(vertices),
+        "source_distance_share": float(remote.mean()) / distance,
         "steps": summary["steps"],
         "seconds": sum(summary["seconds"].values()),
     }
@@ -93,6 +120,10 @@ def table(results: dict[str, Any]) -> list[str]:
         "probability_share": ("p samples, of the target's", 1, "{:.3f} to {:.3f}"),
         "vertex_distance_mean": ("vertex L2", 1, "{:.0f} to {:.0f}"),
         "distance_share": ("of the data set's", 100, "{:.1f} to {:.1f} %"),
+        "tau_mean": ("tau mean", 1, "{:.3f} to {:.3f}"),
+        "tau_max": ("tau max", 1, "{:.3f} to {:.3f}"),
+        "coarse_share": ("in coarse detail", 100, "{:.0f} to {:.0f} %"),
+        "source_distance_share": ("from the source", 100, "{:.0f} to {:.0f} %"),
         "steps": ("steps", 1, "{:.0f} to {:.0f}"),
         "seconds": ("seconds", 1, "{:.0f} to {:.0f}"),
     }
