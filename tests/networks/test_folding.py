@@ -75,7 +75,7 @@ NORMS = {
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_a_batch_norm_behind_a_convolution_is_folded(convolution, norm, rng):
     parts = CONVOLUTIONS[convolution], NORMS[norm]
-    network = network_of(rng, *copy.deepcopy(parts))
+    network = network_of(rng, *map(copy.deepcopy, parts))
     before = copy.deepcopy(network.module.state_dict())
     quick = quick_copy(network)
     assert len(norms(network)) == 1
@@ -151,7 +151,7 @@ class Scaled(nn.Conv2d):
         return self._conv_forward(images, 2 * self.weight, self.bias)
 
 
-KEPT = {
+KEPT: dict[str, list[nn.Module]] = {
     "before the convolution": [nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3)],
     "behind an activation": [nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(6)],
     "seen by others": [Skipping()],
@@ -163,7 +163,7 @@ KEPT = {
 
 @pytest.mark.parametrize("case", KEPT)
 def test_other_batch_norms_stay(case, rng):
-    network = network_of(rng, *copy.deepcopy(KEPT[case]))
+    network = network_of(rng, *(copy.deepcopy(part) for part in KEPT[case]))
     quick = quick_copy(network)
     assert len(norms(quick)) == len(norms(network))
     assert_same(network, quick, rng)
