@@ -8,6 +8,8 @@ proof is of the network itself: nothing that proves may use a copy.
 
 import contextlib
 import copy
+import logging
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -22,8 +24,13 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import grey_image, noise_image
 from patchcollide.shapes import Tensor
 
+logger = logging.getLogger(__name__)
+
 TOLERANCE = 1e-4
 """What a copy's pre-activations and logits may differ by, of the largest; else it is not used."""
+
+_REFUSED = (TypeError, ValueError, AttributeError, RuntimeError, copy.Error, pickle.PicklingError)
+"""What copying raises for modules that hold more than parameters, such as locks and files."""
 
 _AFFINE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -40,8 +47,19 @@ def quick_copy(network: CollisionNetwork) -> CollisionNetwork:
     they could move into, as do those in training, whose answer depends on the batch.
 
     Args:
-        network: Any; it is returned itself if nothing of it can be made quicker.
+        network: Any; it is returned itself if nothing of it can be made quicker, or if its module
+            cannot be copied.
     """
+    try:
+        other = _changed(network)
+    except _REFUSED as error:
+        logger.info("%s is used as it is: it cannot be copied (%s).", network.full_name, error)
+        return network
+    return other if other is not None and _agree(network, other) else network
+
+
+def _changed(network: CollisionNetwork) -> CollisionNetwork | None:
+    """Returns a copy with whatever can be made quicker; None without any."""
     other = copy.copy(network)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     other.module = copy.deepcopy(network.module, {id(tensor): tensor for tensor in tensors})
@@ -59,8 +77,7 @@ def quick_copy(network: CollisionNetwork) -> CollisionNetwork:
             parent, _, own = name.rpartition(".")
             setattr(other.module.get_submodule(parent), own, replaced[found])
     hurried = [_hurry(part) for part in other.module.modules()]
-    changed = bool(replaced) or any(hurried)
-    return other if changed and _agree(network, other) else network
+    return other if replaced or any(hurried) else None
 
 
 def fold_batch_norm(
@@ -106,8 +123,7 @@ class _Watched:
         self._before: dict[nn.Module, tuple[nn.Module, Any]] = {}
         with contextlib.ExitStack() as stack:
             for part in network.module.modules():
-                if not (part._forward_hooks or part._forward_pre_hooks):
-                    stack.enter_context(self._watching(part))
+                stack.enter_context(self._watching(part))
             image = noise_image(network.channels, network.input_size).requires_grad_()
             with torch.inference_mode(False), torch.enable_grad():
                 logits = network(image).logits
@@ -120,6 +136,9 @@ class _Watched:
                 yield part, norm
 
     def _watching(self, part: nn.Module) -> contextlib.AbstractContextManager[None]:
+        # What hooks do with a part, nobody knows.
+        if isinstance(part, _NORMS + _AFFINE) and (part._forward_hooks or part._forward_pre_hooks):
+            return contextlib.nullcontext()
         if isinstance(part, _NORMS) and _has_statistics(part):
             return hooked(part, partial(self._enter, part))
         if isinstance(part, _AFFINE) and not hasattr(part, "parametrizations"):

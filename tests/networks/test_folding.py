@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ NORMS = {
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_a_batch_norm_behind_a_convolution_is_folded(convolution, norm, rng):
     parts = CONVOLUTIONS[convolution], NORMS[norm]
-    network = network_of(rng, *copy.deepcopy(parts))
+    network = network_of(rng, *map(copy.deepcopy, parts))
     before = copy.deepcopy(network.module.state_dict())
     quick = quick_copy(network)
     assert len(norms(network)) == 1
@@ -163,7 +164,7 @@ KEPT: dict[str, list[nn.Module]] = {
 
 @pytest.mark.parametrize("case", KEPT)
 def test_other_batch_norms_stay(case, rng):
-    network = network_of(rng, *copy.deepcopy(KEPT[case]))
+    network = network_of(rng, *(copy.deepcopy(part) for part in KEPT[case]))
     quick = quick_copy(network)
     assert len(norms(quick)) == len(norms(network))
     assert_same(network, quick, rng)
@@ -238,6 +239,18 @@ def test_gradients_are_those_of_the_network(seed):
 def test_a_network_with_nothing_to_fold_is_returned_itself(rng):
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 5), nn.ReLU(), nn.Linear(5, 3))
     network = wrapped(randomise(module, rng))
+    assert quick_copy(network) is network
+
+
+def test_a_module_that_cannot_be_copied_is_used_as_it_is(rng):
+    network = network_of(rng, nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
+    network.module.lock = threading.Lock()
+    assert quick_copy(network) is network
+
+
+def test_parts_with_hooks_of_the_caller_stay(rng):
+    network = network_of(rng, nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
+    norms(network)[0].register_forward_hook(lambda *args: args[-1] + 1)
     assert quick_copy(network) is network
 
 
