@@ -100,7 +100,8 @@ class Descent:
         for step in track(remaining, "Moving the vertices", len(remaining)):
             state.history.append(self._step())
             state.step = step + 1
-            if state.step % settings.check_every == 0 or state.step == settings.steps:
+            is_due = state.step == settings.steps or self._objective.is_due(state.step)
+            if is_due or state.step % settings.check_every == 0:
                 self._check()
             is_over = bool(state.stopped_because)
             if request.requested or is_over or state.step % settings.checkpoint_every == 0:

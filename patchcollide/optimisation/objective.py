@@ -61,6 +61,11 @@ class Objective(ABC):
         """Returns how far the parameter moves after ``step`` steps, in its own units."""
         return step_size(step, self.task.optimiser, parameterisation)
 
+    def is_due(self, step: int) -> bool:
+        """Whether a check is wanted after ``step`` steps, whatever the settings say."""
+        del step
+        return False
+
     @abstractmethod
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator

@@ -122,6 +122,10 @@ class TightObjective(Objective):
         size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * fall)
         return settings.learning_rate * size * parameterisation.unit
 
+    def is_due(self, step: int) -> bool:
+        """See :meth:`Objective.is_due`: where the centre's steps are over."""
+        return self.state["phase"] == _CENTRE and step == self._centre_steps
+
     @property
     def _centre_steps(self) -> int:
         """After so many the centre is taken as it is."""
@@ -209,11 +213,14 @@ class TightObjective(Objective):
         last = step == self.task.optimiser.steps
         if state["phase"] == _CENTRE:
             held = state["reached"] <= math.log(self._aim)
-            if held or step >= self._centre_steps:
-                if self.task.optimiser.num_vertices == 1:
-                    return row, ALL_STEPS if last else "the features come no nearer"
-                self._split(parameterisation, step)
-            return row, ALL_STEPS if last else ""
+            if not held and step < self._centre_steps:
+                return row, ""
+            if self.task.optimiser.num_vertices == 1:
+                row |= validate_features(self.task, parameterisation.images())
+                return row, ALL_STEPS if last else "the features come no nearer"
+            self._split(parameterisation, step)
+            if not last:
+                return row, ""
         found = validate_features(self.task, parameterisation.images())
         measured = math.exp(log_tau) / max(found["validation_tau_max"], _TINY)
         state["slack"] = (state["slack"] + min(1.0, max(0.5, measured))) / 2

@@ -73,11 +73,14 @@ _LOSS_TERMS = {
     "total_variation": "total variation",
     "hull_active": "hull, active",
     "hull_inactive": "hull, inactive",
+    "misfit": "features, before the activation",
+    "tau": "features, behind it",
 }
 
 _CHANCES = {
     "validation_probability": "hull, probability",
     "validation_success": "hull, success",
+    "validation_tau_max": "hull, largest tau",
 }
 
 _DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}

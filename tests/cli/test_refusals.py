@@ -108,7 +108,8 @@ def test_more_neighbours_than_there_are_is_refused(indexed):
 
 
 def test_a_diverging_loss_is_reported_with_the_step(world):
-    outcome = world.collide("--pixels", "--set", "objective.active=1e38")
+    words = ("objective.tightness=0", "objective.active=1e38")
+    outcome = world.collide("--pixels", *(part for word in words for part in ("--set", word)))
     assert_refused(outcome, 1, "DivergedError", "The loss is inf at step 0", "learning_rate")
     assert not list(world.folder.glob("run*"))
 

@@ -100,7 +100,7 @@ def test_units_that_tend_to_a_constant_are_driven_deeper(activation):
 def test_a_layer_without_an_endless_interval_says_what_to_do():
     network = network_with(nn.LeakyReLU(), 0.05)
     with pytest.raises(TargetError, match=r"objective\.units = 'none'"):
-        found_between(network, "optimiser.steps=1")
+        found_between(network, "optimiser.steps=1", "objective.tightness=0")
 
 
 def test_settings_from_before_there_was_a_tolerance_mean_none():
