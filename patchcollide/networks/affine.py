@@ -10,7 +10,6 @@ the operators that run, which leaves a matrix to be known, and each map is tried
 of which no two matrices make the same but by chance.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
 from patchcollide.networks.connections import Block, Connections, connections_of
+from patchcollide.networks.hooks import hooked
 from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import Ray, straight_line
 from patchcollide.networks.network import CollisionNetwork
@@ -252,8 +251,7 @@ def read_module_map(trace: Trace, layer: str) -> ModuleMap:
 
 def _require_straight(trace: Trace, layer: str, linear: LinearModule) -> None:
     """Raises :class:`NetworkError` if something between a module's input and a layer bends."""
-    network = copy.copy(trace.network)
-    network.layer = layer
+    network = trace.network.showing(trace.calls[layer])
     image, name = trace.image, trace.name_of(linear)
 
     def enter(ray: Ray) -> Ray:
@@ -280,8 +278,7 @@ class _Probe:
 
     def run(self, trace: Trace, layer: str) -> Float64[Tensor, "3 units"]:
         """Returns the layer's pre-activation of each."""
-        network = copy.copy(trace.network)
-        network.layer = layer
+        network = trace.network.showing(trace.calls[layer])
         with hooked(self._linear, self._step, self._lift), torch.no_grad():
             return network.pre_activation(trace.image.expand(3, -1, -1, -1))
 

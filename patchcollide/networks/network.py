@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.activations import BlindRegions
+from patchcollide.networks.calls import Call, list_calls
 from patchcollide.networks.captures import captured_input, flattened
-from patchcollide.networks.layers import LayerSpec, find_layer, usable_layers, weights_digest
+from patchcollide.networks.layers import LayerSpec, find_call, listed, usable_calls, weights_digest
 from patchcollide.networks.outputs import (
     Classifier,
     NetworkOutput,
@@ -68,7 +69,7 @@ class CollisionNetwork:
             ``aliases``.
 
     Attributes:
-        layer: The activation module's own name.
+        call: The run of an activation whose input is shown.
         blind: Where the layer's activation is constant; its ``intervals`` say which other
             pre-activations it takes for the same.
         units: The number of units of the layer.
@@ -104,19 +105,34 @@ class CollisionNetwork:
         self.name = name
         self.full_name = full_name or name
         self.input_size, self.channels = seen.input_size, seen.channels
-        self.layer, self.blind = find_layer(module, self._spec, name)
         self._mean, self._scale = (
             torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
             for values in (seen.mean, seen.scale)
         )
-        self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
-        if self._channels_last:
-            self.module.to(memory_format=torch.channels_last)
+        self._lay_out(any(isinstance(part, nn.Conv2d) for part in module.modules()))
+        try:
+            self._examine()
+        except NetworkError as error:
+            if not self._channels_last or not isinstance(error.__cause__, RuntimeError):
+                raise
+            # Such as `x.view(len(x), -1)`, which needs channels first.
+            self._lay_out(channels_last=False)
+            self._examine()
+        self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
+
+    def _lay_out(self, channels_last: bool) -> None:
+        layouts = {True: torch.channels_last, False: torch.contiguous_format}
+        if channels_last or hasattr(self, "_channels_last"):
+            self.module.to(memory_format=layouts[channels_last])
+        self._channels_last = channels_last
+
+    def _examine(self) -> None:
         self.outputs = Outputs()
+        self._found: dict[str, tuple[Call, BlindRegions]] = {}
+        self.call, self.blind = find_call(self.module, self._spec, self.name, lambda: self.calls)
         self.units, num_outputs = self._measure()
         self.outputs = self._find_outputs()
         self.num_classes = 2 if self.outputs.is_single else num_outputs
-        self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
 
     def __call__(self, images: Float[Tensor, "batch channels height width"]) -> NetworkOutput:
         """Runs the network; gradients flow to the images, whether units are blind or not.
@@ -131,7 +147,7 @@ class CollisionNetwork:
             NetworkError: If the layer does not run exactly once.
         """
         captured: list[Tensor] = []
-        with captured_input(self._activation(self.module), captured.append):
+        with captured_input(self.module, self.call, captured.append):
             logits = self.logits_of_prepared(self.prepared(images))
         return NetworkOutput(self._flattened(captured, len(images)), logits)
 
@@ -147,7 +163,7 @@ class CollisionNetwork:
         captured: list[Tensor] = []
         module = self._low_precision_module if self.low_precision else self.module
         prepared = self.prepared(images)
-        with captured_input(self._activation(module), captured.append, and_stop=True):
+        with captured_input(module, self.call, captured.append, and_stop=True):
             module(prepared.bfloat16() if self.low_precision else prepared)
         z = self._flattened(captured, len(images))
         return z.float() if self.low_precision else z
@@ -189,7 +205,7 @@ class CollisionNetwork:
         shape = (self.channels, self.input_size)
         pair = torch.cat([grey_image(*shape), noise_image(*shape)])
         images = pair.repeat_interleave(count, dim=0)
-        with replaced_input(self._activation(self.module), pre_activation.repeat(2, 1)):
+        with replaced_input(self.module, self.call, pre_activation.repeat(2, 1)):
             logits = self.logits_of_prepared(self.prepared(images))
         if differ(logits[:count], logits[count:]):
             raise NetworkError(
@@ -241,18 +257,43 @@ class CollisionNetwork:
         return Classifier(self.module, self.outputs).eval()
 
     @property
-    def usable_layers(self) -> list[str]:
-        """The names of all layers that can be collided at, in the module's order."""
-        return usable_layers(self.module, self._spec.tolerance)
+    def layer(self) -> str:
+        """The name of the run of an activation whose input is shown."""
+        return self.call.name
 
-    def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
-        """Returns the own name of any layer, and where its activation is constant.
+    @cached_property
+    def calls(self) -> list[Call]:
+        """All runs of activations that are known and depend on the image, in their order."""
+        images = noise_image(self.channels, self.input_size)
+
+        def run() -> None:
+            with self._explained(images), torch.enable_grad():
+                self.module(self.prepared(images.requires_grad_()))
+
+        return list_calls(self.module, run)
+
+    @property
+    def usable_layers(self) -> list[str]:
+        """The names of all layers that can be collided at, in the order of a pass."""
+        return [call.name for call in usable_calls(self.calls, self._spec.tolerance)]
+
+    def find_call(self, layer: str) -> tuple[Call, BlindRegions]:
+        """Returns the run of an activation that a layer's name means, and where it is constant.
 
         Raises:
             NetworkError: If there is no such layer, or it has no blind region.
         """
-        blind = self.blind if layer == self.layer else None
-        return find_layer(self.module, replace(self._spec, name=layer, blind=blind), self.name)
+        if layer not in self._found:
+            # A blind region that was given is of the layer it was given for.
+            blind = self.blind if layer == self.layer else None
+            spec = replace(self._spec, name=layer, blind=blind)
+            self._found[layer] = find_call(self.module, spec, self.name, lambda: self.calls)
+        return self._found[layer]
+
+    def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
+        """Returns the own name of any layer, and where it is constant; as :meth:`find_call`."""
+        call, blind = self.find_call(layer)
+        return call.name, blind
 
     def at_layer(self, layer: str) -> "CollisionNetwork":
         """Returns the same network, sharing its weights, that shows another layer.
@@ -260,10 +301,16 @@ class CollisionNetwork:
         Raises:
             NetworkError: As the constructor does.
         """
+        call, blind = self.find_call(layer)
+        other = self.showing(call)
+        other.blind, other._found = blind, {}
+        other.units, _ = other._measure()
+        return other
+
+    def showing(self, call: Call) -> "CollisionNetwork":
+        """Returns the same network that shows another run; what is known of the layer stays."""
         other = copy.copy(self)
-        # A blind region that was given is of the layer it was given for.
-        other.layer, other.blind = self.find_layer(layer)
-        other.units, other.num_classes = other._measure()
+        other.call = call
         return other
 
     def in_float64(self) -> "CollisionNetwork":
@@ -293,14 +340,10 @@ class CollisionNetwork:
     def _example(self) -> Tensor:
         return next(self.module.parameters(), self._mean.float())
 
-    def _activation(self, module: nn.Module) -> nn.Module:
-        return module.get_submodule(self.layer)
-
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         layer = f"Layer '{self.layer}' of {self.name}"
         # What may be chosen instead is looked for in errors alone.
-        usable = partial(usable_layers, self.module, self.blind.tolerance)
-        return flattened(captured, batch_size, layer, usable)
+        return flattened(captured, batch_size, layer, lambda: self.usable_layers)
 
     def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
         """Runs ``module``, with whatever hooks it has, and returns its logits.
@@ -329,7 +372,13 @@ class CollisionNetwork:
 
     def _measure(self) -> tuple[int, int]:
         output = self._tried(noise_image(self.channels, self.input_size))
-        require_repeatable(self._tried, output, self.channels, self.input_size, self.name)
+        size = self.channels, self.input_size
+        z, _ = require_repeatable(self._tried, output, *size, self.name)
+        if torch.equal(z[0], z[2]) and self.call not in self.calls:
+            raise NetworkError(
+                f"Layer '{self.layer}' of {self.name} does not depend on the image, so every image "
+                f"collides there. Choose another layer; usable are {listed(self.usable_layers)}."
+            )
         return output.pre_activation.shape[1], output.logits.shape[1]
 
     def _tried(self, images: Tensor) -> NetworkOutput:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
+from patchcollide.networks.hooks import hooked
 from patchcollide.shapes import Float, Tensor
 
 logger = logging.getLogger(__name__)

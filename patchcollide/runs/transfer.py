@@ -29,7 +29,7 @@ from patchcollide.io.provenance import printable
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.loading import ALL, NetworkSpec, load_network, merge_specs
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.trace import layers_run_once
+from patchcollide.networks.trace import units_of_layers
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.vertices import load_vertex_pngs
@@ -178,7 +178,7 @@ def _labelled(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
 def _layers(network: CollisionNetwork, wanted: Sequence[str]) -> dict[str, BlindRegions]:
     """Returns the layers that are asked for, by their own names, and where they are blind."""
     if ALL in wanted:
-        wanted = list(layers_run_once(network))
+        wanted = list(units_of_layers(network))
     return dict(network.find_layer(layer) for layer in wanted or [network.layer])
 
 
