@@ -1,6 +1,5 @@
 """Finding polytopes from Python: any network, images in files or in memory, no folder needed."""
 
-import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.layers import LayerSpec
 from patchcollide.networks.loading import find_device, load_network
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.picking import Pick
+from patchcollide.networks.plain_modules import copied, plain_module
 from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
@@ -57,6 +58,7 @@ def find_polytope(
     mean: Sequence[float] = (0.0, 0.0, 0.0),
     scale: Sequence[float] = (1.0, 1.0, 1.0),
     class_names: Sequence[str] = (),
+    output: Pick = None,
 ) -> Polytope:
     """Finds images that look like one image and have the features of another.
 
@@ -85,6 +87,8 @@ def find_polytope(
             for grey.
         scale: What it wants them then divided by.
         class_names: Of a module's classes.
+        output: Which of the things that a module returns are its logits: a name, a number, or a
+            function. None for those called ``logits``, or else the only matrix among them.
 
     Returns:
         The polytope, not evaluated yet.
@@ -97,7 +101,7 @@ def find_polytope(
     _require_one_origin(store, neighbours, exact)
     given = _tightened(_settings(settings, seed), tightness, exact=exact)
     seen = None if input_size is None else Preprocessing(input_size, mean, scale)
-    config, built = _network(given, network, layer, seen, class_names)
+    config, built = _network(given, network, layer, _Module(seen, class_names, output))
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
     return _find(config, built, asked)
@@ -146,6 +150,15 @@ def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
     )
 
 
+@dataclass(frozen=True)
+class _Module:
+    """What is known of a module beside itself, as :func:`find_polytope` has it."""
+
+    preprocessing: Preprocessing | None
+    class_names: Sequence[str]
+    output: Pick
+
+
 def _require_one_origin(
     store: str | Path | None, neighbours: str | Path | None, exact: bool
 ) -> None:
@@ -189,8 +202,7 @@ def _network(
     config: Config,
     network: str | CollisionNetwork | nn.Module,
     layer: str,
-    preprocessing: Preprocessing | None,
-    class_names: Sequence[str],
+    of_module: "_Module",
 ) -> tuple[Config, CollisionNetwork]:
     """Returns the network, and settings that name it."""
     if isinstance(network, str):
@@ -200,18 +212,19 @@ def _network(
     if isinstance(network, CollisionNetwork):
         built = network.at_layer(layer) if layer and layer != network.layer else network
     else:
-        if preprocessing is None:
+        if of_module.preprocessing is None:
             raise NetworkError(
                 f"A module such as {type(network).__name__} takes images of one size. Give it: "
                 "input_size=..., and mean=... and scale=... if it wants normalised images."
             )
         built = CollisionNetwork(
             # Without a copy it would stay frozen, and in evaluation mode.
-            copy.deepcopy(network),
+            copied(plain_module(network, type(network).__name__)),
             name=type(network).__name__,
             layer=LayerSpec(layer or config.network.layer, tolerance=config.network.tolerance),
-            preprocessing=preprocessing,
-            class_names=class_names,
+            preprocessing=of_module.preprocessing,
+            class_names=of_module.class_names,
+            output=of_module.output,
         ).to(find_device(config.network.device))
     return _renamed(config, name=built.name, layer=built.layer), built
 

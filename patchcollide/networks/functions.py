@@ -6,7 +6,6 @@ what is known of modules, :func:`patchcollide.networks.curves.curve_of`, then ho
 
 import math
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -16,11 +15,12 @@ from patchcollide.shapes import Tensor
 
 # Parameters are named as PyTorch names them: they may be given by name.
 def _clamp(min: Any = None, max: Any = None) -> nn.Module | None:  # noqa: A002
-    low = -math.inf if min is None else min
-    high = math.inf if max is None else max
-    if not (isinstance(low, Real) and isinstance(high, Real) and low < high):
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
         return None
-    return nn.ReLU() if (low, high) == (0, math.inf) else nn.Hardtanh(float(low), float(high))
+    low, high = float(-math.inf if min is None else min), float(math.inf if max is None else max)
+    if not low < high:
+        return None
+    return nn.ReLU() if (low, high) == (0.0, math.inf) else nn.Hardtanh(low, high)
 
 
 def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> nn.Module:

@@ -1,9 +1,8 @@
 """A frozen classifier that shows the pre-activation of one of its layers."""
 
-import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
@@ -19,15 +17,14 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.calls import Call, list_calls
 from patchcollide.networks.captures import captured_input, flattened
-from patchcollide.networks.layers import LayerSpec, find_call, listed, usable_calls, weights_digest
+from patchcollide.networks.classifier import FrozenClassifier
+from patchcollide.networks.layers import LayerSpec, find_call, listed, usable_calls
 from patchcollide.networks.outputs import (
-    Classifier,
     NetworkOutput,
     Outputs,
-    find_outputs,
     named_classes,
-    require_logits,
 )
+from patchcollide.networks.picking import Pick
 from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.probes import (
     differ,
@@ -43,7 +40,7 @@ logger = logging.getLogger(__name__)
 _PREPROCESSING = {field.name for field in fields_of(Preprocessing)}
 
 
-class CollisionNetwork:
+class CollisionNetwork(FrozenClassifier):
     """A frozen classifier with the pre-activation of one layer.
 
     Images are RGB, or grey, in ``[0, 1]`` everywhere outside; resizing and normalisation happen
@@ -64,6 +61,8 @@ class CollisionNetwork:
             logits.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
         low_precision: Whether :meth:`pre_activation` computes in bfloat16.
+        output: Which of the things that the module returns are its logits: a name, a number, or a
+            function. None for what :func:`patchcollide.networks.picking.picked` takes.
         fields: Those of :class:`Preprocessing` and of :class:`LayerSpec` on their own, which come
             before an object's: ``input_size``, ``mean``, ``scale``, ``blind``, ``tolerance`` and
             ``aliases``.
@@ -94,40 +93,35 @@ class CollisionNetwork:
         full_name: str = "",
         digest: str = "",
         low_precision: bool = False,
+        output: Pick = None,
         **fields: Any,
     ) -> None:
         own = {key: fields.pop(key) for key in _PREPROCESSING & fields.keys()}
         seen = replace(preprocessing, **own) if preprocessing else Preprocessing(**own)
         self._spec = replace(LayerSpec(layer) if isinstance(layer, str) else layer, **fields)
-        self.module = module.eval().requires_grad_(False)
-        self._digest = digest
-        self.low_precision = low_precision
-        self.name = name
-        self.full_name = full_name or name
-        self.input_size, self.channels = seen.input_size, seen.channels
-        self._mean, self._scale = (
-            torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
-            for values in (seen.mean, seen.scale)
+        super().__init__(
+            module,
+            name=name,
+            preprocessing=seen,
+            full_name=full_name,
+            digest=digest,
+            output=output,
         )
-        self._lay_out(any(isinstance(part, nn.Conv2d) for part in module.modules()))
+        self.low_precision = low_precision
+        convolves = any(isinstance(part, nn.Conv2d) for part in self.module.modules())
+        self._lay_out(torch.channels_last if convolves else torch.contiguous_format)
         try:
             self._examine()
         except NetworkError as error:
-            if not self._channels_last or not isinstance(error.__cause__, RuntimeError):
+            if not convolves or not isinstance(error.__cause__, RuntimeError):
                 raise
             # Such as `x.view(len(x), -1)`, which needs channels first.
-            self._lay_out(channels_last=False)
+            self._lay_out(torch.contiguous_format)
             self._examine()
         self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
 
-    def _lay_out(self, channels_last: bool) -> None:
-        layouts = {True: torch.channels_last, False: torch.contiguous_format}
-        if channels_last or hasattr(self, "_channels_last"):
-            self.module.to(memory_format=layouts[channels_last])
-        self._channels_last = channels_last
-
     def _examine(self) -> None:
-        self.outputs = Outputs()
+        self.outputs = Outputs(pick=self.outputs.pick)
         self._found: dict[str, tuple[Call, BlindRegions]] = {}
         self.call, self.blind = find_call(self.module, self._spec, self.name, lambda: self.calls)
         self.units, num_outputs = self._measure()
@@ -165,8 +159,7 @@ class CollisionNetwork:
         prepared = self.prepared(images)
         with captured_input(module, self.call, captured.append, and_stop=True):
             module(prepared.bfloat16() if self.low_precision else prepared)
-        z = self._flattened(captured, len(images))
-        return z.float() if self.low_precision else z
+        return self._flattened(captured, len(images))
 
     @cached_property
     def _low_precision_module(self) -> nn.Module:
@@ -235,27 +228,6 @@ class CollisionNetwork:
         """Returns the name of a class; its index as text if there are no names."""
         return self.class_names[index] if self.class_names else str(index)
 
-    def prepared(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Returns images as ``module`` takes them: resized and normalised, which is affine."""
-        images = images.to(self._example())
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            size = (self.input_size, self.input_size)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        images = (images - self._mean.to(images)) / self._scale.to(images)
-        if self._channels_last:
-            return images.contiguous(memory_format=torch.channels_last)
-        return images
-
-    @property
-    def classifier(self) -> nn.Module:
-        """What maps images that are :meth:`prepared` to logits and can be walked.
-
-        That is ``module`` if it returns logits, else one of its own, with the same parameters.
-        """
-        if self.outputs.are_logits:
-            return self.module
-        return Classifier(self.module, self.outputs).eval()
-
     @property
     def layer(self) -> str:
         """The name of the run of an activation whose input is shown."""
@@ -318,57 +290,16 @@ class CollisionNetwork:
         double = copy.deepcopy(self)
         # Convolutions in float64 are three times slower channels last.
         double.module.double().to(memory_format=torch.contiguous_format)
-        double._channels_last = False
-        double.low_precision = False
+        if self._layout == torch.channels_last:
+            double._layout = None
+        double.low_precision, double._dtype = False, torch.float64
         return double
-
-    def to(self, device: torch.device | str) -> "CollisionNetwork":
-        """Moves the network to a device and returns it."""
-        self.module.to(device)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._example().device
-
-    @cached_property
-    def digest(self) -> str:
-        """What identifies the weights; see :func:`weights_digest`."""
-        return self._digest or weights_digest(self.module)
-
-    def _example(self) -> Tensor:
-        return next(self.module.parameters(), self._mean.float())
 
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         layer = f"Layer '{self.layer}' of {self.name}"
         # What may be chosen instead is looked for in errors alone.
-        return flattened(captured, batch_size, layer, lambda: self.usable_layers)
-
-    def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
-        """Runs ``module``, with whatever hooks it has, and returns its logits.
-
-        Args:
-            images: As :meth:`prepared` gives them.
-        """
-        with self.outputs.passed_by(self.module):
-            values = self.module(images)
-        return self.outputs.to_logits(require_logits(values, images, self.name))
-
-    def _find_outputs(self) -> Outputs:
-        noise = noise_image(self.channels, self.input_size)
-        # Logits may lie in [0, 1] by chance, but not of whatever goes in.
-        images = torch.cat([noise, grey_image(self.channels, self.input_size), 3 * noise - 1])
-
-        def run() -> Tensor:
-            with self._explained(images), torch.no_grad():
-                return require_logits(self.module(self.prepared(images)), images, self.name)
-
-        outputs = find_outputs(run, self.module, self.name)
-        if outputs.is_single or outputs.ending:
-            self.full_name += f" (which returns {outputs})"
-            logger.info("%s returns %s; its logits are made of that.", self.name, outputs)
-        return outputs
+        z = flattened(captured, batch_size, layer, lambda: self.usable_layers)
+        return z.to(self._dtype)
 
     def _measure(self) -> tuple[int, int]:
         output = self._tried(noise_image(self.channels, self.input_size))
@@ -384,12 +315,3 @@ class CollisionNetwork:
     def _tried(self, images: Tensor) -> NetworkOutput:
         with self._explained(images), torch.no_grad():
             return self(images)
-
-    @contextlib.contextmanager
-    def _explained(self, images: Tensor) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise NetworkError(
-                f"{self.name} cannot classify a batch of shape {tuple(images.shape)}: {error}"
-            ) from error
