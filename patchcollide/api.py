@@ -15,6 +15,7 @@ from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
 from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
+from patchcollide.networks.factories import ask_for
 from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.layers import LayerSpec
 from patchcollide.networks.loading import find_device, load_network
@@ -208,6 +209,7 @@ def _network(
     if isinstance(network, str):
         named = {"name": network, "layer": layer or config.network.layer}
         config = _renamed(config, **named)
+        ask_for(network)
         return config, load_network(config.network, config.seed)
     if isinstance(network, CollisionNetwork):
         built = network.at_layer(layer) if layer and layer != network.layer else network

@@ -6,7 +6,16 @@ the ones of a demo and of the paper, and every output carries the ones it was ma
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
@@ -25,6 +34,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 # TOML and JSON have lists only.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+Numbers = Annotated[tuple[Number, ...], Field(strict=False, max_length=3)]
 
 TextsByName = Annotated[dict[str, str], Field(default_factory=dict)]
 
@@ -87,7 +98,8 @@ class Network(Section):
     The weights file must have the SHA-256 in ``sha256``; empty for any. Features collide where the
     layer's activations differ by at most ``tolerance``, in units of the activation's output: 0, as
     in the paper, asks for equal ones; layers whose activation is nowhere exactly constant, such as
-    GELU, need more.
+    GELU, need more. What images go through, ``input_size``, ``mean`` and ``scale``, is the
+    network's own where 0 or nothing is said, and so is which of its ``output`` are the logits.
     """
 
     name: str = "efficientnet_lite0"
@@ -98,6 +110,17 @@ class Network(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    input_size: Annotated[int, Field(ge=0)] = 0
+    mean: Numbers = ()
+    scale: Numbers = ()
+    output: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what is not said, so that runs have the fingerprints they always had."""
+        found: dict[str, Any] = write(self)
+        unsaid = {name for name in ("input_size", "mean", "scale", "output") if not found.get(name)}
+        return {name: value for name, value in found.items() if name not in unsaid}
 
 
 class Composition(Section):

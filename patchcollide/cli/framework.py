@@ -49,7 +49,12 @@ Overrides = Annotated[
 ]
 NetworkName = Annotated[
     str | None,
-    typer.Option("--network", help="efficientnet_lite0, vgg16, mlp or lenet5.", metavar="NAME"),
+    typer.Option(
+        "--network",
+        help="efficientnet_lite0, vgg16, mlp, lenet5, torchvision:NAME, timm:NAME, or "
+        "package.module:function, whose code is then run; see `patchcollide networks`.",
+        metavar="NAME",
+    ),
 ]
 LayerName = Annotated[
     str | None, typer.Option("--layer", help="Its activation, by name.", metavar="NAME")
@@ -57,6 +62,17 @@ LayerName = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file."),
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side of its images; by default its library's.", metavar="PIXELS"),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="What it wants subtracted from images in [0, 1].", metavar="R,G,B"),
+]
+Scale = Annotated[
+    str | None, typer.Option(help="What it wants them then divided by.", metavar="R,G,B")
 ]
 Engine = Annotated[str | None, typer.Option(help="Search engine: ann, certified or exact.")]
 Memory = Annotated[
@@ -87,6 +103,10 @@ class SettingsFile:
         """Returns the settings, with options by the names of settings; None for none given."""
         from patchcollide.config_files import load_config
 
+        typed = [text.partition("=") for text in self.overrides or []]
+        names = [name.strip("\"' ") for key, _, name in typed if key.strip() == "network.name"]
+        for name in [*names, (options or {}).get("network.name")]:
+            _ask_for(name)
         # JSON's notation of text and numbers is also TOML's.
         given = [
             f"{key}={json.dumps(value)}"
@@ -108,21 +128,72 @@ class Settings(SettingsFile):
 
 
 @dataclass(frozen=True)
-class NetworkChoice:
-    """Options for the network, its layer and its weights."""
+class NetworkOptions:
+    """Options for the network, its weights, and what its images go through."""
 
     network: NetworkName = None
-    layer: LayerName = None
     weights: Weights = None
+    input_size: InputSize = None
+    mean: Mean = None
+    scale: Scale = None
 
     @property
-    def options(self) -> dict[str, str | None]:
+    def options(self) -> dict[str, object]:
         """By the names of settings."""
         return {
             "network.name": self.network,
-            "network.layer": self.layer,
             "network.weights": self.weights,
+            "network.input_size": self.input_size,
+            "network.mean": _numbers("--mean", self.mean),
+            "network.scale": _numbers("--scale", self.scale),
         }
+
+
+@dataclass(frozen=True)
+class NetworkChoice(NetworkOptions):
+    """The same, and its layer."""
+
+    layer: LayerName = None
+
+    @property
+    def options(self) -> dict[str, object]:
+        """By the names of settings."""
+        return {**super().options, "network.layer": self.layer}
+
+
+@dataclass(frozen=True)
+class RunCode:
+    """An option for runs of networks that a function makes."""
+
+    run_code: Annotated[
+        str | None,
+        typer.Option(
+            help="The function that made the run's network: lets its code run.",
+            metavar="package.module:function",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        _ask_for(self.run_code)
+
+
+def _ask_for(network: object) -> None:
+    """Takes note of a network that the user typed: only such may be code."""
+    if isinstance(network, str) and ":" in network:
+        from patchcollide.networks.factories import ask_for
+
+        ask_for(network)
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadParameter(
+            f"{option} should be numbers with commas between, such as 0.5,0.5,0.5, but is {text}."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,11 @@ def explore(
         int, Option(min=0, max=65535, help="Where to listen, on this machine alone; 0: any.")
     ] = 0,
     open_: Annotated[bool, Option("--open", help="Open the page in a browser.")] = False,
+    *,
+    code: RunCode,
 ) -> None:
     """Serves a page on this machine that asks the run's network about any point; Ctrl-C ends it."""
     from patchcollide.explorer.serving import explore
 
+    del code
     explore(run, echo, port=port, browser=open_)

@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -82,11 +81,6 @@ class FrozenClassifier:
         if self.outputs.are_logits:
             return self.module
         return Classifier(self.module, self.outputs).eval()
-
-    def to(self, device: torch.device | str) -> Self:
-        """Moves the network to a device and returns it."""
-        self.module.to(device)
-        return self
 
     @property
     def device(self) -> torch.device:

@@ -14,6 +14,7 @@ import torch
 
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
+from patchcollide.networks.factories import is_factory
 from patchcollide.networks.network import CollisionNetwork
 
 DIGIT_NETWORKS = ("mlp", "lenet5")
@@ -42,15 +43,33 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
         10
     """
     device = find_device(settings.device)
-    network = _load(settings, seed).to(device)
+    load = _load_of_library if ":" in settings.name else _load
+    network = load(settings, seed).to(device)
     network.low_precision = settings.precision == "bfloat16" or (
         settings.precision == "auto" and has_bfloat16_units(device)
     )
     return network
 
 
+def _load_of_library(settings: Network, seed: int) -> CollisionNetwork:
+    """Builds a network of torchvision or timm, or one that a function makes."""
+    from patchcollide.networks.models.libraries import LIBRARIES, load_library_network
+
+    library = settings.name.partition(":")[0]
+    if library not in LIBRARIES and not is_factory(settings.name):
+        raise NetworkError(_unknown(settings.name))
+    return load_library_network(settings, seed)
+
+
 def _load(settings: Network, seed: int) -> CollisionNetwork:
-    return _loader(settings.name)(
+    given = [key for key in ("input_size", "mean", "scale", "output") if getattr(settings, key)]
+    load = _loader(settings.name)
+    if given:
+        raise NetworkError(
+            f"network.{given[0]} is for networks of libraries and of one's own, but "
+            f"{settings.name} has its own. Leave it out."
+        )
+    return load(
         weights=settings.weights,
         sha256=settings.sha256,
         layer=settings.layer,
@@ -71,10 +90,16 @@ def _loader(name: str) -> Callable[..., CollisionNetwork]:
         return load_vgg16
     if name in DIGIT_NETWORKS:
         return functools.partial(_load_digit_network, name)
+    raise NetworkError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, NETWORK_NAMES, n=1)
-    raise NetworkError(
-        f"network.name = '{name}' is not a known network"
-        f"{f'; did you mean {close[0]}?' if close else '.'} Known are {', '.join(NETWORK_NAMES)}."
+    guess = f"; did you mean {close[0]}?" if close else "."
+    return (
+        f"network.name = '{name}' is not a known network{guess} Known are "
+        f"{', '.join(NETWORK_NAMES)}, torchvision:NAME, timm:NAME, and package.module:function "
+        "for one of your own; `patchcollide networks` lists all."
     )
 
 

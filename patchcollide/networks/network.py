@@ -295,6 +295,11 @@ class CollisionNetwork(FrozenClassifier):
         double.low_precision, double._dtype = False, torch.float64
         return double
 
+    def to(self, device: torch.device | str) -> "CollisionNetwork":
+        """Moves the network to a device and returns it."""
+        self.module.to(device)
+        return self
+
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         layer = f"Layer '{self.layer}' of {self.name}"
         # What may be chosen instead is looked for in errors alone.

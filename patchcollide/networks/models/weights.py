@@ -18,6 +18,7 @@ from patchcollide.shapes import Tensor
 PICKLE_SUFFIXES = (".pth", ".pt")
 SAFETENSORS_SUFFIX = ".safetensors"
 _DIGEST_LENGTH = 64
+_COUNT = "num_batches_tracked"
 
 # Training scripts often save the weights beside the optimiser's state, under one of these.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -131,6 +132,9 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str
         NetworkError: If names are missing or left over, or a shape differs.
     """
     expected = module.state_dict()
+    # Files of before PyTorch 0.4 do not count batches, which nothing but training needs.
+    counts = {name: tensor for name, tensor in expected.items() if name.endswith(_COUNT)}
+    state_dict = counts | dict(state_dict)
     problems = _mismatches(expected, state_dict)
     if problems:
         raise NetworkError(
@@ -139,6 +143,23 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str
         )
     cast = {name: state_dict[name].to(tensor.dtype) for name, tensor in expected.items()}
     module.load_state_dict(cast, assign=True)
+
+
+def classes_of(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> int | None:
+    """Returns how many classes weights are for, if that is all in which they differ; else None.
+
+    Args:
+        expected: Of the network, by name.
+        found: The weights, by name.
+    """
+    misshapen = [
+        (tensor.shape, found[name].shape)
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    sizes = {other[:1] for _, other in misshapen}
+    inner = all(shape[1:] == other[1:] for shape, other in misshapen)
+    return sizes.pop()[0] if len(sizes) == 1 and inner and sizes != {torch.Size()} else None
 
 
 def _unpickle(path: Path) -> Any:
