@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from patchcollide.cli.framework import Argument, Option, command, echo
+from patchcollide.cli.framework import Argument, Option, RunCode, command, echo
 
 
 @command
@@ -38,11 +38,14 @@ def animate(
     captions: Annotated[
         bool, Option("--captions/--no-captions", help="Say each frame's class beneath; or not.")
     ] = True,
+    *,
+    code: RunCode,
 ) -> None:
     """Animates a tour of a run's polytope: along all edges between vertices, then to the centre."""
     from patchcollide.runs.animate import write_tour
     from patchcollide.runs.folder import open_run
 
+    del code
     echo(
         write_tour(
             open_run(run),

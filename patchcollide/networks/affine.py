@@ -95,14 +95,7 @@ def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Ima
             too large.
     """
     num_values = network.channels * network.input_size**2
-    needed = 8 * num_values * network.units
-    if needed > max_bytes:
-        raise NetworkError(
-            f"Layer '{network.layer}' of {network.name} has {network.units} units and its input "
-            f"{num_values} values: as a matrix {needed / 2**30:.1f} GB, more than the "
-            f"{max_bytes / 2**30:.1f} GB that exact polytopes may take. Choose a smaller layer or "
-            "network, or search with `patchcollide collide`."
-        )
+    _require_small(network, num_values, max_bytes)
     double = network.in_float64()
     matrix = np.empty((network.units, num_values))
     offset = np.empty(network.units)
@@ -111,6 +104,33 @@ def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Ima
         matrix[:, first : first + len(batch)] = line.slope.T.cpu().numpy()
         offset[:] = line.value[0].cpu().numpy()
     return ImageMap(matrix, offset, double)
+
+
+@proof_modes()
+def require_affine(double: CollisionNetwork, max_bytes: int = MAX_BYTES) -> None:
+    """Refuses a layer that :func:`read_image_map` would refuse, without its matrix.
+
+    Args:
+        double: The network and its layer, in float64.
+        max_bytes: How large the matrix may be.
+
+    Raises:
+        NetworkError: As there.
+    """
+    num_values = double.channels * double.input_size**2
+    _line_to_layer(double, torch.eye(1, num_values, dtype=torch.float64))
+    _require_small(double, num_values, max_bytes)
+
+
+def _require_small(network: CollisionNetwork, num_values: int, max_bytes: int) -> None:
+    needed = 8 * num_values * network.units
+    if needed > max_bytes:
+        raise NetworkError(
+            f"Layer '{network.layer}' of {network.name} has {network.units} units and its input "
+            f"{num_values} values: as a matrix {needed / 2**30:.1f} GB, more than the "
+            f"{max_bytes / 2**30:.1f} GB that exact polytopes may take. Choose a smaller layer or "
+            "network, or search with `patchcollide collide`."
+        )
 
 
 def _unit_images(num_values: int) -> Iterator[tuple[int, Tensor]]:

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.activations import BlindRegions, blind_regions, response_of
+from patchcollide.networks.activations import (
+    BlindRegions,
+    blind_regions,
+    response_of,
+    suggested_tolerance,
+)
 from patchcollide.networks.calls import Call, names_of
 from patchcollide.networks.curves import curve_of
 
@@ -58,7 +63,11 @@ def usable_calls(calls: Sequence[Call], tolerance: float = 0.0) -> list[Call]:
 
 
 def find_call(
-    module: nn.Module, layer: LayerSpec, network: str, calls: Callable[[], Sequence[Call]]
+    module: nn.Module,
+    layer: LayerSpec,
+    network: str,
+    calls: Callable[[], Sequence[Call]],
+    blind_at: Callable[[Call], Mapping[float, float]],
 ) -> tuple[Call, BlindRegions]:
     """Resolves a layer's name.
 
@@ -68,6 +77,7 @@ def find_call(
         network: The network's name, for errors.
         calls: Lists all runs of activations, which takes a pass: asked only where the name is not
             that of an activation module.
+        blind_at: Says which share of a run's units is blind at which tolerance: asked in errors.
 
     Returns:
         The run of an activation, and where that is constant. A module's own name is its first run.
@@ -82,10 +92,10 @@ def find_call(
     if part is not None and (layer.blind or blind_regions(part, layer.tolerance)):
         call = Call(name, name, part)
     else:
-        call = _find(module, name, _Runs(network, calls(), layer))
+        call = _find(module, name, _Runs(network, calls(), layer, blind_at))
     blind = layer.blind or blind_regions(call.activation, layer.tolerance)
     if blind is None:
-        raise NetworkError(_unusable(call, _Runs(network, calls(), layer)))
+        raise NetworkError(_unusable(call, _Runs(network, calls(), layer, blind_at)))
     if blind.response is None:
         blind = replace(blind, response=response_of(call.activation))
     return call, blind
@@ -98,6 +108,7 @@ class _Runs:
     network: str
     calls: Sequence[Call]
     layer: LayerSpec
+    blind_at: Callable[[Call], Mapping[float, float]]
 
     @property
     def usable(self) -> list[str]:
@@ -155,9 +166,13 @@ def _raise_not_found(name: str, runs: _Runs) -> NoReturn:
 def _unusable(call: Call, runs: _Runs) -> str:
     way_out = ""
     if curve_of(call.activation) is not None:
+        shares = runs.blind_at(call)
+        told = ", ".join(f"{share:.0%} at {tolerance:g}" for tolerance, share in shares.items())
         way_out = (
             " exactly. To take values for equal that differ by at most so much, set "
-            "network.tolerance, for example --set network.tolerance=0.01"
+            f"network.tolerance, for example --set network.tolerance="
+            f"{suggested_tolerance(shares):g}; of an image of noise, so many of its units are then "
+            f"blind: {told or 'not known'}"
         )
     return (
         f"Layer '{call.name}' of {runs.network} is a {call.kind}, which has no region where it "

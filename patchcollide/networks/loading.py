@@ -6,7 +6,7 @@ Each network's module owns the library it comes from and is imported only when a
 import difflib
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
+from patchcollide.networks.activations import TOLERANCES
 from patchcollide.networks.factories import is_factory
 from patchcollide.networks.network import CollisionNetwork
 
@@ -49,6 +50,25 @@ def load_network(settings: Network, seed: int = 0) -> CollisionNetwork:
         settings.precision == "auto" and has_bfloat16_units(device)
     )
     return network
+
+
+def load_at_any_layer(settings: Network, seed: int = 0) -> CollisionNetwork:
+    """Builds a network to look at its layers: also if none is usable at the settings' tolerance.
+
+    Args:
+        settings: As for :func:`load_network`; their layer is left out.
+        seed: Of random weights.
+
+    Raises:
+        NetworkError: If there is no such network, or it has no activation that is known.
+    """
+    settings = settings.model_copy(update={"layer": ""})
+    try:
+        return load_network(settings, seed)
+    except NetworkError:
+        if settings.tolerance:
+            raise
+        return load_network(settings.model_copy(update={"tolerance": max(TOLERANCES)}), seed)
 
 
 def _load_of_library(settings: Network, seed: int) -> CollisionNetwork:
@@ -144,11 +164,13 @@ class NetworkSpec:
         name: As in ``network.name``.
         weights: As in ``network.weights``.
         layers: By their own names or their aliases, or ``all``; empty for what is usual.
+        seen: Further settings of the network, by name: what images go through.
     """
 
     name: str
     weights: str = "pretrained"
     layers: tuple[str, ...] = ()
+    seen: tuple[tuple[str, Any], ...] = ()
 
     @property
     def label(self) -> str:
@@ -160,18 +182,23 @@ class NetworkSpec:
     def settings(self, base: Network) -> Network:
         """Returns the network's settings; device, precision and tolerance are those of ``base``."""
         changed = {"name": self.name, "weights": self.weights, "layer": "", "sha256": ""}
-        return base.model_copy(update=changed)
+        return base.model_copy(update=changed | dict(self.seen))
 
 
 def parse_spec(text: str) -> NetworkSpec:
     """Reads ``NAME[=WEIGHTS][:LAYER[,LAYER ...]]``.
 
     A file's name may have a colon: what follows the last one is a layer unless there is a file of
-    the whole name.
+    the whole name. So have names of libraries, and of functions: of those the second part is a
+    layer only if the first is a network here.
 
     Raises:
         NetworkError: If a part is empty.
     """
+    given, prefix = text, ""
+    library, colon, rest = text.partition(":")
+    if rest and library and "=" not in library and library not in NETWORK_NAMES:
+        prefix, text = f"{library}:", rest
     whole, colon, layers = text.rpartition(":")
     if not colon or Path(text.partition("=")[2]).is_file():
         whole, colon, layers = text, "", ""
@@ -179,17 +206,18 @@ def parse_spec(text: str) -> NetworkSpec:
     names = tuple(layer.strip() for layer in layers.split(",")) if colon else ()
     if not name or (has_weights and not weights) or not all(names):
         raise NetworkError(
-            f"'{text}' names no network. Expected is NAME, NAME=WEIGHTS or either with :LAYER "
+            f"'{given}' names no network. Expected is NAME, NAME=WEIGHTS or either with :LAYER "
             "behind, such as mlp=mlp.safetensors:fc2."
         )
-    return NetworkSpec(name, weights or "pretrained", names)
+    return NetworkSpec(prefix + name, weights or "pretrained", names)
 
 
 def merge_specs(specs: Sequence[NetworkSpec]) -> list[NetworkSpec]:
     """Joins the layers of specs of one network, in their order; none twice."""
-    merged: dict[tuple[str, str], NetworkSpec] = {}
+    merged: dict[NetworkSpec, NetworkSpec] = {}
     for spec in specs:
-        key = spec.name, spec.weights
-        before = merged.get(key, NetworkSpec(*key))
-        merged[key] = NetworkSpec(*key, tuple(dict.fromkeys([*before.layers, *spec.layers])))
+        key = replace(spec, layers=())
+        before = merged.get(key, key)
+        layers = tuple(dict.fromkeys([*before.layers, *spec.layers]))
+        merged[key] = replace(key, layers=layers)
     return list(merged.values())

@@ -14,7 +14,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.images.tensors import as_batch
-from patchcollide.networks.activations import BlindRegions
+from patchcollide.networks.activations import BlindRegions, blind_shares
 from patchcollide.networks.calls import Call, list_calls
 from patchcollide.networks.captures import captured_input, flattened
 from patchcollide.networks.classifier import FrozenClassifier
@@ -123,7 +123,7 @@ class CollisionNetwork(FrozenClassifier):
     def _examine(self) -> None:
         self.outputs = Outputs(pick=self.outputs.pick)
         self._found: dict[str, tuple[Call, BlindRegions]] = {}
-        self.call, self.blind = find_call(self.module, self._spec, self.name, lambda: self.calls)
+        self.call, self.blind = self._resolve(self._spec)
         self.units, num_outputs = self._measure()
         self.outputs = self._find_outputs()
         self.num_classes = 2 if self.outputs.is_single else num_outputs
@@ -259,8 +259,18 @@ class CollisionNetwork(FrozenClassifier):
             # A blind region that was given is of the layer it was given for.
             blind = self.blind if layer == self.layer else None
             spec = replace(self._spec, name=layer, blind=blind)
-            self._found[layer] = find_call(self.module, spec, self.name, lambda: self.calls)
+            self._found[layer] = self._resolve(spec)
         return self._found[layer]
+
+    def _resolve(self, spec: LayerSpec) -> tuple[Call, BlindRegions]:
+        def blind_at(call: Call) -> dict[float, float]:
+            captured: list[Tensor] = []
+            images = noise_image(self.channels, self.input_size)
+            with torch.no_grad(), captured_input(self.module, call, captured.append, and_stop=True):
+                self.module(self.prepared(images))
+            return blind_shares(call.activation, captured[0]) if captured else {}
+
+        return find_call(self.module, spec, self.name, lambda: self.calls, blind_at)
 
     def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
         """Returns the own name of any layer, and where it is constant; as :meth:`find_call`."""

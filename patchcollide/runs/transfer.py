@@ -163,7 +163,10 @@ def _spec_of(run: Run, layers: tuple[str, ...]) -> NetworkSpec:
     """Returns the network of a run, at its own layer unless others are wanted."""
     settings = run.config.network
     own = (run.about["identity"]["layer"],)
-    return NetworkSpec(settings.name, settings.weights, layers or own)
+    said = settings.model_dump(exclude_defaults=True)
+    names = ("input_size", "mean", "scale", "output")
+    seen = tuple((name, said[name]) for name in names if name in said)
+    return NetworkSpec(settings.name, settings.weights, layers or own, seen)
 
 
 def _labelled(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
