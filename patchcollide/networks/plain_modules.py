@@ -1,4 +1,4 @@
-"""Modules without what is only around them: parallel, compiled; and what no search can run."""
+"""Modules without what is only around them, parallel, compiled or scripted, and what is refused."""
 
 import copy
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from patchcollide.errors import NetworkError
+from patchcollide.networks.scripted import UnscriptedModule
 
 
 def plain_module(module: nn.Module, name: str) -> nn.Module:
@@ -31,6 +32,8 @@ def plain_module(module: nn.Module, name: str) -> nn.Module:
         )
     while (inner := _inside(module)) is not None:
         module = inner
+    if isinstance(module, torch.jit.ScriptModule):
+        module = UnscriptedModule(module)
     # In place: a copy would lose what is shared with the caller's.
     module._compiled_call_impl = None
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
