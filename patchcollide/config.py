@@ -4,13 +4,13 @@ The settings are plain values: the defaults below are the project's choice, ``co
 the ones of a demo and of the paper, and every output carries the ones it was made with.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     model_serializer,
@@ -116,9 +116,9 @@ class Network(Section):
     output: str = ""
 
     @model_serializer(mode="wrap")
-    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Leaves out what is not said, so that runs have the fingerprints they always had."""
-        found: dict[str, Any] = write(self)
+        found = write(self)
         unsaid = {name for name in ("input_size", "mean", "scale", "output") if not found.get(name)}
         return {name: value for name, value in found.items() if name not in unsaid}
 

@@ -20,6 +20,8 @@ _IN_PYTHON: Mapping[str, Callable[..., Any]] = {
     "aten::__isnot__": operator.is_not,
     "aten::__not__": operator.not_,
     "aten::__contains__": operator.contains,
+    # The rest is about libraries, and only known to the operator that traces see.
+    "aten::_convolution": lambda *given: torch.convolution(*given[:9]),
     "aten::append": lambda items, item: items.append(item) or items,
     "aten::format": lambda text, *values: text.format(*values),
     "aten::len": len,
