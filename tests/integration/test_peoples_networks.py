@@ -1,0 +1,160 @@
+"""Networks as people write them, from Python and by the command line."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from patchcollide import Polytope, find_polytope
+from patchcollide.cli.framework import app
+from patchcollide.errors import NetworkError
+from patchcollide.images.pictures import write_png
+from patchcollide.networks import factories
+from tests.helpers import peoples_networks
+from tests.helpers.peoples_networks import LAYERS, NETWORKS, SIZE
+
+SETTINGS = {
+    "optimiser.steps": 3,
+    "optimiser.check_every": 3,
+    "optimiser.num_vertices": 2,
+    "optimiser.validation_samples": 4,
+    "evaluation.num_samples": 4,
+    "evaluation.null_samples": 4,
+    "network.min_confidence": 0,
+    "seed": 1,
+}
+
+
+def made(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return getattr(peoples_networks, name)()
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8) for _ in range(2)]
+
+
+def command(*words):
+    result = CliRunner().invoke(app, [*map(str, words)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_is_searched_from_python_and_left_as_it_is(name, pair):
+    module = made(name).train()
+    before = copy.deepcopy(module.state_dict())
+    layer = LAYERS.get(name, NETWORKS[name][-1])
+    found = find_polytope(module, layer, *pair, input_size=SIZE, settings=SETTINGS)
+    assert found.network.usable_layers == NETWORKS[name]
+    assert found.network.layer == layer
+    assert len(found.vertices) == 2
+    assert (found.vertices[0] != found.vertices[1]).any()
+    with torch.no_grad():
+        image = torch.from_numpy(pair[0].copy()).permute(2, 0, 1)[None] / 255
+        expected = made(name).eval()(image)
+    if isinstance(expected, dict):
+        expected = expected["logits"]
+    if expected.shape[1] == 1:
+        expected = torch.cat([1 - expected.sigmoid(), expected.sigmoid()], 1)
+    elif name != "SoftmaxAtTheEnd":
+        expected = expected.softmax(1)
+    index, _, probability = found.network.top(pair[0])
+    assert (index, probability) == (int(expected.argmax()), pytest.approx(float(expected.max())))
+    assert module.training
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+@pytest.fixture
+def pictures(pair, tmp_path):
+    for name, picture in zip(("source", "target"), pair, strict=True):
+        write_png(tmp_path / f"{name}.png", picture)
+    return tmp_path
+
+
+def collide(folder, network, *more):
+    settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    words = ["--source", folder / "source.png", "--target", folder / "target.png", "--pixels"]
+    words += ["--out", folder / "run", "--network", network, "--input-size", SIZE]
+    return command("collide", *words, *settings, *more)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_is_searched_by_the_command_line(name, pictures):
+    layer = LAYERS.get(name, NETWORKS[name][-1])
+    result = collide(pictures, f"tests.helpers.peoples_networks:{name}", "--layer", layer)
+    assert result.exit_code == 0, result.stderr
+    about = json.loads((pictures / "run" / "config.json").read_text())
+    assert about["inputs"]["layer"] == layer
+    assert about["config"]["network"]["input_size"] == SIZE
+
+
+def test_a_checkpoint_of_data_parallel_is_searched(pictures, pair):
+    path = pictures / "best.pth.tar"
+    peoples_networks.checkpoint_of_data_parallel(path)
+    name = "tests.helpers.peoples_networks:ViewFlatten"
+    result = collide(pictures, name, "--weights", path)
+    assert result.exit_code == 0, result.stderr
+    trained = torch.load(path, weights_only=True)["state_dict"]
+    found = Polytope.load(pictures / "run")
+    for key, value in found.network.module.state_dict().items():
+        assert torch.equal(value, trained[f"module.{key}"])
+    parallel = torch.nn.DataParallel(made("ViewFlatten"))
+    assert find_polytope(parallel, "", *pair, input_size=SIZE, settings=SETTINGS).network.layer
+
+
+def test_code_is_run_only_where_its_name_was_typed(pictures, monkeypatch):
+    name = "tests.helpers.peoples_networks:ReusedRelu"
+    assert collide(pictures, name).exit_code == 0
+    monkeypatch.setattr(factories, "_asked_for", set())
+    refused = command("certify", pictures / "run", "--edges", 1)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "a function, whose code would be run, and its name comes from a file. If" in said
+    assert command("certify", pictures / "run", "--edges", 1, "--run-code", name).exit_code == 0
+    (pictures / "settings.toml").write_text(f'[network]\nname = "{name}"\ninput_size = 16\n')
+    monkeypatch.setattr(factories, "_asked_for", set())
+    by_file = ["layers", "--config", pictures / "settings.toml"]
+    assert command(*by_file).exit_code == 2
+    assert command(*by_file, "--set", f"network.name={name}").exit_code == 0
+
+
+def test_layers_are_listed_run_by_run():
+    name = "tests.helpers.peoples_networks:ReusedRelu"
+    lines = command("layers", "--network", name, "--input-size", SIZE).stdout.splitlines()
+    rows = [line.split() for line in lines if "ReLU" in line]
+    assert [row[:5] for row in rows] == [
+        ["relu", "ReLU", "1024", "4x16x16", "<="],
+        ["relu_1", "ReLU", "1024", "4x16x16", "<="],
+    ]
+    assert rows[0][-4:] == ["pixels,", "patches,", "exact,", "walk"]
+    assert rows[1][-3:] == ["pixels,", "patches,", "walk"]
+
+
+REFUSED = {
+    "nowhere:make": r"cannot be imported: ModuleNotFoundError",
+    "tests.helpers.peoples_networks:ReusdRelu": r"did you mean tests.*:ReusedRelu\?",
+    "tests.helpers.peoples_networks:SIZE": r"should be a function, but is a int",
+    "tests.helpers.peoples_networks:checkpoint_of_data_parallel": r"failed: TypeError: .* argument",
+    "builtins:dict": r"should return a torch.nn.Module, but returned a dict",
+    "torchvision:resnet81": r"no network 'resnet81'; did you mean torchvision:resnet18\?",
+    "timm:resnet10tt": r"timm has no network .*; did you mean timm:resnet10t\?",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_makes_no_network_is_refused_in_a_sentence(name, pair):
+    with pytest.raises(NetworkError, match=REFUSED[name]):
+        find_polytope(name, "", *pair, settings={**SETTINGS, "network.weights": "random"})
+
+
+def test_the_size_of_images_has_to_be_known(pair):
+    with pytest.raises(NetworkError, match=r"does not say how large .* Give it: --input-size"):
+        find_polytope("tests.helpers.peoples_networks:Loops", "", *pair, settings=SETTINGS)
