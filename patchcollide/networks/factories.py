@@ -94,5 +94,5 @@ def _find(name: str) -> Callable[[], Any]:
             f"'{name}' should be a function, but is a {type(found).__name__}. Name one that "
             "returns a torch.nn.Module."
         )
-    function: Callable[[], Any] = found
-    return function
+    made: Callable[[], Any] = found
+    return made

@@ -41,8 +41,9 @@ _IN_PYTHON: Mapping[str, Callable[..., Any]] = {
 class _Kept:
     """A part of TorchScript, which never changes: copies of modules share it."""
 
-    def __init__(self, part: torch.jit.ScriptModule) -> None:
-        self.part = part
+    def __init__(self, part: nn.Module) -> None:
+        # Of a script, whose type PyTorch's own annotations do not tell.
+        self.part: Any = part
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Kept":
         return self
@@ -51,7 +52,7 @@ class _Kept:
 class _Part(nn.Module):
     """The parameters, buffers and parts of a scripted module, by the same names."""
 
-    def __init__(self, part: torch.jit.ScriptModule) -> None:
+    def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self._kept = _Kept(part)
         for name, parameter in part.named_parameters(recurse=False):

@@ -42,8 +42,10 @@ def of_torchvision(name):
 @pytest.mark.filterwarnings("ignore:NOTE. The nodes obtained by tracing")
 def test_each_run_is_named_and_valued_as_torchvision_extracts_it(name, rng):
     module = of_torchvision(name)
-    size = {"input_size": 32, "tolerance": 0.01, "mean": (0.5,) * 3, "scale": (0.5,) * 3}
-    network = CollisionNetwork(module, name=name, layer="", **size)
+    half = (0.5,) * 3
+    network = CollisionNetwork(
+        module, name=name, layer="", input_size=32, tolerance=0.01, mean=half, scale=half
+    )
     assert len(network.calls) == NETWORKS[name]
     assert [call.name for call in network.calls] == network.usable_layers
     extractor = create_feature_extractor(module, [call.name for call in network.calls])
