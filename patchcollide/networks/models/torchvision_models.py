@@ -150,4 +150,5 @@ def build_vgg16(width: int = FULL_WIDTH) -> nn.Module:
         module.classifier[0] = nn.Linear(512 * width // FULL_WIDTH * 7 * 7, hidden)
         module.classifier[3] = nn.Linear(hidden, hidden)
         module.classifier[6] = nn.Linear(hidden, 1000)
-    return module
+    built: nn.Module = module
+    return built
