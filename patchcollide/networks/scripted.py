@@ -55,6 +55,7 @@ class _Part(nn.Module):
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self._kept = _Kept(part)
+        self.training = part.training
         for name, parameter in part.named_parameters(recurse=False):
             self.register_parameter(name, nn.Parameter(parameter.detach(), requires_grad=False))
         for name, buffer in part.named_buffers(recurse=False):

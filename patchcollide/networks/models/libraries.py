@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from patchcollide.networks.models.records import (
 )
 from patchcollide.networks.models.weights import (
     classes_of,
+    fitted,
     load_weights,
     read_state_dict,
     require_no_digest,
@@ -139,9 +140,12 @@ def _timm(name: str, settings: Network) -> _Built:
     return _Built(module, NetworkRecord(record.preprocessing, imagenet_class_names()))
 
 
-def _filled(build: Callable[[int], nn.Module], found: dict[str, Tensor], where: str) -> nn.Module:
+def _filled(
+    build: Callable[[int], nn.Module], found: Mapping[str, Tensor], where: str
+) -> nn.Module:
     """Returns a network with weights, with as many classes as these have."""
     module = build(_IMAGENET_CLASSES)
+    found = fitted(module.state_dict(), found, where)
     classes = classes_of(module.state_dict(), found)
     if classes is not None:
         logger.info("%s has a head of %d classes.", where, classes)

@@ -124,7 +124,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str
         NetworkError: If names are missing or left over, or a shape differs.
     """
     expected = module.state_dict()
-    state_dict = _fitted(expected, state_dict, where)
+    state_dict = fitted(expected, state_dict, where)
     # Files of before PyTorch 0.4 do not count batches, which nothing but training needs.
     counts = {name: tensor for name, tensor in expected.items() if name.endswith(_COUNT)}
     state_dict = counts | dict(state_dict)
@@ -194,7 +194,7 @@ def _damaged(path: Path, error: Exception) -> NetworkError:
     )
 
 
-def _fitted(
+def fitted(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str
 ) -> Mapping[str, Tensor]:
     """Returns weights by the names that a module has, where a prefix is all that they differ in.
