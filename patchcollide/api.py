@@ -11,18 +11,15 @@ from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
+from patchcollide.errors import ConfigError, ImageError, RunError
 from patchcollide.evaluation.summary import ExactSearch
 from patchcollide.images.pictures import picture_size, square_image
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.factories import ask_for
 from patchcollide.networks.feature_files import read_target
-from patchcollide.networks.layers import LayerSpec
-from patchcollide.networks.loading import find_device, load_network
+from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.picking import Pick
-from patchcollide.networks.plain_modules import copied, plain_module
-from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable
@@ -56,8 +53,8 @@ def find_polytope(
     settings: Settings = (),
     seed: int | None = None,
     input_size: int | None = None,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    scale: Sequence[float] = (1.0, 1.0, 1.0),
+    mean: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
     class_names: Sequence[str] = (),
     output: Pick = None,
 ) -> Polytope:
@@ -83,9 +80,10 @@ def find_polytope(
             ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
             given, its own name and layer are recorded.
         seed: Of everything random; None for the settings'.
-        input_size: Side of the images that a module takes, in pixels.
-        mean: What a module wants subtracted from images in ``[0, 1]``: three values for RGB, one
-            for grey.
+        input_size: Side of the images that a module takes, in pixels; for networks of libraries
+            None for their own.
+        mean: What it wants subtracted from images in ``[0, 1]``: three values for RGB, one for
+            grey. None for nothing, or what the library says.
         scale: What it wants them then divided by.
         class_names: Of a module's classes.
         output: Which of the things that a module returns are its logits: a name, a number, or a
@@ -101,8 +99,11 @@ def find_polytope(
     """
     _require_one_origin(store, neighbours, exact)
     given = _tightened(_settings(settings, seed), tightness, exact=exact)
-    seen = None if input_size is None else Preprocessing(input_size, mean, scale)
-    config, built = _network(given, network, layer, _Module(seen, class_names, output))
+    said = {"input_size": input_size, "mean": mean and tuple(mean), "scale": scale and tuple(scale)}
+    if not callable(output):
+        said["output"] = None if output is None else str(output)
+    given = _renamed(given, **{key: value for key, value in said.items() if value is not None})
+    config, built = _network(given, network, layer, class_names, output)
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
     return _find(config, built, asked)
@@ -151,15 +152,6 @@ def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
     )
 
 
-@dataclass(frozen=True)
-class _Module:
-    """What is known of a module beside itself, as :func:`find_polytope` has it."""
-
-    preprocessing: Preprocessing | None
-    class_names: Sequence[str]
-    output: Pick
-
-
 def _require_one_origin(
     store: str | Path | None, neighbours: str | Path | None, exact: bool
 ) -> None:
@@ -203,7 +195,8 @@ def _network(
     config: Config,
     network: str | CollisionNetwork | nn.Module,
     layer: str,
-    of_module: "_Module",
+    class_names: Sequence[str],
+    output: Pick,
 ) -> tuple[Config, CollisionNetwork]:
     """Returns the network, and settings that name it."""
     if isinstance(network, str):
@@ -214,20 +207,8 @@ def _network(
     if isinstance(network, CollisionNetwork):
         built = network.at_layer(layer) if layer and layer != network.layer else network
     else:
-        if of_module.preprocessing is None:
-            raise NetworkError(
-                f"A module such as {type(network).__name__} takes images of one size. Give it: "
-                "input_size=..., and mean=... and scale=... if it wants normalised images."
-            )
-        built = CollisionNetwork(
-            # Without a copy it would stay frozen, and in evaluation mode.
-            copied(plain_module(network, type(network).__name__)),
-            name=type(network).__name__,
-            layer=LayerSpec(layer or config.network.layer, tolerance=config.network.tolerance),
-            preprocessing=of_module.preprocessing,
-            class_names=of_module.class_names,
-            output=of_module.output,
-        ).to(find_device(config.network.device))
+        settings = config.network.model_copy(update={"layer": layer or config.network.layer})
+        built = network_of_module(network, settings, class_names, output)
     return _renamed(config, name=built.name, layer=built.layer), built
 
 

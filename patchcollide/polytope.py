@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from patchcollide.composition.contributions import Contributions
 from patchcollide.config import Config
@@ -39,7 +40,7 @@ from patchcollide.runs.folder import (
     new_run,
     open_run,
 )
-from patchcollide.runs.inputs import network_of, require_same_network, write_pair
+from patchcollide.runs.inputs import network_of, network_of_own, require_same_network, write_pair
 from patchcollide.runs.report import write_neighbour_sheet, write_report
 from patchcollide.runs.summary import (
     SummaryOptions,
@@ -100,17 +101,22 @@ class Polytope:
     _run: Run | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, network: CollisionNetwork | None = None) -> "Polytope":
+    def load(
+        cls, folder: str | Path, network: CollisionNetwork | nn.Module | None = None
+    ) -> "Polytope":
         """Reads what :meth:`save` or ``patchcollide collide`` wrote.
 
         Args:
             folder: A finished run's folder.
-            network: The network it was made with; None to build it by its name when it is needed.
+            network: The network it was made with, or its module, which stays as it is; None to
+                build it by its name when it is needed.
 
         Raises:
             RunError: If there is no whole run, or the network is another.
         """
         run = open_run(Path(folder))
+        if isinstance(network, nn.Module):
+            network = network_of_own(run, network)
         if network is not None:
             require_same_network(run, network)
         unrounded, state = load_vertices(run)

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from patchcollide.config import Network
 from patchcollide.errors import NetworkError
 from patchcollide.networks.activations import TOLERANCES
 from patchcollide.networks.factories import is_factory
+from patchcollide.networks.layers import LayerSpec
+from patchcollide.networks.models.records import preprocessing_of
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.picking import Pick
+from patchcollide.networks.plain_modules import copied, plain_module
+from patchcollide.networks.preprocessing import Preprocessing
 
 DIGIT_NETWORKS = ("mlp", "lenet5")
 
@@ -130,6 +136,43 @@ def _load_digit_network(name: str, *, weights: str, **common: Any) -> CollisionN
     if weights == "pretrained":
         weights = str(default_weights(name))
     return load_digit_network(name, weights=weights, **common)
+
+
+def network_of_module(
+    module: nn.Module,
+    settings: Network,
+    class_names: Sequence[str] = (),
+    output: Pick = None,
+) -> CollisionNetwork:
+    """Makes a network of a module of the caller's, which stays as it is.
+
+    Args:
+        module: Maps images to logits, or to what is made of them.
+        settings: Layer, tolerance, device, and what images go through: their size has to be said.
+        class_names: One for each class, or none.
+        output: Which of the things it returns are its logits; None for what the settings say.
+
+    Raises:
+        NetworkError: If the module, its layer or what images go through cannot be used.
+    """
+    name = type(module).__name__
+    if not settings.input_size:
+        raise NetworkError(
+            f"A module such as {name} takes images of one size. Give it: input_size=..., and "
+            "mean=... and scale=... if it wants normalised images."
+        )
+    channels = len(settings.mean or settings.scale) or 3
+    plain = Preprocessing(settings.input_size, (0.0,) * channels, (1.0,) * channels)
+    network = CollisionNetwork(
+        # Without a copy it would stay frozen, and in evaluation mode.
+        copied(plain_module(module, name)),
+        name=name,
+        layer=LayerSpec(settings.layer, tolerance=settings.tolerance),
+        preprocessing=preprocessing_of(settings, plain),
+        class_names=class_names,
+        output=settings.output or None if output is None else output,
+    )
+    return network.to(find_device(settings.device))
 
 
 def find_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import overrides_of
@@ -18,7 +19,7 @@ from patchcollide.evaluation.known_changes import noise_floor
 from patchcollide.images.pictures import read_square, write_png
 from patchcollide.io.provenance import array_digest, file_digest, printable
 from patchcollide.networks.feature_files import read_target, write_features
-from patchcollide.networks.loading import load_network
+from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, require_finite
 from patchcollide.runs.folder import Run, RunIdentity, RunInputs
@@ -253,6 +254,25 @@ def network_of(run: Run) -> CollisionNetwork:
             "network=...)."
         )
     network = load_network(config.network, config.seed)
+    require_same_network(run, network)
+    return network
+
+
+def network_of_own(run: Run, module: nn.Module) -> CollisionNetwork:
+    """Makes the network a run was made with of a module, which stays as it is.
+
+    Raises:
+        RunError: If its weights are others than the run's.
+        NetworkError: If it cannot be used, or the run does not say what its images go through.
+    """
+    layer = run.about["identity"]["layer"]
+    settings = run.config.network.model_copy(update={"layer": layer})
+    if not settings.input_size:
+        raise RunError(
+            f"{run.folder} does not say what images of its network go through, as runs of before "
+            f"do not. Give a CollisionNetwork of the module, at layer '{layer}'."
+        )
+    network = network_of_module(module, settings)
     require_same_network(run, network)
     return network
 

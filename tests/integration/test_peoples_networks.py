@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from patchcollide import Polytope, find_polytope
 from patchcollide.cli.framework import app
-from patchcollide.errors import NetworkError
+from patchcollide.errors import NetworkError, RunError
 from patchcollide.images.pictures import write_png
 from patchcollide.networks import factories
 from tests.helpers import peoples_networks
@@ -107,8 +108,30 @@ def test_a_checkpoint_of_data_parallel_is_searched(pictures, pair):
     found = Polytope.load(pictures / "run")
     for key, value in found.network.module.state_dict().items():
         assert torch.equal(value, trained[f"module.{key}"])
-    parallel = torch.nn.DataParallel(made("ViewFlatten"))
+    parallel = nn.DataParallel(made("ViewFlatten"))
     assert find_polytope(parallel, "", *pair, input_size=SIZE, settings=SETTINGS).network.layer
+
+
+def test_a_saved_polytope_is_opened_with_its_module(pair, tmp_path):
+    module = made("ViewFlatten").train()
+    given = {"input_size": SIZE, "mean": (0.5,) * 3, "scale": (0.25,) * 3}
+    found = find_polytope(module, "relu_1", *pair, **given, settings=SETTINGS)
+    folder = found.save(tmp_path / "saved")
+    opened = Polytope.load(folder, network=nn.DataParallel(module))
+    assert opened.contains(pair[1])
+    assert opened.network.layer == "relu_1"
+    black = torch.zeros(1, 3, SIZE, SIZE)
+    assert torch.equal(opened.network.prepared(black), found.network.prepared(black))
+    assert module.training
+    with pytest.raises(RunError, match="was made with other weights"):
+        Polytope.load(folder, network=peoples_networks.ViewFlatten())
+
+
+def test_a_named_network_takes_images_as_is_said(pair):
+    name = "tests.helpers.peoples_networks:ViewFlatten"
+    found = find_polytope(name, "relu", *pair, input_size=SIZE, mean=(0.5,) * 3, settings=SETTINGS)
+    assert found.config.network.mean == (0.5, 0.5, 0.5)
+    assert float(found.network.prepared(torch.zeros(1, 3, SIZE, SIZE)).max()) == -0.5
 
 
 def test_code_is_run_only_where_its_name_was_typed(pictures, monkeypatch):
