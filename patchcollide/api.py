@@ -13,7 +13,7 @@ from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ConfigError, ImageError, RunError
 from patchcollide.evaluation.summary import ExactSearch
-from patchcollide.images.pictures import picture_size, square_image
+from patchcollide.images.pictures import picture_size, read_square
 from patchcollide.images.pillow import Picture
 from patchcollide.networks.factories import ask_for
 from patchcollide.networks.feature_files import read_target
@@ -30,7 +30,6 @@ from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
 from patchcollide.retrieval.policy import find_neighbours
 from patchcollide.runs.folder import describe
 from patchcollide.runs.inputs import IN_MEMORY, CollisionInputs, announce, require_two_pictures
-from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.torch_modes import proof_modes
 
@@ -124,7 +123,7 @@ def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
     inputs = CollisionInputs(
         source_path=_place(asked.source),
         target_path=_place(asked.target),
-        source=_square(config, asked.source, network.input_size, network.channels),
+        source=read_square(config, asked.source, network.input_size, network.channels),
         target=_target(config, network, asked.target),
         origin=asked.origin,
         exact=asked.exact,
@@ -231,15 +230,8 @@ def _place(picture: Picture) -> Path:
 def _target(config: Config, network: CollisionNetwork, target: Picture) -> Target:
     if isinstance(target, str | Path):
         return read_target(config, network, Path(target))
-    picture = _square(config, target, network.input_size, network.channels)
+    picture = read_square(config, target, network.input_size, network.channels)
     return Target.of_picture(network, picture)
-
-
-def _square(
-    config: Config, picture: Picture, size: int, channels: int = 3
-) -> UInt8[ndarray, "size size channels"]:
-    fit, max_pixels = config.images.fit, config.images.max_pixels
-    return square_image(picture, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
 
 
 def _require_size(network: CollisionNetwork, *pictures: Picture) -> None:
@@ -258,13 +250,13 @@ def _neighbours(config: Config, inputs: CollisionInputs, asked: _Asked) -> Neigh
     """Finds or reads what to compose from; None for free pixels."""
     if inputs.origin is None:
         return None
-    picture = _square(config, asked.source, config.images.size_px)
+    picture = read_square(config, asked.source, config.images.size_px)
     if isinstance(inputs.origin, Path):
         found = Neighbours.load(inputs.origin)
         require_neighbours_of(config, picture, found, str(inputs.origin), "the source given")
         return found
     known = inputs.target.picture is not None
-    others = [_square(config, asked.target, config.images.size_px)] if known else []
+    others = [read_square(config, asked.target, config.images.size_px)] if known else []
     searcher = open_searcher(config, inputs.origin)
     return find_neighbours(config, picture, others, inputs.origin, searcher)
 

@@ -13,14 +13,14 @@ from patchcollide.config_files import parse_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.certificates import EdgeWalks, walk_edges
 from patchcollide.evaluation.evaluate import Collision
-from patchcollide.evaluation.feature_distances import feature_differences
+from patchcollide.evaluation.feature_distances import which_collide
 from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.evaluation.summary import ExactSearch, SearchEnd, Summary
-from patchcollide.images.pictures import read_png, square_image, write_png
+from patchcollide.images.pictures import read_png, read_square, write_png
 from patchcollide.images.pillow import Picture
-from patchcollide.images.tensors import as_batch, mean_distance
+from patchcollide.images.tensors import as_batch, mean_distance, unit_batch
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
@@ -56,7 +56,7 @@ from patchcollide.runs.vertices import (
     require_one_shape,
     save_found,
 )
-from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.shapes import Bool, Float32, Tensor, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
@@ -210,11 +210,15 @@ class Polytope:
         return hull_images(weights, self.vertices)
 
     @proof_modes()
-    def contains(self, image: Picture, tolerance: float | None = None) -> bool:
-        """Says whether an image, any at all, collides with the target.
+    def contains(
+        self, image: Picture | Tensor, tolerance: float | None = None
+    ) -> bool | Bool[ndarray, "images"]:
+        """Says whether an image, any at all, collides with the target; or which of a batch do.
 
         Args:
-            image: A file, a picture of Pillow's or an array; made square as the target was.
+            image: A file, a picture of Pillow's or an uint8 array, made square as the target was;
+                or values in ``[0, 1]``, as they are: a tensor (channels, height, width), a float
+                array (height, width, channels), or a batch of either, or of uint8 arrays.
             tolerance: None asks only for the target's class. Else every feature must also be at
                 most this far from the target's, behind the activation and beyond the network's own
                 tolerance: 0 asks for an exact collision, which no search by gradients finds.
@@ -222,15 +226,12 @@ class Polytope:
         Raises:
             ImageError: If the image cannot be used.
         """
-        with torch.no_grad():
-            output = self.network(as_batch(self._square(image)[None]))
-        if int(output.logits[0].argmax()) != self.target.class_index:
-            return False
-        if tolerance is None:
-            return True
-        features = self.target.features(self.network)
-        worst = feature_differences(output.pre_activation, features).abs().max()
-        return bool(worst <= tolerance + self.network.blind.tolerance)
+        values = unit_batch(image, self.network.channels)
+        if values is None:
+            values = as_batch(self._square(image)[None])
+        found = which_collide(self.network, values, self.target, tolerance)
+        is_batch = getattr(image, "ndim", 0) == values.ndim
+        return found.numpy() if is_batch else bool(found[0])
 
     @proof_modes()
     def gaps(self, image: Picture) -> GapFigures[float | None]:
@@ -346,11 +347,4 @@ class Polytope:
         )
 
     def _square(self, image: Picture) -> UInt8[ndarray, "side side channels"]:
-        settings, network = self.config.images, self.network
-        return square_image(
-            image,
-            size=network.input_size,
-            fit=settings.fit,
-            max_pixels=settings.max_pixels,
-            channels=network.channels,
-        )
+        return read_square(self.config, image, self.network.input_size, self.network.channels)
