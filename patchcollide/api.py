@@ -98,7 +98,11 @@ def find_polytope(
     """
     _require_one_origin(store, neighbours, exact)
     given = _tightened(_settings(settings, seed), tightness, exact=exact)
-    said = {"input_size": input_size, "mean": mean and tuple(mean), "scale": scale and tuple(scale)}
+    said: dict[str, Any] = {
+        "input_size": input_size,
+        "mean": mean and tuple(mean),
+        "scale": scale and tuple(scale),
+    }
     if not callable(output):
         said["output"] = None if output is None else str(output)
     given = _renamed(given, **{key: value for key, value in said.items() if value is not None})

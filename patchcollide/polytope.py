@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -217,8 +218,7 @@ class Polytope:
 
         Args:
             image: A file, a picture of Pillow's or an uint8 array, made square as the target was;
-                or values in ``[0, 1]``, as they are: a tensor (channels, height, width), a float
-                array (height, width, channels), or a batch of either, or of uint8 arrays.
+                or what :func:`patchcollide.images.tensors.unit_batch` takes.
             tolerance: None asks only for the target's class. Else every feature must also be at
                 most this far from the target's, behind the activation and beyond the network's own
                 tolerance: 0 asks for an exact collision, which no search by gradients finds.
@@ -346,5 +346,5 @@ class Polytope:
             summary=self.summary,
         )
 
-    def _square(self, image: Picture) -> UInt8[ndarray, "side side channels"]:
+    def _square(self, image: Any) -> UInt8[ndarray, "side side channels"]:
         return read_square(self.config, image, self.network.input_size, self.network.channels)

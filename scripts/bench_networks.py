@@ -121,7 +121,11 @@ def asked(network: CollisionNetwork, steps: int) -> dict[str, Any]:
     side = network.input_size
     pair = [rng.integers(0, 256, (side, side, 3)).astype(np.uint8) for _ in range(2)]
     # Of a batch norm that was never trained, features may lie anywhere: no floor is asked for.
-    options = {"optimiser.steps": steps, "optimiser.num_vertices": 2, "objective.hull_samples": 1}
+    options: dict[str, Any] = {
+        "optimiser.steps": steps,
+        "optimiser.num_vertices": 2,
+        "objective.hull_samples": 1,
+    }
     options |= {"optimiser.validation_samples": 2, "network.min_confidence": 0}
     options |= {"objective.units": "none"}
 

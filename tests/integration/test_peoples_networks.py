@@ -114,8 +114,10 @@ def test_a_checkpoint_of_data_parallel_is_searched(pictures, pair):
 
 def test_a_saved_polytope_is_opened_with_its_module(pair, tmp_path):
     module = made("ViewFlatten").train()
-    given = {"input_size": SIZE, "mean": (0.5,) * 3, "scale": (0.25,) * 3}
-    found = find_polytope(module, "relu_1", *pair, **given, settings=SETTINGS)
+    size, mean, scale = SIZE, (0.5,) * 3, (0.25,) * 3
+    found = find_polytope(
+        module, "relu_1", *pair, input_size=size, mean=mean, scale=scale, settings=SETTINGS
+    )
     folder = found.save(tmp_path / "saved")
     opened = Polytope.load(folder, network=nn.DataParallel(module))
     assert opened.contains(pair[1])
@@ -182,3 +184,15 @@ def test_what_makes_no_network_is_refused_in_a_sentence(name, pair):
 def test_the_size_of_images_has_to_be_known(pair):
     with pytest.raises(NetworkError, match=r"does not say how large .* Give it: --input-size"):
         find_polytope("tests.helpers.peoples_networks:Loops", "", *pair, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_convnext"])
+def test_smooth_networks_collide_to_a_tolerance(name, pair):
+    settings = {**SETTINGS, "network.tolerance": 0.1, "network.weights": "random"}
+    found = find_polytope(name, "", *pair, settings=settings)
+    blind = ~found.target.features(found.network).active
+    assert 0 < int(blind.sum()) < found.network.units
+    assert found.network.call.kind in ("GELU", "GELUTanh")
+    first, *_, last = [row["loss"] for row in found.history]
+    assert last < first
+    assert found.evaluate()["tightness"]["hull"]

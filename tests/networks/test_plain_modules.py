@@ -1,6 +1,8 @@
 """Modules as people have them: within others, scripted, in other precisions; or refused."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,10 +27,14 @@ def quietly(function, *args):
         return function(*args)
 
 
-WRAPPED = {
+def compiled(module) -> Any:
+    return torch.compile(module)
+
+
+WRAPPED: dict[str, Callable[[nn.Module], Any]] = {
     "parallel": nn.DataParallel,
-    "compiled": torch.compile,
-    "both": lambda module: nn.DataParallel(torch.compile(module)),
+    "compiled": compiled,
+    "both": lambda module: nn.DataParallel(compiled(module)),
     "scripted": lambda module: quietly(torch.jit.script, module),
     "traced": lambda module: quietly(torch.jit.trace, module, torch.rand(1, 3, SIZE, SIZE)),
 }
@@ -198,7 +204,7 @@ def test_logits_are_found_among_what_is_returned(kind, rng):
     function, pick = RETURNED[kind]
     network = wrap(Returning(function), "inner.5", output=pick)
     images = torch.rand(2, 3, SIZE, SIZE, generator=rng)
-    expected = network.module.inner(network.prepared(images))
+    expected = network.module.get_submodule("inner")(network.prepared(images))
     assert torch.equal(network(images).logits, expected)
     assert torch.equal(network.classifier(network.prepared(images)), expected)
 

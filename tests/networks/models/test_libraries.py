@@ -1,6 +1,7 @@
 """Networks by the names that torchvision and timm have for them."""
 
 import urllib.error
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from patchcollide.networks import factories
 from patchcollide.networks.loading import NetworkSpec, load_at_any_layer, load_network, parse_spec
 from patchcollide.networks.models import timm_models
 
-SMALL = {"name": "torchvision:squeezenet1_1", "weights": "random", "input_size": 32}
+SMALL: dict[str, Any] = {"name": "torchvision:squeezenet1_1", "weights": "random", "input_size": 32}
 
 
 def test_a_network_of_torchvision_has_its_librarys_record():
@@ -105,7 +106,7 @@ def test_settings_of_what_has_its_own_are_refused():
 
 
 def make():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 2))
+    network: Any = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 2))
     network.default_cfg = {"input_size": (1, 8, 8), "mean": (0.5,), "std": (0.25,)}
     return network
 
