@@ -64,10 +64,10 @@ class Hooks(NamedTuple):
 
 @contextlib.contextmanager
 def calls_hooked(module: nn.Module, hooks: Mapping[Call, Hooks]) -> Iterator[None]:
-    """Shows what goes into runs of activations and comes out, in each pass of the block.
+    """Shows what goes into runs of activations and comes out, in a pass.
 
     Args:
-        module: The network, which runs in the block.
+        module: The network, of which the block has one pass.
         hooks: What is shown which runs.
     """
     by_run = {(call.site, call.number): each for call, each in hooks.items()}
@@ -77,7 +77,6 @@ def calls_hooked(module: nn.Module, hooks: Mapping[Call, Hooks]) -> Iterator[Non
         return by_run.get((site, runs.next(site)))
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(runs.counted_from(module))
         for part in {part: None for (part, function), _ in by_run if not function}:
             stack.enter_context(_part_hooked(module.get_submodule(part), partial(find, (part, ""))))
         if any(function for (_, function), _ in by_run):
@@ -108,7 +107,6 @@ def list_calls(module: nn.Module, run: Callable[[], None]) -> list[Call]:
         return Hooks(partial(note, site, activation))
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(runs.counted_from(module))
         for name, part in module.named_modules():
             if name and is_activation(part):
                 stack.enter_context(hooked(part, partial(note, (name, ""), part)))
@@ -143,7 +141,7 @@ def _named(calls: Iterable[Call], own: set[str]) -> list[str]:
 
 
 class _Runs:
-    """Counts runs from the beginning of each pass on."""
+    """Counts runs in a pass."""
 
     def __init__(self) -> None:
         self._counts: Counter[Site] = Counter()
@@ -152,16 +150,6 @@ class _Runs:
         """Returns how many runs came before the one that begins now."""
         self._counts[site] += 1
         return self._counts[site] - 1
-
-    @contextlib.contextmanager
-    def counted_from(self, module: nn.Module) -> Iterator[None]:
-        """Begins again where a module does, as long as the block lasts."""
-
-        def restart(*_: Any) -> None:
-            self._counts.clear()
-
-        with module.register_forward_pre_hook(restart, prepend=True):
-            yield
 
 
 @contextlib.contextmanager

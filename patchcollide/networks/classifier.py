@@ -93,8 +93,10 @@ class FrozenClassifier:
         return self._digest or weights_digest(self.module)
 
     def _example(self) -> Tensor:
-        floats = (each for each in self.module.parameters() if each.is_floating_point())
-        return next(floats, torch.zeros(()))
+        for parameter in self.module.parameters():
+            if parameter.is_floating_point():
+                return parameter
+        return torch.zeros(())
 
     def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
         """Runs ``module``, with whatever hooks it has, and returns its logits.

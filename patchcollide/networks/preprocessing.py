@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,8 +60,13 @@ class Preprocessing:
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Returns images in ``[0, 1]`` as a module takes them, but for their size."""
+        mean, scale = self._tensors
+        return (images - mean.to(images)) / scale.to(images)
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
         mean, scale = (
-            torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1).to(images)
+            torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
             for values in (self.mean, self.scale)
         )
-        return (images - mean) / scale
+        return mean, scale

@@ -79,7 +79,7 @@ def replaced_input(
     """Gives a run of an activation other values than what reaches it, as long as the block lasts.
 
     Args:
-        module: The network, which runs in the block.
+        module: The network, of which the block has one pass.
         call: The run, with as many values for each image.
         values: In channel, height, width order; gradients flow to them.
     """

@@ -64,7 +64,7 @@ def test_a_block_within_a_block_of_the_same_part_takes_nothing_from_it():
     inner: list[torch.Tensor] = []
     module = nn.Sequential(nn.ReLU(inplace=True))
     call = Call("0", "0", module[0])
-    with captured_input(module, call, outer.append):
+    with hooked(module[0], lambda x: outer.append(x.clone())):
         module(torch.tensor([-1.0]))
         with captured_input(module, call, inner.append, and_stop=True):
             module(torch.tensor([-2.0]))
