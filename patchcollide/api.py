@@ -63,10 +63,9 @@ def find_polytope(
     vertices; nothing is written.
 
     Args:
-        network: A name that the settings know, such as ``"efficientnet_lite0"``; a
-            :class:`CollisionNetwork`; or any module from ``(batch, channels, input_size,
-            input_size)`` to logits, which is copied, so that it is left as it is.
-        layer: The name of an activation module; empty for the network's own default.
+        network: A name that the settings know, a :class:`CollisionNetwork`, or any module from
+            ``(batch, channels, input_size, input_size)`` to logits, which is left as it is.
+        layer: The name of a run of an activation; empty for the network's own default.
         source: The image whose look is kept: a path, a picture of Pillow's, or an uint8 array
             (height, width), with 1 or 3 channels or none.
         target: The image whose features are matched; the same, or the path of a file of features.
@@ -76,17 +75,13 @@ def find_polytope(
         tightness: How far features between the vertices may be from the target's, as a share of
             theirs, 0 to 1: vertices move as far apart as that lets them. None for the settings'.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
-            ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
-            given, its own name and layer are recorded.
+            ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``.
         seed: Of everything random; None for the settings'.
-        input_size: Side of the images that a module takes, in pixels; for networks of libraries
-            None for their own.
-        mean: What it wants subtracted from images in ``[0, 1]``: three values for RGB, one for
-            grey. None for nothing, or what the library says.
+        input_size: Side of a module's images, in pixels; None for what its library says.
+        mean: What it wants subtracted from images in ``[0, 1]``, for RGB or grey; None as before.
         scale: What it wants them then divided by.
         class_names: Of a module's classes.
-        output: Which of the things that a module returns are its logits: a name, a number, or a
-            function. None for those called ``logits``, or else the only matrix among them.
+        output: Which of the things it returns are its logits: a name, a number, or a function.
 
     Returns:
         The polytope, not evaluated yet.
@@ -98,14 +93,7 @@ def find_polytope(
     """
     _require_one_origin(store, neighbours, exact)
     given = _tightened(_settings(settings, seed), tightness, exact=exact)
-    said: dict[str, Any] = {
-        "input_size": input_size,
-        "mean": mean and tuple(mean),
-        "scale": scale and tuple(scale),
-    }
-    if not callable(output):
-        said["output"] = None if output is None else str(output)
-    given = _renamed(given, **{key: value for key, value in said.items() if value is not None})
+    given = _with_inputs(given, input_size, mean, scale, output)
     config, built = _network(given, network, layer, class_names, output)
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
@@ -192,6 +180,23 @@ def _tightened(config: Config, tightness: float | None, *, exact: bool) -> Confi
         )
     objective = config.objective.model_copy(update={"tightness": float(tightness)})
     return config.model_copy(update={"objective": objective})
+
+
+def _with_inputs(
+    config: Config,
+    input_size: int | None,
+    mean: Sequence[float] | None,
+    scale: Sequence[float] | None,
+    output: Pick,
+) -> Config:
+    """Returns settings that also say what a network's images go through, as far as it was said."""
+    said: dict[str, Any] = {
+        "input_size": input_size,
+        "mean": mean and tuple(mean),
+        "scale": scale and tuple(scale),
+        "output": None if output is None or callable(output) else str(output),
+    }
+    return _renamed(config, **{key: value for key, value in said.items() if value is not None})
 
 
 def _network(

@@ -5,7 +5,7 @@ the ones of a demo and of the paper, and every output carries the ones it was ma
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -96,10 +96,9 @@ class Network(Section):
     """The network under study and the layer whose features are to collide.
 
     The weights file must have the SHA-256 in ``sha256``; empty for any. Features collide where the
-    layer's activations differ by at most ``tolerance``, in units of the activation's output: 0, as
-    in the paper, asks for equal ones; layers whose activation is nowhere exactly constant, such as
-    GELU, need more. What images go through, ``input_size``, ``mean`` and ``scale``, is the
-    network's own where 0 or nothing is said, and so is which of its ``output`` are the logits.
+    layer's activations differ by at most ``tolerance``, in units of its output: 0, as in the paper,
+    asks for equal ones; activations that are nowhere constant, such as GELU, need more. What is not
+    said of ``input_size``, ``mean``, ``scale`` and ``output``, the logits', is the network's own.
     """
 
     name: str = "efficientnet_lite0"
@@ -117,10 +116,9 @@ class Network(Section):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves out what is not said, so that runs have the fingerprints they always had."""
-        found = write(self)
-        unsaid = {name for name in ("input_size", "mean", "scale", "output") if not found.get(name)}
-        return {name: value for name, value in found.items() if name not in unsaid}
+        # So runs have the fingerprints that they had before these could be said.
+        optional = ("input_size", "mean", "scale", "output")
+        return {key: value for key, value in write(self).items() if value or key not in optional}
 
 
 class Composition(Section):
@@ -350,15 +348,3 @@ def problems_of(kind: type[Any], values: object) -> list[Any]:
     except ValidationError as error:
         return list(error.errors())
     return []
-
-
-def known_settings(kind: type[Section]) -> list[str]:
-    """Returns the dotted names of a section's settings, and of those of sections in it."""
-    names = []
-    for name, field in kind.model_fields.items():
-        names.append(name)
-        # A section may be optional, or one of a list.
-        for section in (field.annotation, *get_args(field.annotation)):
-            if isinstance(section, type) and issubclass(section, Section):
-                names += [f"{name}.{key}" for key in known_settings(section)]
-    return names

@@ -10,14 +10,12 @@ from typing import Annotated
 from patchcollide.cli.framework import (
     Argument,
     BadParameter,
-    NetworkChoice,
-    NetworkOptions,
     Option,
-    RunCode,
     Settings,
     command,
     echo,
 )
+from patchcollide.cli.network_options import NetworkChoice, NetworkOptions, RunCode
 from patchcollide.cli.runs import DataImages, Device
 
 DataFolder = Annotated[

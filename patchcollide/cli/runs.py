@@ -10,15 +10,14 @@ from patchcollide.cli.framework import (
     BadParameter,
     Engine,
     Exit,
-    NetworkChoice,
     Option,
-    RunCode,
     Settings,
     SettingsFile,
     StorePath,
     command,
     echo,
 )
+from patchcollide.cli.network_options import NetworkChoice, RunCode
 
 Device = Annotated[
     str | None, Option(help="Where the network and the search compute: auto, cpu or cuda.")

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from patchcollide.cli.framework import Argument, Option, RunCode, command, echo
+from patchcollide.cli.framework import Argument, Option, command, echo
+from patchcollide.cli.network_options import RunCode
 
 
 @command

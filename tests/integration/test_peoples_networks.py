@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -162,6 +163,26 @@ def test_layers_are_listed_run_by_run():
     ]
     assert rows[0][-4:] == ["pixels,", "patches,", "exact,", "walk"]
     assert rows[1][-3:] == ["pixels,", "patches,", "walk"]
+
+
+def test_layers_are_listed_at_an_image_and_to_a_tolerance(pictures):
+    words = ["layers", pictures / "source.png", "--network", "timm:test_vit", "--weights", "random"]
+    without = command(*words, "--input-size", 64).stdout
+    assert "GELU" in without
+    assert re.search(r"with tolerance 0\.\d+ .* at 0\.001, .* nothing without a tolerance", without)
+    assert "An exact walk needs a piecewise linear network" in without
+    row = command(*words, "--input-size", 64, "--set", "network.tolerance=0.1").stdout
+    assert re.search(r"GELU .* <= 0\.1 .* %|GELU .* pixels, patches", row)
+
+
+def test_networks_are_listed():
+    lines = command("networks").stdout.splitlines()
+    assert lines[:4] == ["efficientnet_lite0", "vgg16", "mlp", "lenet5"]
+    assert lines[4].startswith("torchvision:NAME, ")
+    assert "torchvision:resnet50" in command("networks", "torchvision").stdout.splitlines()
+    refused = command("networks", "keras")
+    assert refused.exit_code == 2
+    assert "keras is no library of networks here" in refused.stderr
 
 
 REFUSED = {

@@ -129,7 +129,7 @@ def _timm(name: str, settings: Network) -> _Built:
     _require_known("timm", name)
     weights, size = settings.weights, settings.input_size
     if weights in ("random", "pretrained"):
-        require_no_digest(settings.sha256)
+        require_no_digest(settings.sha256, weights)
         module = build_timm(name, size, pretrained=weights == "pretrained")
     else:
         found = read_state_dict(weights, settings.sha256)
@@ -157,7 +157,7 @@ def _filled(
 def _by_factory(settings: Network, seed: int) -> _Built:
     module = build_by_factory(settings.name, seed)
     if settings.weights in ("random", "pretrained"):
-        require_no_digest(settings.sha256)
+        require_no_digest(settings.sha256, settings.weights)
     else:
         load_weights(module, read_state_dict(settings.weights, settings.sha256), settings.weights)
     record = record_of_module(module)

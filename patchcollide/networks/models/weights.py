@@ -100,12 +100,12 @@ def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> No
         partial.write_bytes(safetensors.torch.save(tensors, {**about, "digest": digest}))
 
 
-def require_no_digest(sha256: str) -> None:
-    """Refuses a SHA-256 for random weights; NetworkError if there is one."""
+def require_no_digest(sha256: str, weights: str = "random") -> None:
+    """Refuses a SHA-256 for weights that no file of ours holds; NetworkError if there is one."""
     if sha256:
         raise NetworkError(
-            f"network.sha256 is {sha256}, but network.weights = 'random' reads no file that could "
-            "have it. Leave network.sha256 empty, or give a weights file."
+            f"network.sha256 is {sha256}, but network.weights = '{weights}' reads no file that "
+            "could have it. Leave network.sha256 empty, or give a weights file."
         )
 
 
