@@ -13,8 +13,10 @@ finished is kept in OUT, a file each, and not tried again.
 
 import argparse
 import contextlib
+import functools
 import gc
 import importlib
+import math
 import re
 import time
 from collections import Counter
@@ -29,9 +31,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from patchcollide import find_polytope
 from patchcollide.config import Network
-from patchcollide.errors import PatchCollideError, RunError
+from patchcollide.errors import InterruptedWorkError, PatchCollideError, RunError
 from patchcollide.io.files import read_json, write_json
-from patchcollide.networks.activations import blind_regions
+from patchcollide.networks.activations import TOLERANCES, blind_regions
 from patchcollide.networks.affine import require_affine
 from patchcollide.networks.linear_regions.points import trace
 from patchcollide.networks.loading import load_at_any_layer
@@ -84,6 +86,8 @@ def tried(attempt: Callable[[], Any]) -> str:
     """Returns ``yes``, or the sentence that says no."""
     try:
         attempt()
+    except InterruptedWorkError:
+        raise
     except PatchCollideError as error:
         return str(error)
     return "yes"
@@ -101,12 +105,12 @@ def measure(name: str, size: int, steps: int) -> dict[str, Any]:
             row["refused"] = str(error)
             continue
         row.pop("refused", None)
-        row |= {"size_px": network.input_size} | asked(network, steps)
+        row |= {"size_px": network.input_size} | asked(network, settings, steps)
         break
     return row | {"seconds": time.perf_counter() - begun}
 
 
-def asked(network: CollisionNetwork, steps: int) -> dict[str, Any]:
+def asked(network: CollisionNetwork, settings: Network, steps: int) -> dict[str, Any]:
     """Asks a network everything."""
     image = noise_image(network.channels, network.input_size)
     with Operators() as operators, torch.no_grad():
@@ -129,18 +133,25 @@ def asked(network: CollisionNetwork, steps: int) -> dict[str, Any]:
     options |= {"optimiser.validation_samples": 2, "network.min_confidence": 0}
     options |= {"objective.units": "none"}
 
-    def search() -> None:
-        found = find_polytope(network, layer, *pair, settings=options)
+    def search(tolerance: float) -> None:
+        at = load_at_any_layer(settings.model_copy(update={"tolerance": tolerance}))
+        found = find_polytope(at, layer, *pair, settings=options)
         if not np.isfinite([step["loss"] for step in found.history]).all():
             raise RunError("the loss is not finite")
 
+    # Random weights leave features of some networks far below a tolerance for trained ones.
+    tolerances = (0.0,) if exact else TOLERANCES[::-1]
+    answers = [tried(functools.partial(search, tolerances[0]))]
+    for tolerance in tolerances[1:]:
+        if answers[-1] != "yes":
+            answers.append(tried(functools.partial(search, tolerance)))
     row = {
         "relu_like": operators.found["relu"],
         "relu_like_usable": len(exact),
         "others": operators.found["smooth"],
         "others_usable": len(seen) - len(exact),
         "layer": layer,
-        "collision": tried(search),
+        "collision": answers[-1],
     }
     return row | proofs(network, image)
 
@@ -198,7 +209,11 @@ def benchmark() -> dict[str, Any]:
     parser.add_argument("--names", nargs="*", help="networks; by default all there are")
     parser.add_argument("--size", type=count, default=64, help="side of the images, in pixels")
     parser.add_argument("--steps", type=count, default=20, help="of the search")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after them nothing more is begun"
+    )
     arguments = parser.parse_args()
+    end = time.perf_counter() + 60 * arguments.minutes
     names = arguments.names or [
         *(f"torchvision:{name}" for name in library_names("torchvision")),
         *(f"timm:{name}" for name in FAMILIES),
@@ -209,6 +224,8 @@ def benchmark() -> dict[str, Any]:
         path = arguments.out / f"{name.replace(':', '-')}.json"
         about = {"size": arguments.size, "steps": arguments.steps}
         kept = read_json(path, error=RunError) if path.exists() else {}
+        if kept.get("about") != about and time.perf_counter() > end:
+            continue
         if kept.get("about") != about:
             kept = {"about": about, "row": measure(name, arguments.size, arguments.steps)}
             write_json(path, kept)
@@ -222,6 +239,7 @@ def benchmark() -> dict[str, Any]:
         "machine": describe_machine(),
         "seed": 0,
         "rows": rows,
+        "tried": f"{len(rows)} of {len(names)}",
         "relu_like_of_torchvision": total,
         "of_them_usable": usable,
         "table": table(rows),
