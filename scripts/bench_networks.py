@@ -3,7 +3,7 @@
 Prints one JSON document, with a Markdown table under ``table``. Weights are random and images
 noise of few pixels: what is tried is whether a network can be read, not what it sees. Of each, how
 many of its activations can be chosen as a layer, of those that an operator's name tells; whether a
-search of a few steps at the last of them starts; and whether its first layer is affine in the
+descent of a few steps at the last of them starts; and whether its first layer is affine in the
 image, its edges can be walked, and its hulls bounded: yes, or the sentence that says no. What is
 finished is kept in OUT, a file each, and not tried again.
 
@@ -133,7 +133,7 @@ def asked(network: CollisionNetwork, settings: Network, steps: int) -> dict[str,
     options |= {"optimiser.validation_samples": 2, "network.min_confidence": 0}
     options |= {"objective.units": "none"}
 
-    def search(tolerance: float) -> None:
+    def descend(tolerance: float) -> None:
         at = load_at_any_layer(settings.model_copy(update={"tolerance": tolerance}))
         found = find_polytope(at, layer, *pair, settings=options)
         if not np.isfinite([step["loss"] for step in found.history]).all():
@@ -141,10 +141,10 @@ def asked(network: CollisionNetwork, settings: Network, steps: int) -> dict[str,
 
     # Random weights leave features of some networks far below a tolerance for trained ones.
     tolerances = (0.0,) if exact else TOLERANCES[::-1]
-    answers = [tried(functools.partial(search, tolerances[0]))]
+    answers = [tried(functools.partial(descend, tolerances[0]))]
     for tolerance in tolerances[1:]:
         if answers[-1] != "yes":
-            answers.append(tried(functools.partial(search, tolerance)))
+            answers.append(tried(functools.partial(descend, tolerance)))
     row = {
         "relu_like": operators.found["relu"],
         "relu_like_usable": len(exact),
@@ -208,7 +208,7 @@ def benchmark() -> dict[str, Any]:
     parser.add_argument("--out", type=Path, required=True, help="where finished rows are kept")
     parser.add_argument("--names", nargs="*", help="networks; by default all there are")
     parser.add_argument("--size", type=count, default=64, help="side of the images, in pixels")
-    parser.add_argument("--steps", type=count, default=20, help="of the search")
+    parser.add_argument("--steps", type=count, default=20, help="of the descent")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="after them nothing more is begun"
     )

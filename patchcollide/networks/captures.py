@@ -45,7 +45,7 @@ def captured_input(
     if call.function:
         hooks = calls_hooked(module, {call: Hooks(capture)})
     else:
-        # What calls_hooked does of modules, in fewer steps: searches do it thousands of times.
+        # What calls_hooked does of modules, in fewer steps: descents do it thousands of times.
         hooks = hooked(module.get_submodule(call.part), capture_of_runs)
     with (
         hooks,

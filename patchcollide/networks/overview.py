@@ -63,7 +63,7 @@ class NetworkOverview:
 
     Attributes:
         layers: In the order of a pass.
-        why_no_walk: Why edges cannot be walked exactly; empty if they can.
+        why_no_walk: Why edges cannot be walked; empty if they can.
     """
 
     layers: tuple[LayerOverview, ...]
@@ -78,7 +78,7 @@ def overview_of(
 ) -> NetworkOverview:
     """Returns what can be asked of a network, layer by layer.
 
-    Nothing is said to be possible that was not tried, but for the searches, which need no more than
+    Nothing is said to be possible that was not tried, but for the descents, which need no more than
     a blind region and gradients; exact polytopes and walks are tried at the image.
 
     Args:

@@ -50,7 +50,7 @@ def command(*words):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_is_searched_from_python_and_left_as_it_is(name, pair):
+def test_each_collides_from_python_and_left_as_it_is(name, pair):
     module = made(name).train()
     before = copy.deepcopy(module.state_dict())
     layer = LAYERS.get(name, NETWORKS[name][-1])
@@ -90,7 +90,7 @@ def collide(folder, network, *more):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_is_searched_by_the_command_line(name, pictures):
+def test_each_collides_by_the_command_line(name, pictures):
     layer = LAYERS.get(name, NETWORKS[name][-1])
     result = collide(pictures, f"tests.helpers.peoples_networks:{name}", "--layer", layer)
     assert result.exit_code == 0, result.stderr
@@ -99,7 +99,7 @@ def test_each_is_searched_by_the_command_line(name, pictures):
     assert about["config"]["network"]["input_size"] == SIZE
 
 
-def test_a_checkpoint_of_data_parallel_is_searched(pictures, pair):
+def test_a_checkpoint_of_data_parallel_is_taken(pictures, pair):
     path = pictures / "best.pth.tar"
     peoples_networks.checkpoint_of_data_parallel(path)
     name = "tests.helpers.peoples_networks:ViewFlatten"
@@ -170,7 +170,7 @@ def test_layers_are_listed_at_an_image_and_to_a_tolerance(pictures):
     without = command(*words, "--input-size", 64).stdout
     assert "GELU" in without
     assert re.search(r"with tolerance 0\.\d+ .* at 0\.001, .* nothing without a tolerance", without)
-    assert "An exact walk needs a piecewise linear network" in without
+    assert "walk needs a piecewise linear network" in without
     row = command(*words, "--input-size", 64, "--set", "network.tolerance=0.1").stdout
     assert re.search(r"GELU .* <= 0\.1 .* %|GELU .* pixels, patches", row)
 

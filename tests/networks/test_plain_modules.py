@@ -160,7 +160,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_searched_is_refused_in_a_sentence(kind):
+def test_what_has_no_gradients_is_refused_in_a_sentence(kind):
     made, message = REFUSED[kind]
     with pytest.raises(NetworkError, match=message):
         wrap(made(), "")
