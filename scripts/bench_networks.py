@@ -202,7 +202,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return [*text, "", "| no | why |", "|---|---|", *reasons] if reasons else text
 
 
-def benchmark() -> dict[str, Any]:
+def main() -> dict[str, Any]:
     """Tries the networks that are asked for, and returns the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="where finished rows are kept")
@@ -247,4 +247,4 @@ def benchmark() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    finish(benchmark)
+    finish(main)
