@@ -13,7 +13,7 @@ from patchcollide.errors import NetworkError, PatchCollideError
 from patchcollide.networks.layers import weights_digest
 from patchcollide.networks.outputs import Classifier, Outputs, find_outputs, require_logits
 from patchcollide.networks.picking import Pick
-from patchcollide.networks.plain_modules import plain_module
+from patchcollide.networks.plain_modules import plain_module, run_in_python
 from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.probes import grey_image, noise_image
 from patchcollide.shapes import Float, Tensor
@@ -52,6 +52,7 @@ class FrozenClassifier:
         output: Pick,
     ) -> None:
         self.module = plain_module(module, name).eval().requires_grad_(False)
+        run_in_python(self.module)
         self.name, self.full_name = name, full_name or name
         self.input_size, self.channels = preprocessing.input_size, preprocessing.channels
         self.outputs = Outputs(pick=output)

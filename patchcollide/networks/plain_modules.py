@@ -34,8 +34,6 @@ def plain_module(module: nn.Module, name: str) -> nn.Module:
         module = inner
     if isinstance(module, torch.jit.ScriptModule):
         module = UnscriptedModule(module)
-    # In place: a copy would lose what is shared with the caller's.
-    module._compiled_call_impl = None
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     for what, advice, is_so in _REFUSED:
         wrong = [own for own, tensor in tensors.items() if is_so(tensor)]
@@ -51,6 +49,13 @@ def plain_module(module: nn.Module, name: str) -> nn.Module:
             "which have no gradients. Give the network it was made from."
         )
     return module
+
+
+def run_in_python(module: nn.Module) -> None:
+    """Has a module, and its parts, that were compiled in place run in Python, where hooks are."""
+    for part in module.modules():
+        if part._compiled_call_impl is not None:
+            part._compiled_call_impl = None
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -58,7 +58,11 @@ def test_what_is_around_a_module_changes_nothing(kind, rng):
 def test_a_module_compiled_in_place_is_watched(rng):
     module = small_module(rng)
     module.compile()
-    assert wrap(module, "").usable_layers == ["1", "5"]
+    module[4].compile()
+    copy = copied(plain_module(module, "it"))
+    assert module._compiled_call_impl is not None  # The caller's stays as it is.
+    assert wrap(copy, "").usable_layers == ["1", "5"]
+    assert not any(part._compiled_call_impl for part in copy.modules())
 
 
 @pytest.mark.parametrize("kind", ["scripted", "traced"])
