@@ -1,6 +1,5 @@
 """Finding polytopes from Python: any network, images in files or in memory, no folder needed."""
 
-import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
+from patchcollide.errors import ConfigError, ImageError, RunError
 from patchcollide.evaluation.summary import ExactRecord
-from patchcollide.images.pictures import picture_size, square_image
+from patchcollide.images.pictures import picture_size, read_square
 from patchcollide.images.pillow import Picture
+from patchcollide.networks.factories import ask_for
 from patchcollide.networks.feature_files import read_target
-from patchcollide.networks.layers import LayerSpec
-from patchcollide.networks.loading import find_device, load_network
+from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.preprocessing import Preprocessing
+from patchcollide.networks.picking import Pick
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.exact import as_found, measure_extents, solve_vertices
 from patchcollide.optimisation.methods.registry import require_applicable, require_bound
@@ -31,7 +30,6 @@ from patchcollide.retrieval.neighbours import Neighbours, require_neighbours_of
 from patchcollide.retrieval.policy import find_neighbours
 from patchcollide.runs.folder import describe
 from patchcollide.runs.inputs import IN_MEMORY, CollisionInputs, announce, require_two_pictures
-from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.torch_modes import proof_modes
 
@@ -54,9 +52,10 @@ def find_polytope(
     settings: Settings = (),
     seed: int | None = None,
     input_size: int | None = None,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    scale: Sequence[float] = (1.0, 1.0, 1.0),
+    mean: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
     class_names: Sequence[str] = (),
+    output: Pick = None,
 ) -> Polytope:
     """Finds images that look like one image and have the features of another.
 
@@ -64,10 +63,9 @@ def find_polytope(
     vertices; nothing is written.
 
     Args:
-        network: A name that the settings know, such as ``"efficientnet_lite0"``; a
-            :class:`CollisionNetwork`; or any module from ``(batch, channels, input_size,
-            input_size)`` to logits, which is copied, so that it is left as it is.
-        layer: The name of an activation module; empty for the network's own default.
+        network: A name that the settings know, a :class:`CollisionNetwork`, or any module from
+            ``(batch, channels, input_size, input_size)`` to logits, which is left as it is.
+        layer: The name of a run of an activation; empty for the network's own default.
         source: The image whose look is kept: a path, a picture of Pillow's, or an uint8 array
             (height, width), with 1 or 3 channels or none.
         target: The image whose features are matched; the same, or the path of a file of features.
@@ -77,14 +75,13 @@ def find_polytope(
         tightness: How far features between the vertices may be from the target's, as a share of
             theirs, 0 to 1: vertices move as far apart as that lets them. None for the settings'.
         settings: A :class:`Config`, or what differs from the defaults, by name as in
-            ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``. Of a network that is
-            given, its own name and layer are recorded.
+            ``{"optimiser.steps": 200}`` or as in ``["optimiser.steps=200"]``.
         seed: Of everything random; None for the settings'.
-        input_size: Side of the images that a module takes, in pixels.
-        mean: What a module wants subtracted from images in ``[0, 1]``: three values for RGB, one
-            for grey.
+        input_size: Side of a module's images, in pixels; None for what its library says.
+        mean: What it wants subtracted from images in ``[0, 1]``, for RGB or grey; None as before.
         scale: What it wants them then divided by.
         class_names: Of a module's classes.
+        output: Which of the things it returns are its logits: a name, a number, or a function.
 
     Returns:
         The polytope, not evaluated yet.
@@ -96,8 +93,8 @@ def find_polytope(
     """
     _require_one_origin(store, neighbours, exact)
     given = _tightened(_settings(settings, seed), tightness, exact=exact)
-    seen = None if input_size is None else Preprocessing(input_size, mean, scale)
-    config, built = _network(given, network, layer, seen, class_names)
+    given = _with_inputs(given, input_size, mean, scale, output)
+    config, built = _network(given, network, layer, class_names, output)
     origin = _origin(config, store, neighbours)
     asked = _Asked(source, target, origin, exact, own_network=not isinstance(network, str))
     return _find(config, built, asked)
@@ -118,7 +115,7 @@ def _find(config: Config, network: CollisionNetwork, asked: _Asked) -> Polytope:
     inputs = CollisionInputs(
         source_path=_place(asked.source),
         target_path=_place(asked.target),
-        source=_square(config, asked.source, network.input_size, network.channels),
+        source=read_square(config, asked.source, network.input_size, network.channels),
         target=_target(config, network, asked.target),
         origin=asked.origin,
         exact=asked.exact,
@@ -187,34 +184,41 @@ def _tightened(config: Config, tightness: float | None, *, exact: bool) -> Confi
     return tightened
 
 
+def _with_inputs(
+    config: Config,
+    input_size: int | None,
+    mean: Sequence[float] | None,
+    scale: Sequence[float] | None,
+    output: Pick,
+) -> Config:
+    """Returns settings that also say what a network's images go through, as far as it was said."""
+    said: dict[str, Any] = {
+        "input_size": input_size,
+        "mean": mean and tuple(mean),
+        "scale": scale and tuple(scale),
+        "output": None if output is None or callable(output) else str(output),
+    }
+    return _renamed(config, **{key: value for key, value in said.items() if value is not None})
+
+
 def _network(
     config: Config,
     network: str | CollisionNetwork | nn.Module,
     layer: str,
-    preprocessing: Preprocessing | None,
     class_names: Sequence[str],
+    output: Pick,
 ) -> tuple[Config, CollisionNetwork]:
     """Returns the network, and settings that name it."""
     if isinstance(network, str):
         named = {"name": network, "layer": layer or config.network.layer}
         config = _renamed(config, **named)
+        ask_for(network)
         return config, load_network(config.network, config.seed)
     if isinstance(network, CollisionNetwork):
         built = network.at_layer(layer) if layer and layer != network.layer else network
     else:
-        if preprocessing is None:
-            raise NetworkError(
-                f"A module such as {type(network).__name__} takes images of one size. Give it: "
-                "input_size=..., and mean=... and scale=... if it wants normalised images."
-            )
-        built = CollisionNetwork(
-            # Without a copy it would stay frozen, and in evaluation mode.
-            copy.deepcopy(network),
-            name=type(network).__name__,
-            layer=LayerSpec(layer or config.network.layer, tolerance=config.network.tolerance),
-            preprocessing=preprocessing,
-            class_names=class_names,
-        ).to(find_device(config.network.device))
+        settings = config.network.model_copy(update={"layer": layer or config.network.layer})
+        built = network_of_module(network, settings, class_names, output)
     return _renamed(config, name=built.name, layer=built.layer), built
 
 
@@ -237,15 +241,8 @@ def _place(picture: Picture) -> Path:
 def _target(config: Config, network: CollisionNetwork, target: Picture) -> Target:
     if isinstance(target, str | Path):
         return read_target(config, network, Path(target))
-    picture = _square(config, target, network.input_size, network.channels)
+    picture = read_square(config, target, network.input_size, network.channels)
     return Target.of_picture(network, picture)
-
-
-def _square(
-    config: Config, picture: Picture, size: int, channels: int = 3
-) -> UInt8[ndarray, "size size channels"]:
-    fit, max_pixels = config.images.fit, config.images.max_pixels
-    return square_image(picture, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
 
 
 def _require_size(network: CollisionNetwork, *pictures: Picture) -> None:
@@ -264,13 +261,13 @@ def _neighbours(config: Config, inputs: CollisionInputs, asked: _Asked) -> Neigh
     """Finds or reads what to compose from; None for free pixels."""
     if inputs.origin is None:
         return None
-    picture = _square(config, asked.source, config.images.size_px)
+    picture = read_square(config, asked.source, config.images.size_px)
     if isinstance(inputs.origin, Path):
         found = Neighbours.load(inputs.origin)
         require_neighbours_of(config, picture, found, str(inputs.origin), "the source given")
         return found
     known = inputs.target.picture is not None
-    others = [_square(config, asked.target, config.images.size_px)] if known else []
+    others = [read_square(config, asked.target, config.images.size_px)] if known else []
     searcher = open_searcher(config, inputs.origin)
     return find_neighbours(config, picture, others, inputs.origin, searcher)
 

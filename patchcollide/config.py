@@ -4,9 +4,11 @@ The settings are plain values: the defaults below are the project's choice, ``co
 the ones of a demo and of the paper, and every output carries the ones it was made with.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import Canvas, PatchGrid
@@ -25,6 +27,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 # TOML and JSON have lists only.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+Numbers = Annotated[tuple[Number, ...], Field(strict=False, max_length=3)]
 
 TextsByName = Annotated[dict[str, str], Field(default_factory=dict)]
 
@@ -85,10 +89,10 @@ class Network(Section):
     """The network under study and the layer whose features are to collide.
 
     The weights file must have the SHA-256 in ``sha256``; empty for any. Features collide where the
-    layer's activations differ by at most ``tolerance``, in units of the activation's output: 0, as
-    in the paper, asks for equal ones; layers whose activation is nowhere exactly constant, such as
-    GELU, need more. ``folded`` has a search compute with a copy whose batch norms are folded; what
-    is found is then measured as ever.
+    layer's activations differ by at most ``tolerance``, in units of its output: 0, as in the paper,
+    asks for equal ones; activations that are nowhere constant, such as GELU, need more. What is not
+    said of ``input_size``, ``mean``, ``scale`` and ``output``, the logits', is the network's own.
+    ``folded`` has a descent compute with a copy whose batch norms are folded.
     """
 
     name: str = "efficientnet_lite0"
@@ -100,6 +104,16 @@ class Network(Section):
     folded: bool = False
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    input_size: Annotated[int, Field(ge=0)] = 0
+    mean: Numbers = ()
+    scale: Numbers = ()
+    output: str = ""
+
+    @pydantic.model_serializer(mode="wrap")
+    def _as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # So runs have the fingerprints that they had before these could be said.
+        optional = ("input_size", "mean", "scale", "output")
+        return {key: value for key, value in write(self).items() if value or key not in optional}
 
 
 class Composition(Section):
@@ -271,12 +285,8 @@ class Config(Section):
     @property
     def grid(self) -> PatchGrid:
         """The geometry of stored patches."""
-        return PatchGrid(
-            self.images.size_px,
-            self.patches.window_px,
-            self.patches.stride_px,
-            self.patches.patch_px,
-        )
+        images, patches = self.images, self.patches
+        return PatchGrid(images.size_px, patches.window_px, patches.stride_px, patches.patch_px)
 
     def identity(self) -> dict[str, Any]:
         """Returns what identifies a run: all settings but, for the default method, the others'.
@@ -296,11 +306,12 @@ class Config(Section):
             del settings["composition"]["tint"]
         return settings
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _geometry_fits(self) -> "Config":
         # pydantic reports ValueErrors together with the place they come from.
         try:
             grid = self.grid
+            Canvas.of(grid, self.composition.margin_px)
         except GeometryError as error:
             raise ValueError(str(error)) from error
         try:
@@ -309,13 +320,9 @@ class Config(Section):
             # Queries only have another stride.
             text = str(error).replace("patches.stride_px", "retrieval.query_stride_px")
             raise ValueError(text) from error
-        try:
-            Canvas.of(grid, self.composition.margin_px)
-        except GeometryError as error:
-            raise ValueError(str(error)) from error
         return self
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _neighbours_are_retrieved(self) -> "Config":
         if self.composition.neighbours > self.retrieval.k:
             raise ValueError(
@@ -341,15 +348,3 @@ def problems_of(kind: type[Any], values: object) -> list[Any]:
     except ValidationError as error:
         return list(error.errors())
     return []
-
-
-def known_settings(kind: type[Section]) -> list[str]:
-    """Returns the dotted names of a section's settings, and of those of sections in it."""
-    names = []
-    for name, field in kind.model_fields.items():
-        names.append(name)
-        # A section may be optional, or one of a list.
-        for section in (field.annotation, *get_args(field.annotation)):
-            if isinstance(section, type) and issubclass(section, Section):
-                names += [f"{name}.{key}" for key in known_settings(section)]
-    return names

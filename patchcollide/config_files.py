@@ -5,9 +5,9 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
-from patchcollide.config import Config, Section, known_settings, problems_of
+from patchcollide.config import Config, Section, problems_of
 from patchcollide.errors import ConfigError, InputError
 
 Kind = TypeVar("Kind", bound=Section)
@@ -167,3 +167,15 @@ def _suggestion(location: tuple[str | int, ...], kind: type[Section]) -> str:
     moved = [setting for setting in known if setting.split(".")[-1] == last]
     close = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def known_settings(kind: type[Section]) -> list[str]:
+    """Returns the dotted names of a section's settings, and of those of sections in it."""
+    names = []
+    for name, field in kind.model_fields.items():
+        names.append(name)
+        # A section may be optional, or one of a list.
+        for section in (field.annotation, *get_args(field.annotation)):
+            if isinstance(section, type) and issubclass(section, Section):
+                names += [f"{name}.{key}" for key in known_settings(section)]
+    return names

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from patchcollide.composition.contributions import Contributions
 from patchcollide.config import Config
@@ -12,14 +14,14 @@ from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
 from patchcollide.evaluation.claims import EdgeWalks, walk_edges
 from patchcollide.evaluation.evaluate import Collision
-from patchcollide.evaluation.feature_distances import feature_differences
+from patchcollide.evaluation.feature_distances import which_collide
 from patchcollide.evaluation.gaps import GapFigures, measure_gaps
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.evaluation.summary import Ending, ExactRecord, Summary
-from patchcollide.images.pictures import read_png, square_image, write_png
+from patchcollide.images.pictures import read_png, read_square, write_png
 from patchcollide.images.pillow import Picture
-from patchcollide.images.tensors import as_batch, mean_distance
+from patchcollide.images.tensors import as_batch, mean_distance, unit_batch
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
@@ -39,7 +41,7 @@ from patchcollide.runs.folder import (
     new_run,
     open_run,
 )
-from patchcollide.runs.inputs import network_of, require_same_network, write_pair
+from patchcollide.runs.inputs import network_of, network_of_own, require_same_network, write_pair
 from patchcollide.runs.report import write_neighbour_sheet, write_report
 from patchcollide.runs.summary import (
     SummaryOptions,
@@ -55,7 +57,7 @@ from patchcollide.runs.vertices import (
     require_one_shape,
     save_found,
 )
-from patchcollide.shapes import Float32, UInt8, ndarray
+from patchcollide.shapes import Bool, Float32, Tensor, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
@@ -100,17 +102,22 @@ class Polytope:
     _run: Run | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, network: CollisionNetwork | None = None) -> "Polytope":
+    def load(
+        cls, folder: str | Path, network: CollisionNetwork | nn.Module | None = None
+    ) -> "Polytope":
         """Reads what :meth:`save` or ``patchcollide collide`` wrote.
 
         Args:
             folder: A finished run's folder.
-            network: The network it was made with; None to build it by its name when it is needed.
+            network: The network it was made with, or its module, which stays as it is; None to
+                build it by its name when it is needed.
 
         Raises:
             RunError: If there is no whole run, or the network is another.
         """
         run = open_run(Path(folder))
+        if isinstance(network, nn.Module):
+            network = network_of_own(run, network)
         if network is not None:
             require_same_network(run, network)
         unrounded, state = load_vertices(run)
@@ -204,11 +211,14 @@ class Polytope:
         return hull_images(weights, self.vertices)
 
     @proof_modes()
-    def contains(self, image: Picture, tolerance: float | None = None) -> bool:
-        """Says whether an image, any at all, collides with the target.
+    def contains(
+        self, image: Picture | Tensor, tolerance: float | None = None
+    ) -> bool | Bool[ndarray, "images"]:
+        """Says whether an image, any at all, collides with the target; or which of a batch do.
 
         Args:
-            image: A file, a picture of Pillow's or an array; made square as the target was.
+            image: A file, a picture of Pillow's or an uint8 array, made square as the target was;
+                or what :func:`patchcollide.images.tensors.unit_batch` takes.
             tolerance: None asks only for the target's class. Else every feature must also be at
                 most this far from the target's, behind the activation and beyond the network's own
                 tolerance: 0 asks for equal features, which no descent reaches.
@@ -216,15 +226,12 @@ class Polytope:
         Raises:
             ImageError: If the image cannot be used.
         """
-        with torch.no_grad():
-            output = self.network(as_batch(self._square(image)[None]))
-        if int(output.logits[0].argmax()) != self.target.class_index:
-            return False
-        if tolerance is None:
-            return True
-        features = self.target.features(self.network)
-        worst = feature_differences(output.pre_activation, features).abs().max()
-        return bool(worst <= tolerance + self.network.blind.tolerance)
+        values = unit_batch(image, self.network.channels)
+        if values is None:
+            values = as_batch(self._square(image)[None])
+        found = which_collide(self.network, values, self.target, tolerance)
+        is_batch = getattr(image, "ndim", 0) == values.ndim
+        return found.numpy() if is_batch else bool(found[0])
 
     @proof_modes()
     def gaps(self, image: Picture) -> GapFigures[float | None]:
@@ -339,12 +346,5 @@ class Polytope:
             summary=self.summary,
         )
 
-    def _square(self, image: Picture) -> UInt8[ndarray, "side side channels"]:
-        settings, network = self.config.images, self.network
-        return square_image(
-            image,
-            size=network.input_size,
-            fit=settings.fit,
-            max_pixels=settings.max_pixels,
-            channels=network.channels,
-        )
+    def _square(self, image: Any) -> UInt8[ndarray, "side side channels"]:
+        return read_square(self.config, image, self.network.input_size, self.network.channels)

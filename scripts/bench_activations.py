@@ -65,7 +65,7 @@ def output_deviation(network: CollisionNetwork, digits: Digits) -> float:
     """Returns the standard deviation of the layer's activations over 1000 digits."""
     batch = torch.from_numpy(digits.images[:1000].copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        outputs = network.module.get_submodule(network.layer)(network.pre_activation(batch))
+        outputs = network.blind.respond(network.pre_activation(batch))
     return float(outputs.std())
 
 

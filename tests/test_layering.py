@@ -58,9 +58,11 @@ OWNERS = {
     "skimage.transform": {"evaluation.visibility"},
     "sklearn": {"images.bundled"},
     "starlette": {"explorer.app"},
-    "timm": {"networks.models.efficientnet_lite0"},
+    "timm.data": {"networks.models.efficientnet_lite0"},
+    "timm.layers": {"networks.models.efficientnet_lite0"},
+    "timm.models": {"networks.models.timm_models"},
     "torchvision.datasets": {"images.digits"},
-    "torchvision.models": {"networks.models.vgg16"},
+    "torchvision.models": {"networks.models.torchvision_models"},
     "typer": {"cli.framework"},
     "uvicorn": {"explorer.serving"},
 }

@@ -273,6 +273,33 @@ def test_membership_is_of_class_and_then_of_features(polytope):
         assert found == pytest.approx(worst)
 
 
+@pytest.mark.parametrize("tolerance", [None, 0.0, 5.0])
+def test_membership_of_tensors_of_floats_and_of_batches_is_that_of_pictures(polytope, tolerance):
+    images = np.stack([*polytope.vertices, picture(4), picture(5), polytope.target_picture])
+    expected = [polytope.contains(image, tolerance) for image in images]
+    assert sum(expected) > 0
+    values = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    floats = images.astype(np.float32) / np.float32(255)
+    for batch in (images, floats, values):
+        assert polytope.contains(batch, tolerance).tolist() == expected
+    for one in (floats[-1], values[-1], floats[-1].astype(np.float64)):
+        assert polytope.contains(one, tolerance) is expected[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (torch.zeros(32, 32, 3), r"of shape \(32, 32, 3\)\. Give such"),
+        (torch.full((3, 32, 32), 1.5), r"are torch\.float32 of shape .*, or leave \[0, 1\]"),
+        (np.full((32, 32, 3), np.nan), r"are float64 of shape .*, or leave \[0, 1\]"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), r"are torch\.uint8 of shape"),
+    ],
+)
+def test_values_that_are_no_image_are_refused(polytope, given, reason):
+    with pytest.raises(ImageError, match=reason):
+        polytope.contains(given)
+
+
 def test_edges_are_walked(polytope):
     walk = polytope.walk(num_edges=2, max_pieces=4)
     assert (walk["num_edges"], walk["num_walked"]) == (3, 2)

@@ -47,17 +47,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one setting; may be repeated.", metavar="SECTION.KEY=VALUE"),
 ]
-NetworkName = Annotated[
-    str | None,
-    typer.Option("--network", help="efficientnet_lite0, vgg16, mlp or lenet5.", metavar="NAME"),
-]
-LayerName = Annotated[
-    str | None, typer.Option("--layer", help="Its activation, by name.", metavar="NAME")
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="pretrained, random, or a .pth, .safetensors or Caffe's .npz file."),
-]
 Engine = Annotated[str | None, typer.Option(help="Search engine: ann, certified or exact.")]
 Memory = Annotated[
     str | None,
@@ -87,6 +76,10 @@ class SettingsFile:
         """Returns the settings, with options by the names of settings; None for none given."""
         from patchcollide.config_files import load_config
 
+        typed = [text.partition("=") for text in self.overrides or []]
+        names = [name.strip("\"' ") for key, _, name in typed if key.strip() == "network.name"]
+        for name in [*names, (options or {}).get("network.name")]:
+            ask_for(name)
         # JSON's notation of text and numbers is also TOML's.
         given = [
             f"{key}={json.dumps(value)}"
@@ -107,22 +100,12 @@ class Settings(SettingsFile):
         return super().read({**(options or {}), "seed": self.seed})
 
 
-@dataclass(frozen=True)
-class NetworkChoice:
-    """Options for the network, its layer and its weights."""
+def ask_for(network: object) -> None:
+    """Takes note of a network that the user typed: only such may be code."""
+    if isinstance(network, str) and ":" in network:
+        from patchcollide.networks.factories import ask_for
 
-    network: NetworkName = None
-    layer: LayerName = None
-    weights: Weights = None
-
-    @property
-    def options(self) -> dict[str, str | None]:
-        """By the names of settings."""
-        return {
-            "network.name": self.network,
-            "network.layer": self.layer,
-            "network.weights": self.weights,
-        }
+        ask_for(network)
 
 
 @dataclass(frozen=True)

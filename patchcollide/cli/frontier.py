@@ -7,12 +7,12 @@ from patchcollide.cli.framework import (
     BackendChoice,
     BadParameter,
     Engine,
-    NetworkChoice,
     Option,
     Settings,
     command,
     echo,
 )
+from patchcollide.cli.network_options import NetworkChoice
 from patchcollide.cli.runs import DataImages, Device, Origin, Source, Target
 
 

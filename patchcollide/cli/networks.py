@@ -10,14 +10,12 @@ from typing import Annotated
 from patchcollide.cli.framework import (
     Argument,
     BadParameter,
-    NetworkChoice,
-    NetworkName,
     Option,
     Settings,
-    Weights,
     command,
     echo,
 )
+from patchcollide.cli.network_options import NetworkChoice, NetworkOptions, RunCode
 from patchcollide.cli.runs import DataImages, Device
 
 DataFolder = Annotated[
@@ -132,10 +130,62 @@ def adequacy(
 
 
 @command
+def networks(
+    library: Annotated[str, Argument(help="torchvision or timm: all of its networks.")] = "",
+) -> None:
+    """Lists what --network takes: the names of networks."""
+    from patchcollide.networks.loading import NETWORK_NAMES
+    from patchcollide.networks.models.libraries import LIBRARIES, library_names
+
+    if library and library not in LIBRARIES:
+        known = " and ".join(LIBRARIES)
+        raise BadParameter(f"{library} is no library of networks here; known are {known}.")
+    for name in () if library else NETWORK_NAMES:
+        echo(name)
+    for each in [library] if library else LIBRARIES:
+        names = library_names(each)
+        if library:
+            for name in names:
+                echo(f"{each}:{name}")
+        else:
+            echo(f"{each}:NAME, {len(names)} networks: patchcollide networks {each}")
+    if not library:
+        echo("package.module:function, your own, whose code is then run")
+
+
+@command
+def layers(
+    image: Annotated[Path | None, Argument(help="An image; by default noise.")] = None,
+    *,
+    chosen: NetworkOptions,
+    given: Settings,
+) -> None:
+    """Lists a network's activations, run by run: --layer's names, and what can be asked at each."""
+    from patchcollide.images.pictures import read_square
+    from patchcollide.images.tensors import as_batch
+    from patchcollide.networks.loading import load_at_any_layer
+    from patchcollide.networks.overview import overview_of
+    from patchcollide.networks.probes import noise_image
+    from patchcollide.progress import print_table
+    from patchcollide.report.tables import LAYERS_HEADER, layer_lines
+
+    settings = given.read(chosen.options)
+    network = load_at_any_layer(settings.network, settings.seed)
+    size, channels = network.input_size, network.channels
+    seen = noise_image(channels, size)
+    if image is not None:
+        seen = as_batch(read_square(settings, image, size, channels)[None])
+    found = overview_of(network, seen, settings.network.tolerance)
+    print_table(LAYERS_HEADER, layer_lines(found))
+    if found.why_no_walk:
+        echo(found.why_no_walk)
+
+
+@command
 def dimensions(
     images: Annotated[list[Path], Argument(help="The image, or several.")],
-    network: NetworkName = None,
-    weights: Weights = None,
+    *,
+    chosen: NetworkOptions,
     layers: Annotated[
         list[str] | None,
         Option("--layer", help="An activation; may be repeated. By default all.", metavar="NAME"),
@@ -144,7 +194,6 @@ def dimensions(
         str, Option(help="What a layer may take, such as 8GB; above, only bounds are given.")
     ] = "2GB",
     seconds: Annotated[float, Option(min=0, help="What a layer may take for an image.")] = 300.0,
-    *,
     given: Settings,
     out: Annotated[Path | None, Option(help="A JSON file to write as well.")] = None,
 ) -> None:
@@ -154,7 +203,7 @@ def dimensions(
     from patchcollide.formats import parse_size
     from patchcollide.report.tables import dimension_lines
 
-    settings = given.read({"network.name": network, "network.weights": weights})
+    settings = given.read(chosen.options)
     limits = Limits(parse_size(memory), seconds)
     found = pipeline.measure_dimensions(settings, images, layers or (), limits, out)
     for line in dimension_lines(found):
@@ -187,10 +236,12 @@ def transfer(
     ] = None,
     device: Device = None,
     *,
+    code: RunCode,
     given: Settings,
 ) -> None:
     """Measures whether runs collide at other layers, and in other networks."""
     from patchcollide.io.files import output_path
+    from patchcollide.networks.factories import ask_for
     from patchcollide.networks.loading import parse_spec
     from patchcollide.progress import print_table
     from patchcollide.report.transfer import HEADER, require_format, transfer_lines, write_transfer
@@ -202,7 +253,10 @@ def transfer(
     paths = [output_path(path) for path in out or []]
     settings = given.read({"network.device": device})
     wanted = tuple(layer.strip() for layer in layers.split(",")) if layers else ()
+    del code
     specs = [parse_spec(text) for text in networks or []]
+    for spec in specs:
+        ask_for(spec.name)
     matrix = measure(settings, runs, specs, TransferOptions(wanted, samples, images, mixed))
     print_table(HEADER, transfer_lines(matrix))
     for path in paths:

@@ -10,7 +10,6 @@ from patchcollide.cli.framework import (
     BadParameter,
     Engine,
     Exit,
-    NetworkChoice,
     Option,
     Settings,
     SettingsFile,
@@ -18,6 +17,7 @@ from patchcollide.cli.framework import (
     command,
     echo,
 )
+from patchcollide.cli.network_options import NetworkChoice, RunCode
 
 Device = Annotated[
     str | None, Option(help="Where the network and the descent compute: auto, cpu or cuda.")
@@ -189,11 +189,12 @@ def features(
 
 @command
 def evaluate(
-    run: Annotated[Path, Argument(help="A finished run's folder.")],
+    run: Annotated[Path, Argument(help="A finished run's folder.")], *, code: RunCode
 ) -> None:
     """Measures a run again, from its PNG files."""
     from patchcollide import pipeline
 
+    del code
     pipeline.evaluate(run)
     _show_run(run)
 
@@ -214,6 +215,8 @@ def certify(
     null_pairs: Annotated[
         int | None, Option(min=1, help="How many pairs of other images to measure at most.")
     ] = None,
+    *,
+    code: RunCode,
 ) -> None:
     """Walks the edges between a run's vertices exactly, and sets other images beside it."""
     from patchcollide import pipeline
@@ -223,6 +226,7 @@ def certify(
 
     if edges != "all" and not edges.isdecimal():
         raise BadParameter(f"--edges should be a number or all, but is {edges}.")
+    del code
     pipeline.certify(
         run,
         images=images,
@@ -241,6 +245,8 @@ def replay(
     out: Annotated[
         Path | None, Option(help="Keep what is made in this folder; by default nothing is kept.")
     ] = None,
+    *,
+    code: RunCode,
 ) -> None:
     """Makes a run again and compares every picture byte for byte.
 
@@ -248,6 +254,7 @@ def replay(
     """
     from patchcollide.runs.replay import replay
 
+    del code
     found = replay(run, out)
     for line in found.lines():
         echo(line)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from patchcollide.cli.framework import Argument, Option, command, echo
+from patchcollide.cli.network_options import RunCode
 
 
 @command
@@ -40,11 +41,14 @@ def animate(
     captions: Annotated[
         bool, Option("--captions/--no-captions", help="Say each frame's class beneath; or not.")
     ] = True,
+    *,
+    code: RunCode,
 ) -> None:
     """Animates a tour of a run's polytope: along all edges between vertices, then to the centre."""
     from patchcollide.runs.animate import write_tour
     from patchcollide.runs.folder import open_run
 
+    del code
     echo(
         write_tour(
             open_run(run),
@@ -82,8 +86,11 @@ def explore(
         int, Option(min=0, max=65535, help="Where to listen, on this machine alone; 0: any.")
     ] = 0,
     open_: Annotated[bool, Option("--open", help="Open the page in a browser.")] = False,
+    *,
+    code: RunCode,
 ) -> None:
     """Serves a page on this machine that asks the run's network about any point; Ctrl-C ends it."""
     from patchcollide.explorer.serving import explore
 
+    del code
     explore(run, echo, port=port, browser=open_)

@@ -4,13 +4,17 @@ With ``phi`` the activation, ``t`` the target and ``low`` an input that it says 
 relative distance of an image ``u`` is ``tau(u) = |phi(u) - phi(t)| / |phi(t) - phi(low)|``, in L2
 over the layer: 0 is a collision, 1 as far as a layer that says nothing. Two inputs on the blind
 side are no distance apart, however far they are before the activation; what an optimiser still has
-to do *before* it is in :mod:`patchcollide.evaluation.residuals`. Pure functions of pre-activations.
+to do *before* it is in :mod:`patchcollide.evaluation.residuals`. All but the last are pure
+functions of pre-activations.
 """
 
 import torch
 
-from patchcollide.networks.targets import TargetFeatures
-from patchcollide.shapes import Float, Tensor
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target, TargetFeatures
+from patchcollide.shapes import Bool, Float, Tensor
+
+_BATCH_SIZE = 8
 
 
 def target_features(target: TargetFeatures) -> Float[Tensor, "units"]:
@@ -69,3 +73,30 @@ def distances_of_features(
 def as_share(part: Float[Tensor, "*shape"], whole: Float[Tensor, ""]) -> Float[Tensor, "*shape"]:
     """Returns parts as shares of a whole; of nothing, nothing is 0 and anything else infinite."""
     return torch.where(part == 0, torch.zeros_like(part), part / whole)
+
+
+@torch.no_grad()
+def which_collide(
+    network: CollisionNetwork,
+    images: Float[Tensor, "batch channels height width"],
+    target: Target,
+    tolerance: float | None = None,
+) -> Bool[Tensor, "batch"]:
+    """Says which images collide with a target.
+
+    Args:
+        network: The network.
+        images: In ``[0, 1]``.
+        target: Of the network's layer.
+        tolerance: How far features may be from the target's, beyond the network's own tolerance;
+            None asks only for its class.
+    """
+    features, found = target.features(network), []
+    for batch in torch.split(images, _BATCH_SIZE):
+        output = network(batch)
+        inside = output.logits.argmax(dim=1) == target.class_index
+        if tolerance is not None:
+            worst = feature_differences(output.pre_activation, features).abs().amax(dim=1)
+            inside &= worst <= tolerance + network.blind.tolerance
+        found.append(inside.cpu())
+    return torch.cat(found)

@@ -16,7 +16,7 @@ from patchcollide.io.provenance import Encoded, versions
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
-from patchcollide.networks.trace import layers_run_once, run_capturing
+from patchcollide.networks.trace import run_capturing, units_of_layers
 from patchcollide.shapes import Float, Int64, Tensor, ndarray
 from patchcollide.torch_modes import proof_modes
 
@@ -148,7 +148,7 @@ def _groups(
     network: CollisionNetwork, layers: Mapping[str, BlindRegions], num_images: int
 ) -> Iterator[Sequence[str]]:
     """Yields the layers in groups whose values, of all images, can be kept together."""
-    units = layers_run_once(network)
+    units = units_of_layers(network)
     group: list[str] = []
     for layer in layers:
         values = num_images * sum(units.get(name, 0) for name in [*group, layer])

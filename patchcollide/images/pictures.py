@@ -167,8 +167,8 @@ def _require_checksums(content: bytes) -> None:
 
 
 def read_square(
-    config: Config, path: Path, size: int, channels: int = 3
+    config: Config, picture: Picture, size: int, channels: int = 3
 ) -> UInt8[ndarray, "size size channels"]:
-    """Reads a picture as section ``images`` says; ImageError if it cannot be read."""
+    """Makes any picture square as section ``images`` says; ImageError if it cannot be read."""
     fit, max_pixels = config.images.fit, config.images.max_pixels
-    return read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
+    return square_image(picture, size=size, fit=fit, max_pixels=max_pixels, channels=channels)

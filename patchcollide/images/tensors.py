@@ -4,9 +4,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from patchcollide.errors import ImageError
 from patchcollide.shapes import Float, Float64, Tensor, UInt8, ndarray
 
 # ITU-R 601-2 in 16 bits, as Pillow and most others compute it; they add up to one.
+_BATCH_AXES = 4
+
 _LUMA = np.array([19595, 38470, 7471], np.uint32)
 
 
@@ -50,6 +53,41 @@ def as_batch(
     """Returns images of 0..255 as the network takes them: RGB in ``[0, 1]``, channels first."""
     # Copied, because arrays read from a file may be read-only.
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(dtype) / 255
+
+
+def unit_batch(
+    images: object, channels: int
+) -> Float[Tensor, "batch channels height width"] | None:
+    """Returns values that are no picture as the network takes them; None of a picture.
+
+    Args:
+        images: A tensor, channels first, or a floating-point array, channels last, both in
+            ``[0, 1]``, of one image or several; or an uint8 array of several, channels last.
+        channels: That the network takes.
+
+    Raises:
+        ImageError: If they are of another shape or type, or leave ``[0, 1]``.
+    """
+    if isinstance(images, np.ndarray):
+        if images.dtype == np.uint8 and images.ndim != _BATCH_AXES:
+            return None
+        values = torch.from_numpy(images.copy())
+        values = values.movedim(-1, -3) if values.ndim > 2 else values
+        values = values / 255 if images.dtype == np.uint8 else values
+    elif isinstance(images, Tensor):
+        values = images.detach().cpu()
+    else:
+        return None
+    batch = values[None] if values.ndim == _BATCH_AXES - 1 else values
+    in_range = values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all())
+    if batch.ndim != _BATCH_AXES or batch.shape[1] != channels or not in_range:
+        raise ImageError(
+            f"Values of images should be floating-point in [0, 1], of shape ([batch,] {channels}, "
+            f"height, width) in a tensor, ([batch,] height, width, {channels}) in an array, but "
+            f"are {images.dtype} of shape {tuple(images.shape)}"
+            f"{'' if in_range else ', or leave [0, 1]'}. Give such, or a picture."
+        )
+    return batch.float()
 
 
 def as_pictures(

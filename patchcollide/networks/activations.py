@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,11 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.networks.curves import Curve, curve_of
 from patchcollide.shapes import Bool, Float, Tensor
+
+TOLERANCES = (0.001, 0.01, 0.1)
+"""At which is told how many units of a smooth activation are blind."""
+
+_ENOUGH = 0.1
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,27 @@ def blind_regions(module: nn.Module, tolerance: float = 0.0) -> BlindRegions | N
         low, high = (curve.half_line(tolerance, sign) for sign in (-1, 1))
         return BlindRegions(low, high, tolerance, curve, curve)
     return None if curve.flat == (None, None) else BlindRegions(*curve.flat, response=curve)
+
+
+def blind_shares(module: nn.Module, z: Float[Tensor, "*shape"]) -> dict[float, float]:
+    """Returns which share of units is blind at each of :data:`TOLERANCES`.
+
+    Args:
+        module: An activation of :mod:`patchcollide.networks.curves`.
+        z: What goes into it.
+    """
+    shares = {}
+    for tolerance in TOLERANCES:
+        blind = blind_regions(module, tolerance)
+        if blind is not None:
+            shares[tolerance] = 1 - float(blind.masks(z)[0].double().mean())
+    return shares
+
+
+def suggested_tolerance(shares: Mapping[float, float]) -> float:
+    """Returns the least tolerance at which a tenth of the units is blind, or else the largest."""
+    enough = [tolerance for tolerance, share in shares.items() if share >= _ENOUGH]
+    return min(enough, default=max(TOLERANCES))
 
 
 def response_of(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,6 @@ the operators that run, which leaves a matrix to be known, and each map is tried
 of which no two matrices make the same but by chance.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
 from patchcollide.networks.connections import Block, Connections, connections_of
+from patchcollide.networks.hooks import hooked
 from patchcollide.networks.linear_regions.lines import Bounds, Line
 from patchcollide.networks.linear_regions.rays import Ray, straight_line
 from patchcollide.networks.network import CollisionNetwork
@@ -96,14 +95,7 @@ def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Ima
             too large.
     """
     num_values = network.channels * network.input_size**2
-    needed = 8 * num_values * network.units
-    if needed > max_bytes:
-        raise NetworkError(
-            f"Layer '{network.layer}' of {network.name} has {network.units} units and its input "
-            f"{num_values} values: as a matrix {needed / 2**30:.1f} GB, more than the "
-            f"{max_bytes / 2**30:.1f} GB that exact polytopes may take. Choose a smaller layer or "
-            "network, or use `patchcollide collide`."
-        )
+    _require_small(network, num_values, max_bytes)
     double = network.in_float64()
     matrix = np.empty((network.units, num_values))
     offset = np.empty(network.units)
@@ -112,6 +104,33 @@ def read_image_map(network: CollisionNetwork, max_bytes: int = MAX_BYTES) -> Ima
         matrix[:, first : first + len(batch)] = line.slope.T.cpu().numpy()
         offset[:] = line.value[0].cpu().numpy()
     return ImageMap(matrix, offset, double)
+
+
+@proof_modes()
+def require_affine(double: CollisionNetwork, max_bytes: int = MAX_BYTES) -> None:
+    """Refuses a layer that :func:`read_image_map` would refuse, without its matrix.
+
+    Args:
+        double: The network and its layer, in float64.
+        max_bytes: How large the matrix may be.
+
+    Raises:
+        NetworkError: As there.
+    """
+    num_values = double.channels * double.input_size**2
+    _line_to_layer(double, torch.eye(1, num_values, dtype=torch.float64))
+    _require_small(double, num_values, max_bytes)
+
+
+def _require_small(network: CollisionNetwork, num_values: int, max_bytes: int) -> None:
+    needed = 8 * num_values * network.units
+    if needed > max_bytes:
+        raise NetworkError(
+            f"Layer '{network.layer}' of {network.name} has {network.units} units and its input "
+            f"{num_values} values: as a matrix {needed / 2**30:.1f} GB, more than the "
+            f"{max_bytes / 2**30:.1f} GB that exact polytopes may take. Choose a smaller layer or "
+            "network, or use `patchcollide collide`."
+        )
 
 
 def _unit_images(num_values: int) -> Iterator[tuple[int, Tensor]]:
@@ -252,8 +271,7 @@ def read_module_map(trace: Trace, layer: str) -> ModuleMap:
 
 def _require_straight(trace: Trace, layer: str, linear: LinearModule) -> None:
     """Raises :class:`NetworkError` if something between a module's input and a layer bends."""
-    network = copy.copy(trace.network)
-    network.layer = layer
+    network = trace.network.showing(trace.calls[layer])
     image, name = trace.image, trace.name_of(linear)
 
     def enter(ray: Ray) -> Ray:
@@ -280,8 +298,7 @@ class _Probe:
 
     def run(self, trace: Trace, layer: str) -> Float64[Tensor, "3 units"]:
         """Returns the layer's pre-activation of each."""
-        network = copy.copy(trace.network)
-        network.layer = layer
+        network = trace.network.showing(trace.calls[layer])
         with hooked(self._linear, self._step, self._lift), torch.no_grad():
             return network.pre_activation(trace.image.expand(3, -1, -1, -1))
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from patchcollide.networks.captures import hooked
+from patchcollide.networks.hooks import hooked
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import grey_image, noise_image
 from patchcollide.shapes import Tensor

@@ -2,14 +2,21 @@
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.activations import BlindRegions, blind_regions, response_of
+from patchcollide.networks.activations import (
+    BlindRegions,
+    blind_regions,
+    response_of,
+    suggested_tolerance,
+)
+from patchcollide.networks.calls import Call, names_of
 from patchcollide.networks.curves import curve_of
 
 _MAX_LISTED = 60
@@ -20,7 +27,8 @@ class LayerSpec:
     """Which layer is meant, and what counts as blind there.
 
     Attributes:
-        name: Of an activation module, or one of ``aliases``.
+        name: Of a run of an activation, see :class:`patchcollide.networks.calls.Call`, or one of
+            ``aliases``; empty for the last usable one.
         blind: Where the layer's activation is constant; None for what :func:`blind_regions` says.
         tolerance: How far values of the activation may differ and still count as equal, for
             activations that are nowhere exactly constant; unused where ``blind`` is given.
@@ -43,28 +51,36 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def usable_layers(module: nn.Module, tolerance: float = 0.0) -> list[str]:
-    """Returns the names of the modules that can be collided at, in the module's order.
+def usable_calls(calls: Sequence[Call], tolerance: float = 0.0) -> list[Call]:
+    """Returns the runs of activations that can be collided at, in their order.
 
     Args:
-        module: The network's.
-        tolerance: As in :func:`blind_regions`: with 0, modules with an exactly blind region; above
-            it, all activation modules that are known.
+        calls: All, as :func:`patchcollide.networks.calls.list_calls` finds them.
+        tolerance: As in :func:`blind_regions`: with 0, those of activations with an exactly blind
+            region; above it, all.
     """
-    parts = module.named_modules()
-    return [name for name, part in parts if name and blind_regions(part, tolerance)]
+    return [call for call in calls if blind_regions(call.activation, tolerance)]
 
 
-def find_layer(module: nn.Module, layer: LayerSpec, network: str) -> tuple[str, BlindRegions]:
+def find_call(
+    module: nn.Module,
+    layer: LayerSpec,
+    network: str,
+    calls: Callable[[], Sequence[Call]],
+    blind_at: Callable[[Call], Mapping[float, float]],
+) -> tuple[Call, BlindRegions]:
     """Resolves a layer's name.
 
     Args:
         module: The network's.
-        layer: What is asked for.
+        layer: What is asked for; an empty name is the last usable run of an activation.
         network: The network's name, for errors.
+        calls: Lists all runs of activations, which takes a pass: asked only where the name is not
+            that of an activation module.
+        blind_at: Says which share of a run's units is blind at which tolerance: asked in errors.
 
     Returns:
-        The module's own name, and where its activation is constant.
+        The run of an activation, and where that is constant. A module's own name is its first run.
 
     Raises:
         NetworkError: If there is no such layer, it has no blind region at this tolerance, or that
@@ -72,33 +88,96 @@ def find_layer(module: nn.Module, layer: LayerSpec, network: str) -> tuple[str, 
     """
     aliases = layer.aliases or {}
     name = aliases.get(layer.name, layer.name)
-    usable = usable_layers(module, layer.tolerance)
-    part = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
-    if part is None:
-        close = difflib.get_close_matches(layer.name, [*aliases, *usable], n=1)
-        guess = f"; did you mean {close[0]}?" if close else "."
-        raise NetworkError(
-            f"{network} has no layer '{layer.name}'{guess} "
-            f"Usable are {listed([*aliases, *usable])}."
-        )
-    blind = layer.blind or blind_regions(part, layer.tolerance)
+    part = dict(module.named_modules()).get(name) if name else None
+    if part is not None and (layer.blind or blind_regions(part, layer.tolerance)):
+        call = Call(name, name, part)
+    else:
+        call = _find(module, name, _Runs(network, calls(), layer, blind_at))
+    blind = layer.blind or blind_regions(call.activation, layer.tolerance)
     if blind is None:
-        raise NetworkError(
-            f"Layer '{name}' of {network} is a {type(part).__name__}, which has no region where it "
-            f"is exactly constant, so nothing can collide there{_way_out(part)}. Usable are "
-            f"{listed([*aliases, *usable])}."
-        )
+        raise NetworkError(_unusable(call, _Runs(network, calls(), layer, blind_at)))
     if blind.response is None:
-        blind = replace(blind, response=response_of(part))
-    return name, blind
+        blind = replace(blind, response=response_of(call.activation))
+    return call, blind
 
 
-def _way_out(part: nn.Module) -> str:
-    if curve_of(part) is None:
-        return ""
+@dataclass(frozen=True)
+class _Runs:
+    """All runs of a network's activations, and what was asked for: what errors tell."""
+
+    network: str
+    calls: Sequence[Call]
+    layer: LayerSpec
+    blind_at: Callable[[Call], Mapping[float, float]]
+
+    @property
+    def usable(self) -> list[str]:
+        names = [call.name for call in usable_calls(self.calls, self.layer.tolerance)]
+        return [*(self.layer.aliases or {}), *names]
+
+
+def _find(module: nn.Module, name: str, runs: _Runs) -> Call:
+    """Finds a run whose name is not that of a usable activation module."""
+    if not name:
+        return _last(runs)
+    found = next((call for call in runs.calls if call.name == name), None)
+    part = dict(module.named_modules(remove_duplicate=False)).get(name)
+    if found is not None:
+        return found
+    if part is None:
+        _raise_not_found(name, runs)
+    own = next(own for own, other in module.named_modules() if other is part)
+    names = names_of(runs.calls, (own, ""))
+    if own != name and len(names) > 1:
+        raise NetworkError(
+            f"Layer '{name}' of {runs.network} is '{own}' by another name, which runs {len(names)} "
+            f"times in a forward pass. Choose one of its runs: {listed(names)}."
+        )
+    return Call(name, name, part)
+
+
+def _last(runs: _Runs) -> Call:
+    usable = usable_calls(runs.calls, runs.layer.tolerance)
+    if usable:
+        return usable[-1]
+    if not runs.calls:
+        raise NetworkError(
+            f"{runs.network} runs no activation that is known, so there is no layer at which "
+            "features can collide. Give it one of torch.nn's, or call torch.nn.functional's."
+        )
+    raise NetworkError(_unusable(runs.calls[-1], runs))
+
+
+def _raise_not_found(name: str, runs: _Runs) -> NoReturn:
+    base, _, number = name.rpartition("_")
+    sites = {call.site for call in runs.calls if call.name == base}
+    names = [each for site in sites for each in names_of(runs.calls, site)]
+    if names and number.isdecimal():
+        times = "once" if len(names) == 1 else f"{len(names)} times"
+        why = f": '{base}' runs {times} in a forward pass ({listed(names)})."
+    else:
+        close = difflib.get_close_matches(name, runs.usable, n=1)
+        why = f"; did you mean {close[0]}?" if close else "."
+    raise NetworkError(
+        f"{runs.network} has no layer '{name}'{why} Usable are {listed(runs.usable)}."
+    )
+
+
+def _unusable(call: Call, runs: _Runs) -> str:
+    way_out = ""
+    if curve_of(call.activation) is not None:
+        shares = runs.blind_at(call)
+        told = ", ".join(f"{share:.0%} at {tolerance:g}" for tolerance, share in shares.items())
+        way_out = (
+            " exactly. To take values for equal that differ by at most so much, set "
+            f"network.tolerance, for example --set network.tolerance="
+            f"{suggested_tolerance(shares):g}; of an image of noise, so many of its units are then "
+            f"blind: {told or 'not known'}"
+        )
     return (
-        " exactly. To take values for equal that differ by at most so much, set "
-        "network.tolerance, for example --set network.tolerance=0.01"
+        f"Layer '{call.name}' of {runs.network} is a {call.kind}, which has no region where it "
+        f"is exactly constant, so nothing can collide there{way_out}. Usable are "
+        f"{listed(runs.usable)}."
     )
 
 

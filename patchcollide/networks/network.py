@@ -1,32 +1,30 @@
 """A frozen classifier that shows the pre-activation of one of its layers."""
 
-import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.images.tensors import as_batch
-from patchcollide.networks.activations import BlindRegions
+from patchcollide.networks.activations import BlindRegions, blind_shares
+from patchcollide.networks.calls import Call, list_calls
 from patchcollide.networks.captures import captured_input, flattened
-from patchcollide.networks.layers import LayerSpec, find_layer, usable_layers, weights_digest
+from patchcollide.networks.classifier import FrozenClassifier
+from patchcollide.networks.layers import LayerSpec, find_call, listed, usable_calls
 from patchcollide.networks.outputs import (
-    Classifier,
     NetworkOutput,
     Outputs,
-    find_outputs,
     named_classes,
-    require_logits,
 )
+from patchcollide.networks.picking import Pick
 from patchcollide.networks.preprocessing import Preprocessing
 from patchcollide.networks.probes import (
     differ,
@@ -42,7 +40,7 @@ logger = logging.getLogger(__name__)
 _PREPROCESSING = {field.name for field in fields_of(Preprocessing)}
 
 
-class CollisionNetwork:
+class CollisionNetwork(FrozenClassifier):
     """A frozen classifier with the pre-activation of one layer.
 
     Images are RGB, or grey, in ``[0, 1]`` everywhere outside; resizing and normalisation happen
@@ -63,13 +61,15 @@ class CollisionNetwork:
             logits.
         digest: What :func:`weights_digest` gave for the weights; of ``module`` if empty.
         low_precision: Whether :meth:`pre_activation` computes in bfloat16.
+        output: Which of the things that the module returns are its logits: a name, a number, or a
+            function. None for what :func:`patchcollide.networks.picking.picked` takes.
         folded: Whether a search uses its quick copy; see :mod:`patchcollide.networks.folding`.
         fields: Those of :class:`Preprocessing` and of :class:`LayerSpec` on their own, which come
             before an object's: ``input_size``, ``mean``, ``scale``, ``blind``, ``tolerance`` and
             ``aliases``.
 
     Attributes:
-        layer: The activation module's own name.
+        call: The run of an activation whose input is shown.
         blind: Where the layer's activation is constant; its ``intervals`` say which other
             pre-activations it takes for the same.
         units: The number of units of the layer.
@@ -95,30 +95,40 @@ class CollisionNetwork:
         digest: str = "",
         low_precision: bool = False,
         folded: bool = False,
+        output: Pick = None,
         **fields: Any,
     ) -> None:
         own = {key: fields.pop(key) for key in _PREPROCESSING & fields.keys()}
         seen = replace(preprocessing, **own) if preprocessing else Preprocessing(**own)
         self._spec = replace(LayerSpec(layer) if isinstance(layer, str) else layer, **fields)
-        self.module = module.eval().requires_grad_(False)
-        self._digest = digest
-        self.low_precision, self.folded = low_precision, folded
-        self.name = name
-        self.full_name = full_name or name
-        self.input_size, self.channels = seen.input_size, seen.channels
-        self.layer, self.blind = find_layer(module, self._spec, name)
-        self._mean, self._scale = (
-            torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
-            for values in (seen.mean, seen.scale)
+        super().__init__(
+            module,
+            name=name,
+            preprocessing=seen,
+            full_name=full_name,
+            digest=digest,
+            output=output,
         )
-        self._channels_last = any(isinstance(part, nn.Conv2d) for part in module.modules())
-        if self._channels_last:
-            self.module.to(memory_format=torch.channels_last)
-        self.outputs = Outputs()
+        self.low_precision, self.folded = low_precision, folded
+        convolves = any(isinstance(part, nn.Conv2d) for part in self.module.modules())
+        self._lay_out(torch.channels_last if convolves else torch.contiguous_format)
+        try:
+            self._examine()
+        except NetworkError as error:
+            if not convolves or not isinstance(error.__cause__, RuntimeError):
+                raise
+            # Such as `x.view(len(x), -1)`, which needs channels first.
+            self._lay_out(torch.contiguous_format)
+            self._examine()
+        self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
+
+    def _examine(self) -> None:
+        self.outputs = Outputs(pick=self.outputs.pick)
+        self._found: dict[str, tuple[Call, BlindRegions]] = {}
+        self.call, self.blind = self._resolve(self._spec)
         self.units, num_outputs = self._measure()
         self.outputs = self._find_outputs()
         self.num_classes = 2 if self.outputs.is_single else num_outputs
-        self.class_names = named_classes(class_names, self.num_classes, self.outputs, self.name)
 
     def __call__(self, images: Float[Tensor, "batch channels height width"]) -> NetworkOutput:
         """Runs the network; gradients flow to the images, whether units are blind or not.
@@ -133,7 +143,7 @@ class CollisionNetwork:
             NetworkError: If the layer does not run exactly once.
         """
         captured: list[Tensor] = []
-        with captured_input(self._activation(self.module), captured.append):
+        with captured_input(self.module, self.call, captured.append):
             logits = self.logits_of_prepared(self.prepared(images))
         return NetworkOutput(self._flattened(captured, len(images)), logits)
 
@@ -149,7 +159,7 @@ class CollisionNetwork:
         captured: list[Tensor] = []
         module = self._low_precision_module if self.low_precision else self.module
         prepared = self.prepared(images)
-        with captured_input(self._activation(module), captured.append, and_stop=True):
+        with captured_input(module, self.call, captured.append, and_stop=True):
             module(prepared.bfloat16() if self.low_precision else prepared)
         z = self._flattened(captured, len(images))
         return z.float() if self.low_precision else z
@@ -191,7 +201,7 @@ class CollisionNetwork:
         shape = (self.channels, self.input_size)
         pair = torch.cat([grey_image(*shape), noise_image(*shape)])
         images = pair.repeat_interleave(count, dim=0)
-        with replaced_input(self._activation(self.module), pre_activation.repeat(2, 1)):
+        with replaced_input(self.module, self.call, pre_activation.repeat(2, 1)):
             logits = self.logits_of_prepared(self.prepared(images))
         if differ(logits[:count], logits[count:]):
             raise NetworkError(
@@ -221,40 +231,54 @@ class CollisionNetwork:
         """Returns the name of a class; its index as text if there are no names."""
         return self.class_names[index] if self.class_names else str(index)
 
-    def prepared(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Returns images as ``module`` takes them: resized and normalised, which is affine."""
-        images = images.to(self._example())
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            size = (self.input_size, self.input_size)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        images = (images - self._mean.to(images)) / self._scale.to(images)
-        if self._channels_last:
-            return images.contiguous(memory_format=torch.channels_last)
-        return images
-
     @property
-    def classifier(self) -> nn.Module:
-        """What maps images that are :meth:`prepared` to logits and can be walked.
+    def layer(self) -> str:
+        """The name of the run of an activation whose input is shown."""
+        return self.call.name
 
-        That is ``module`` if it returns logits, else one of its own, with the same parameters.
-        """
-        if self.outputs.are_logits:
-            return self.module
-        return Classifier(self.module, self.outputs).eval()
+    @cached_property
+    def calls(self) -> list[Call]:
+        """All runs of activations that are known and depend on the image, in their order."""
+        images = noise_image(self.channels, self.input_size)
+
+        def run() -> None:
+            with self._explained(images), torch.enable_grad():
+                self.module(self.prepared(images.requires_grad_()))
+
+        return list_calls(self.module, run)
 
     @property
     def usable_layers(self) -> list[str]:
-        """The names of all layers that can be collided at, in the module's order."""
-        return usable_layers(self.module, self._spec.tolerance)
+        """The names of all layers that can be collided at, in the order of a pass."""
+        return [call.name for call in usable_calls(self.calls, self._spec.tolerance)]
 
-    def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
-        """Returns the own name of any layer, and where its activation is constant.
+    def find_call(self, layer: str) -> tuple[Call, BlindRegions]:
+        """Returns the run of an activation that a layer's name means, and where it is constant.
 
         Raises:
             NetworkError: If there is no such layer, or it has no blind region.
         """
-        blind = self.blind if layer == self.layer else None
-        return find_layer(self.module, replace(self._spec, name=layer, blind=blind), self.name)
+        if layer not in self._found:
+            # A blind region that was given is of the layer it was given for.
+            blind = self.blind if layer == self.layer else None
+            spec = replace(self._spec, name=layer, blind=blind)
+            self._found[layer] = self._resolve(spec)
+        return self._found[layer]
+
+    def _resolve(self, spec: LayerSpec) -> tuple[Call, BlindRegions]:
+        def blind_at(call: Call) -> dict[float, float]:
+            captured: list[Tensor] = []
+            images = noise_image(self.channels, self.input_size)
+            with torch.no_grad(), captured_input(self.module, call, captured.append, and_stop=True):
+                self.module(self.prepared(images))
+            return blind_shares(call.activation, captured[0]) if captured else {}
+
+        return find_call(self.module, spec, self.name, lambda: self.calls, blind_at)
+
+    def find_layer(self, layer: str) -> tuple[str, BlindRegions]:
+        """Returns the own name of any layer, and where it is constant; as :meth:`find_call`."""
+        call, blind = self.find_call(layer)
+        return call.name, blind
 
     def at_layer(self, layer: str) -> "CollisionNetwork":
         """Returns the same network, sharing its weights, that shows another layer.
@@ -262,10 +286,16 @@ class CollisionNetwork:
         Raises:
             NetworkError: As the constructor does.
         """
+        call, blind = self.find_call(layer)
+        other = self.showing(call)
+        other.blind, other._found = blind, {}
+        other.units, _ = other._measure()
+        return other
+
+    def showing(self, call: Call) -> "CollisionNetwork":
+        """Returns the same network that shows another run; what is known of the layer stays."""
         other = copy.copy(self)
-        # A blind region that was given is of the layer it was given for.
-        other.layer, other.blind = self.find_layer(layer)
-        other.units, other.num_classes = other._measure()
+        other.call = call
         return other
 
     def in_float64(self) -> "CollisionNetwork":
@@ -273,8 +303,10 @@ class CollisionNetwork:
         double = copy.deepcopy(self)
         # Convolutions in float64 are three times slower channels last.
         double.module.double().to(memory_format=torch.contiguous_format)
-        double._channels_last = False
+        if self._layout == torch.channels_last:
+            double._layout = None
         double.low_precision = double.folded = False
+        double._casts = False
         return double
 
     def to(self, device: torch.device | str) -> "CollisionNetwork":
@@ -282,67 +314,23 @@ class CollisionNetwork:
         self.module.to(device)
         return self
 
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self._example().device
-
-    @cached_property
-    def digest(self) -> str:
-        """What identifies the weights; see :func:`weights_digest`."""
-        return self._digest or weights_digest(self.module)
-
-    def _example(self) -> Tensor:
-        return next(self.module.parameters(), self._mean.float())
-
-    def _activation(self, module: nn.Module) -> nn.Module:
-        return module.get_submodule(self.layer)
-
     def _flattened(self, captured: list[Tensor], batch_size: int) -> Tensor:
         layer = f"Layer '{self.layer}' of {self.name}"
         # What may be chosen instead is looked for in errors alone.
-        usable = partial(usable_layers, self.module, self.blind.tolerance)
-        return flattened(captured, batch_size, layer, usable)
-
-    def logits_of_prepared(self, images: Float[Tensor, "batch channels size size"]) -> Tensor:
-        """Runs ``module``, with whatever hooks it has, and returns its logits.
-
-        Args:
-            images: As :meth:`prepared` gives them.
-        """
-        with self.outputs.passed_by(self.module):
-            values = self.module(images)
-        return self.outputs.to_logits(require_logits(values, images, self.name))
-
-    def _find_outputs(self) -> Outputs:
-        noise = noise_image(self.channels, self.input_size)
-        # Logits may lie in [0, 1] by chance, but not of whatever goes in.
-        images = torch.cat([noise, grey_image(self.channels, self.input_size), 3 * noise - 1])
-
-        def run() -> Tensor:
-            with self._explained(images), torch.no_grad():
-                return require_logits(self.module(self.prepared(images)), images, self.name)
-
-        outputs = find_outputs(run, self.module, self.name)
-        if outputs.is_single or outputs.ending:
-            self.full_name += f" (which returns {outputs})"
-            logger.info("%s returns %s; its logits are made of that.", self.name, outputs)
-        return outputs
+        z = flattened(captured, batch_size, layer, lambda: self.usable_layers)
+        return z.float() if self._casts else z
 
     def _measure(self) -> tuple[int, int]:
         output = self._tried(noise_image(self.channels, self.input_size))
-        require_repeatable(self._tried, output, self.channels, self.input_size, self.name)
+        size = self.channels, self.input_size
+        z, _ = require_repeatable(self._tried, output, *size, self.name)
+        if torch.equal(z[0], z[2]) and self.call not in self.calls:
+            raise NetworkError(
+                f"Layer '{self.layer}' of {self.name} does not depend on the image, so every image "
+                f"collides there. Choose another layer; usable are {listed(self.usable_layers)}."
+            )
         return output.pre_activation.shape[1], output.logits.shape[1]
 
     def _tried(self, images: Tensor) -> NetworkOutput:
         with self._explained(images), torch.no_grad():
             return self(images)
-
-    @contextlib.contextmanager
-    def _explained(self, images: Tensor) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise NetworkError(
-                f"{self.name} cannot classify a batch of shape {tuple(images.shape)}: {error}"
-            ) from error

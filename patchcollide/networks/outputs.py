@@ -4,7 +4,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
+from patchcollide.networks.hooks import hooked
+from patchcollide.networks.picking import Pick, picked
 from patchcollide.shapes import Float, Tensor
 
 logger = logging.getLogger(__name__)
@@ -45,16 +46,20 @@ class Outputs:
             where there is none, so that the logits are the logarithms of the probabilities.
         is_single: Whether there is one output, which says how much more likely the second of two
             classes is than the first.
+        are_among: Whether the module returns other things beside them.
+        pick: Which are meant, if that was said; see :func:`patchcollide.networks.picking.picked`.
     """
 
     ending: str = ""
     part: str = ""
     is_single: bool = False
+    are_among: bool = False
+    pick: Pick = None
 
     @property
     def are_logits(self) -> bool:
         """Whether the module's outputs are taken as they are."""
-        return self == Outputs()
+        return self == Outputs(pick=self.pick)
 
     def __str__(self) -> str:
         made = {"": "logits", "softmax": "probabilities", "sigmoid": "a sigmoid"}[self.ending]
@@ -101,11 +106,15 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the logits of images that are prepared for the module."""
-        return self.outputs.to_logits(self.module(images))
+        values = picked(self.module(images), len(images), "The network", self.outputs.pick)
+        return self.outputs.to_logits(values)
 
 
 def find_outputs(
-    run: Callable[[], Float[Tensor, "batch outputs"]], module: nn.Module, name: str
+    run: Callable[[], Float[Tensor, "batch outputs"]],
+    module: nn.Module,
+    name: str,
+    pick: Pick = None,
 ) -> Outputs:
     """Finds out what a module's outputs are, from a pass of noise, grey, and values out of range.
 
@@ -116,12 +125,20 @@ def find_outputs(
         run: Runs the module once, without gradients.
         module: The module.
         name: Its name, for errors.
+        pick: Which of the things it returns are meant.
 
     Raises:
         NetworkError: If it returns a softmax of one output, or several sigmoids.
     """
-    with _Watch(module) as watch:
+    returned: list[Any] = []
+    all_of_it = hooked(module, leaving=lambda _, values: returned.append(values))
+    with all_of_it, _Watch(module) as watch:
         values = run()
+    found = _ending(watch, values, name)
+    return replace(found, are_among=not isinstance(returned[0], Tensor), pick=pick)
+
+
+def _ending(watch: "_Watch", values: Float[Tensor, "batch outputs"], name: str) -> Outputs:
     if bool((values == values[:1]).all()):
         logger.warning(
             "%s gives noise, a grey image and values far out of range the same answer: if it does "
@@ -150,7 +167,7 @@ def find_outputs(
 
 
 def require_logits(
-    values: Any, images: Float[Tensor, "batch ..."], name: str
+    values: Any, images: Float[Tensor, "batch ..."], name: str, pick: Pick = None
 ) -> Float[Tensor, "batch outputs"]:
     """Returns what a network made of a batch, a row for each image.
 
@@ -158,10 +175,12 @@ def require_logits(
         values: What it returned.
         images: The batch.
         name: Of the network, for errors.
+        pick: Which of the things it returned are meant.
 
     Raises:
         NetworkError: If that is no floating-point value for each class, or not of each image.
     """
+    values = picked(values, len(images), name, pick)
     if isinstance(values, Tensor) and values.shape == images.shape[:1]:
         values = values[:, None]
     if not isinstance(values, Tensor) or values.shape[:-1] != images.shape[:1]:

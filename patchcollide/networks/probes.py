@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
+from patchcollide.networks.calls import Call, Hooks, calls_hooked
 from patchcollide.shapes import Float, Tensor
 
 # What two ways of computing the same may differ by, of the largest value. Floating-point arithmetic
@@ -37,7 +37,7 @@ def require_repeatable(
     channels: int,
     size: int,
     name: str,
-) -> None:
+) -> Sequence[Tensor]:
     """Refuses a network for which an image is not all that decides its answer.
 
     Args:
@@ -47,6 +47,9 @@ def require_repeatable(
         size: Side of its input, in pixels.
         name: Its name, for errors.
 
+    Returns:
+        What it makes of the image of noise, of the same again, and of the grey one.
+
     Raises:
         NetworkError: If it answers at random, or otherwise when other images are in the batch.
     """
@@ -55,7 +58,7 @@ def require_repeatable(
     together = answer(torch.cat([noise, noise, grey_image(channels, size)]))
     by_chance = any(differ(values[0], values[1]) for values in together)
     if not by_chance and not _any_differ(alone, [values[:1] for values in together]):
-        return
+        return together
     if by_chance or _any_differ(alone, answer(noise)):
         raise NetworkError(
             f"{name} answers at random: the same image twice gets two answers, although the "
@@ -70,11 +73,14 @@ def require_repeatable(
 
 
 @contextlib.contextmanager
-def replaced_input(part: nn.Module, values: Float[Tensor, "batch units"]) -> Iterator[None]:
-    """Gives a module other values than what reaches it, as long as the block lasts.
+def replaced_input(
+    module: nn.Module, call: Call, values: Float[Tensor, "batch units"]
+) -> Iterator[None]:
+    """Gives a run of an activation other values than what reaches it, as long as the block lasts.
 
     Args:
-        part: A module with one argument, with as many values for each image.
+        module: The network, of which the block has one pass.
+        call: The run, with as many values for each image.
         values: In channel, height, width order; gradients flow to them.
     """
 
@@ -82,7 +88,7 @@ def replaced_input(part: nn.Module, values: Float[Tensor, "batch units"]) -> Ite
         # In the layout of what it replaces, so that the rest computes as it always does.
         return torch.empty_like(found).copy_(values.reshape(found.shape))
 
-    with hooked(part, replace):
+    with calls_hooked(module, {call: Hooks(replace)}):
         yield
 
 

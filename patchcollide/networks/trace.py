@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from patchcollide.errors import NetworkError
-from patchcollide.networks.captures import hooked
+from patchcollide.networks.calls import Call, Hooks, calls_hooked
 from patchcollide.networks.curves import curve_of
+from patchcollide.networks.hooks import hooked
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.probes import noise_image
 from patchcollide.shapes import Float, Float64, Tensor
 
 LinearModule: TypeAlias = nn.Linear | nn.Conv2d
@@ -96,7 +95,7 @@ class Trace:
     Args:
         network: In float64, on the CPU.
         image: In ``[0, 1]``, of the network's size.
-        layers: Activations to take note of, by their own names.
+        layers: Runs of activations to take note of, by their names.
     """
 
     def __init__(
@@ -106,26 +105,27 @@ class Trace:
         layers: Sequence[str],
     ) -> None:
         self.network, self.image = network, image
-        self._parts = {layer: network.module.get_submodule(layer) for layer in layers}
+        self.calls = {layer: network.find_call(layer)[0] for layer in layers}
         self._ran: list[nn.Module] = []
         self._names: dict[nn.Module, str] = {}
         self._kinds: dict[nn.Module, InputKind] = {}
-        self._entered: dict[nn.Module, Tensor] = {}
+        self._entered: dict[Call, Tensor] = {}
+        self._before: dict[Call, list[nn.Module]] = {}
         self._run()
 
     def linear_before(self, layer: str) -> LinearModule:
         """Returns the last linear module that ran before a layer.
 
         Raises:
-            NetworkError: If there is none, or one of the two did not run exactly once.
+            NetworkError: If there is none, or it did not run exactly once, or the layer not at all.
         """
-        part = self._parts[layer]
-        self._require_once(part, "it")
-        before = self._ran[: self._ran.index(part)]
+        if (before := self._before.get(self.calls[layer])) is None:
+            raise NetworkError("it does not run in a forward pass")
         found = next((other for other in reversed(before) if isinstance(other, LinearModule)), None)
         if found is None:
             raise NetworkError("no nn.Linear or nn.Conv2d runs before it")
-        self._require_once(found, f"'{self._names[found]}'")
+        if (count := self._ran.count(found)) != 1:
+            raise NetworkError(f"'{self._names[found]}' runs {count} times in a forward pass")
         return found
 
     def name_of(self, linear: LinearModule) -> str:
@@ -137,17 +137,11 @@ class Trace:
         return self._kinds[linear]
 
     def pre_activation(self, layer: str) -> Float64[Tensor, "units"] | None:
-        """Returns what went into a layer; None if it did not run exactly once."""
-        part = self._parts[layer]
-        return self._entered[part] if self._ran.count(part) == 1 else None
-
-    def _require_once(self, part: nn.Module, name: str) -> None:
-        count = self._ran.count(part)
-        if count != 1:
-            raise NetworkError(f"{name} runs {count} times in a forward pass")
+        """Returns what went into a layer; None if it did not run."""
+        return self._entered.get(self.calls[layer])
 
     def _run(self) -> None:
-        prepared = self.network.prepared(self.image)
+        prepared, calls = self.network.prepared(self.image), self._hooks()
         self._last, self._last_kind = prepared.clone(), PIXELS
         self._passed = _Passed()
         self._passed.begin(prepared)
@@ -156,16 +150,35 @@ class Trace:
                 self._names[part] = name
                 enter, leave = partial(self._enter, part), partial(self._leave, part)
                 hooks.enter_context(hooked(part, enter, leave))
+            hooks.enter_context(calls_hooked(self.network.module, calls))
             with torch.no_grad(), self._passed:
                 self.network.module(prepared)
+
+    def _hooks(self) -> dict[Call, Hooks]:
+        """Returns what takes note of what is asked for, and of activations that are no modules."""
+        seen = {call: Hooks(partial(self._reach, call)) for call in self.calls.values()}
+        for call in self.network.calls:
+            if call.function:
+                enter = partial(self._reach, call) if call in seen else None
+                seen[call] = Hooks(enter, partial(self._respond, call))
+        return seen
+
+    def _reach(self, call: Call, value: Tensor) -> None:
+        self._before[call] = list(self._ran)
+        self._entered[call] = value.flatten().clone()
+
+    def _respond(self, call: Call, _: Any, output: Tensor) -> None:
+        self._follow(output, _kind_of_activation(call.name, call.activation))
+
+    def _follow(self, output: Tensor, kind: InputKind) -> None:
+        self._last, self._last_kind = output.clone(), kind
+        self._passed.begin(output)
 
     def _enter(self, part: nn.Module, value: Any) -> None:
         self._ran.append(part)
         # By memory and by value: what a function did in between, also in place, is seen.
         known = isinstance(value, Tensor) and self._is_last(value)
         self._kinds[part] = self._last_kind if known else ANY
-        if isinstance(value, Tensor) and part in self._parts.values():
-            self._entered[part] = value.flatten().clone()
 
     def _leave(self, part: nn.Module, _: Any, output: Any) -> None:
         kind = self._kinds[part]
@@ -173,14 +186,22 @@ class Trace:
             self._last_kind = ANY
             return
         if curve_of(part) is not None:
-            kind = _kind_of_activation(self._names[part], part)
+            kind = _kind_of_activation(self._name_of_run(part), part)
         elif isinstance(part, _POOLS):
             kind = _pooled(kind, part)
         elif part.state_dict() or not self._is_last(output):
             # What has weights lets values through by chance only, such as zeros.
             kind = ANY
-        self._last, self._last_kind = output.clone(), kind
-        self._passed.begin(output)
+        else:
+            # Of what went in, or of an activation that was called as a function in there.
+            kind = self._last_kind
+        self._follow(output, kind)
+
+    def _name_of_run(self, part: nn.Module) -> str:
+        site, number = (self._names[part], ""), self._ran.count(part) - 1
+        of_part = [call for call in self.network.calls if call.site == site]
+        runs = {call.number: call.name for call in of_part}
+        return runs.get(number, self._names[part])
 
     def _is_last(self, value: Tensor) -> bool:
         return self._passed.holds(value) and same(value, self._last)
@@ -235,7 +256,7 @@ def run_capturing(
     Args:
         network: Its own layer does not matter.
         images: In ``[0, 1]``, of any size.
-        layers: The own names of activations.
+        layers: Names of runs of activations.
         receive: Called with a layer's name and its pre-activation, ``(batch, units)`` in channel,
             height, width order. That may be the network's own memory, which an activation in place
             overwrites next: what is kept of it must be a copy.
@@ -244,12 +265,12 @@ def run_capturing(
         The logits, without gradients.
 
     Raises:
-        NetworkError: If a layer does not run exactly once, or sees no batch of images.
+        NetworkError: If a layer does not run, or sees no batch of images.
     """
-    runs = Counter(dict.fromkeys(layers, 0))
+    seen: set[str] = set()
 
-    def count(layer: str, value: Tensor) -> None:
-        runs[layer] += 1
+    def see(layer: str, value: Tensor) -> None:
+        seen.add(layer)
         if value.shape[:1] != (len(images),):
             raise NetworkError(
                 f"Layer '{layer}' of {network.name} should see a batch of {len(images)} first, but "
@@ -257,34 +278,20 @@ def run_capturing(
             )
         receive(layer, value.flatten(1) if value.ndim > 1 else value[:, None])
 
-    with contextlib.ExitStack() as hooks:
-        for layer in runs:
-            part = network.module.get_submodule(layer)
-            hooks.enter_context(hooked(part, partial(count, layer)))
+    layers = list(layers)
+    hooks = {network.find_call(layer)[0]: Hooks(partial(see, layer)) for layer in layers}
+    with calls_hooked(network.module, hooks):
         logits = network.logits_of_prepared(network.prepared(images))
-    for layer, times in runs.items():
-        if times != 1:
+    for layer in layers:
+        if layer not in seen:
             raise NetworkError(
-                f"Layer '{layer}' of {network.name} should run once in a forward pass, but ran "
-                f"{times} times. Choose another layer."
+                f"Layer '{layer}' of {network.name} should run in a forward pass, but did not. "
+                "Choose another layer."
             )
     return logits
 
 
-@torch.no_grad()
-def layers_run_once(network: CollisionNetwork) -> dict[str, int]:
-    """Returns the usable layers that run once in a forward pass, and how many units they have."""
-    units: dict[str, int] = {}
-    runs: Counter[str] = Counter()
-
-    def measure(layer: str, value: Tensor) -> None:
-        runs[layer] += 1
-        units[layer] = value.numel()
-
-    names = network.usable_layers
-    with contextlib.ExitStack() as hooks:
-        for name in names:
-            part = network.module.get_submodule(name)
-            hooks.enter_context(hooked(part, partial(measure, name)))
-        network.module(network.prepared(noise_image(network.channels, network.input_size)))
-    return {name: units[name] for name in names if runs[name] == 1}
+def units_of_layers(network: CollisionNetwork) -> dict[str, int]:
+    """Returns the usable layers, in the order of a pass, and how many units they have."""
+    usable = set(network.usable_layers)
+    return {call.name: math.prod(call.shape) for call in network.calls if call.name in usable}

@@ -9,6 +9,7 @@ from patchcollide.evaluation.dimensions import LayerDimensions
 from patchcollide.evaluation.summary import Summary
 from patchcollide.evaluation.visibility import Visibility, Yardstick
 from patchcollide.formats import as_gap, as_number, as_percent, as_probability
+from patchcollide.networks.overview import NetworkOverview
 from patchcollide.polyhedra.proposition1 import Proposition1
 
 _KINDS = ("patches", "pixels")
@@ -239,6 +240,34 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     return "".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
     )
+
+
+LAYERS_HEADER = ("layer", "kind", "units", "size", "blind", "active", "can be asked")
+"""The headings of :func:`layer_lines`."""
+
+
+def layer_lines(found: NetworkOverview) -> list[list[str]]:
+    """Returns a row for each run of an activation: see :data:`LAYERS_HEADER`.
+
+    Where there is no blind region, ``active`` has the share of units that is not blind at each of
+    :data:`patchcollide.networks.activations.TOLERANCES`.
+    """
+    rows = []
+    for layer in found.layers:
+        shares = (f"{1 - share:.0%} at {at:g}" for at, share in layer.blind_shares.items())
+        active = ", ".join(shares) if layer.active is None else f"{layer.active:.1%}"
+        rows.append(
+            [
+                layer.call.name,
+                layer.call.kind,
+                str(layer.units),
+                "x".join(map(str, layer.call.shape)),
+                layer.regions,
+                active,
+                ", ".join(layer.can) or "nothing without a tolerance",
+            ]
+        )
+    return rows
 
 
 def dimension_lines(found: Mapping[str, Sequence[LayerDimensions]]) -> list[str]:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import overrides_of
 from patchcollide.errors import ConfigError, ImageError, RunError, TargetError
 from patchcollide.evaluation.feature_distances import target_features
 from patchcollide.evaluation.known_changes import noise_floor
-from patchcollide.images.pictures import read_square, write_png
+from patchcollide.images.pictures import read_pixels, read_square, write_png
 from patchcollide.io.provenance import array_digest, file_digest, printable
-from patchcollide.networks.feature_files import read_target, write_features
-from patchcollide.networks.loading import load_network
+from patchcollide.networks.feature_files import holds_features, read_target, write_features
+from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, require_finite
 from patchcollide.runs.folder import Run, RunIdentity, RunInputs
@@ -29,6 +30,12 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = Path("an image in memory")
 """Stands where the path of a file would."""
+
+# Digits of 8 pixels, which come with scikit-learn, are enlarged three and a half times.
+_MUCH_LARGER = 8
+
+# Of 255: what a grey photograph may have from being compressed.
+_COLOURED = 8.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +224,10 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
     require_features(network, inputs.target)
     if not inputs.exact:
         require_reachable(config, network, inputs.target)
+    for what, path in (("source", inputs.source_path), ("target", inputs.target_path)):
+        if path != IN_MEMORY and not holds_features(path):
+            pixels = read_pixels(path, max_pixels=config.images.max_pixels)
+            _warn_of_picture(network, f"{what} {path}", pixels)
     _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
@@ -241,6 +252,31 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
         )
 
 
+def _warn_of_picture(
+    network: CollisionNetwork, what: str, pixels: UInt8[ndarray, "height width 3"]
+) -> None:
+    """Warns of a picture that is much smaller than what the network sees, or has other colours."""
+    side = min(pixels.shape[:2])
+    if network.input_size >= _MUCH_LARGER * side:
+        logger.warning(
+            "the %s is enlarged %.1f times, from %d to %d pixels: most of what the network sees "
+            "of it is made up between its pixels.",
+            what,
+            network.input_size / side,
+            side,
+            network.input_size,
+        )
+    colour = float(np.ptp(pixels, axis=-1).mean())
+    if network.channels == 1 and colour > _COLOURED:
+        logger.warning(
+            "the %s is in colour (channels differ by %.0f levels of 255 on average), but %s "
+            "sees grey images alone: it may not be what the network is for.",
+            what,
+            colour,
+            network.full_name,
+        )
+
+
 def network_of(run: Run) -> CollisionNetwork:
     """Builds the network a run was made with; RunError if its weights are others now.
 
@@ -254,6 +290,25 @@ def network_of(run: Run) -> CollisionNetwork:
             "network=...)."
         )
     network = load_network(config.network, config.seed)
+    require_same_network(run, network)
+    return network
+
+
+def network_of_own(run: Run, module: nn.Module) -> CollisionNetwork:
+    """Makes the network a run was made with of a module, which stays as it is.
+
+    Raises:
+        RunError: If its weights are others than the run's.
+        NetworkError: If it cannot be used, or the run does not say what its images go through.
+    """
+    layer = run.about["identity"]["layer"]
+    settings = run.config.network.model_copy(update={"layer": layer})
+    if not settings.input_size:
+        raise RunError(
+            f"{run.folder} does not say what images of its network go through, as runs of before "
+            f"do not. Give a CollisionNetwork of the module, at layer '{layer}'."
+        )
+    network = network_of_module(module, settings)
     require_same_network(run, network)
     return network
 

@@ -29,7 +29,7 @@ from patchcollide.io.provenance import printable
 from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.loading import ALL, NetworkSpec, load_network, merge_specs
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.trace import layers_run_once
+from patchcollide.networks.trace import units_of_layers
 from patchcollide.randomness import Purpose, seeded, seeded_numpy
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.vertices import load_vertex_pngs
@@ -163,7 +163,10 @@ def _spec_of(run: Run, layers: tuple[str, ...]) -> NetworkSpec:
     """Returns the network of a run, at its own layer unless others are wanted."""
     settings = run.config.network
     own = (run.about["identity"]["layer"],)
-    return NetworkSpec(settings.name, settings.weights, layers or own)
+    said = settings.model_dump(exclude_defaults=True)
+    names = ("input_size", "mean", "scale", "output")
+    seen = tuple((name, said[name]) for name in names if name in said)
+    return NetworkSpec(settings.name, settings.weights, layers or own, seen)
 
 
 def _labelled(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
@@ -178,7 +181,7 @@ def _labelled(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
 def _layers(network: CollisionNetwork, wanted: Sequence[str]) -> dict[str, BlindRegions]:
     """Returns the layers that are asked for, by their own names, and where they are blind."""
     if ALL in wanted:
-        wanted = list(layers_run_once(network))
+        wanted = list(units_of_layers(network))
     return dict(network.find_layer(layer) for layer in wanted or [network.layer])
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from patchcollide.networks.captures import captured_input, hooked
+from patchcollide.networks.calls import Call
+from patchcollide.networks.captures import captured_input
+from patchcollide.networks.hooks import hooked
 
 
 class Named(nn.Module):
@@ -49,7 +51,10 @@ def test_hooks_go_where_the_block_or_a_pass_fails():
     module = nn.Sequential(nn.ReLU())
     with pytest.raises(ValueError, match="no such input"), hooked(module[0], fail):
         module(torch.ones(2))
-    with pytest.raises(KeyError, match="else"), captured_input(module[0], print):
+    with (
+        pytest.raises(KeyError, match="else"),
+        captured_input(module, Call("0", "0", module[0]), print),
+    ):
         raise KeyError("else")
     assert not has_hooks(module)
 
@@ -58,9 +63,10 @@ def test_a_block_within_a_block_of_the_same_part_takes_nothing_from_it():
     outer: list[torch.Tensor] = []
     inner: list[torch.Tensor] = []
     module = nn.Sequential(nn.ReLU(inplace=True))
-    with captured_input(module[0], outer.append):
+    call = Call("0", "0", module[0])
+    with hooked(module[0], lambda x: outer.append(x.clone())):
         module(torch.tensor([-1.0]))
-        with captured_input(module[0], inner.append, and_stop=True):
+        with captured_input(module, call, inner.append, and_stop=True):
             module(torch.tensor([-2.0]))
             outer.append(torch.tensor(0.0))  # not reached: the block ends at the part
         module(torch.tensor([-3.0]))

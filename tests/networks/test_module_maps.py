@@ -10,6 +10,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.affine import read_module_map
+from patchcollide.networks.calls import Call
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import replaced_input
 from patchcollide.networks.trace import Trace
@@ -202,7 +203,8 @@ def differentiated(network, image, found):
         network.pre_activation(image)
 
     def of_input(values):
-        with replaced_input(linear, values.flatten(1)):
+        part = Call(found.module, found.module, linear)
+        with replaced_input(network.module, part, values.flatten(1)):
             return network.pre_activation(image)
 
     jacobian = torch.autograd.functional.jacobian(of_input, entered[0])
@@ -266,14 +268,20 @@ def test_inputs_have_the_range_of_what_they_come_from(name, kind, span):
         # What this image's values are left by, another's may not be.
         (
             {"act": nn.ReLU(), "f": Function(lambda x: x.clamp(max=1e6))},
-            "any",
-            (-math.inf, math.inf),
+            "features.f.clamp",
+            (-math.inf, 1e6),
         ),
         (
             {"act": nn.ReLU(), "f": Function(lambda x: x.clamp_(max=1e6))},
+            "features.f.clamp_",
+            (-math.inf, 1e6),
+        ),
+        (
+            {"act": nn.ReLU(), "f": Function(lambda x: torch.minimum(x, x.new_tensor(1e6)))},
             "any",
             (-math.inf, math.inf),
         ),
+        ({"f": Function(F.relu)}, "features.f.relu", (0, math.inf)),
         (
             {"act": nn.ReLU(), "f": Function(lambda x: (x.data.clamp_(max=1e6), x)[1])},
             "any",
@@ -338,12 +346,29 @@ def test_layers_that_are_no_affine_map_of_their_input_are_refused(name):
         read(*features())
 
 
-def test_an_activation_that_runs_twice_is_refused():
+def test_each_run_of_an_activation_has_its_own_module_before_it():
     network = network_of(Shared(), "other")
-    trace = Trace(network, torch.zeros(1, 3, SIZE, SIZE, dtype=torch.float64), ["features.act"])
-    assert trace.pre_activation("features.act") is None
-    with pytest.raises(NetworkError, match="it runs 2 times in a forward pass"):
+    image = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64)
+    trace = Trace(network, image, ["features.act", "features.act_1"])
+    assert torch.equal(
+        present(trace.pre_activation("features.act")), network.prepared(image).flatten()
+    )
+    with pytest.raises(NetworkError, match=r"no nn\.Linear or nn\.Conv2d runs before it"):
         trace.linear_before("features.act")
+    found = read_module_map(trace, "features.act_1")
+    assert found.module == "features.first"
+    assert (found.input_kind.name, found.input_kind.range) == ("features.act", (0, math.inf))
+
+
+def test_a_layer_that_does_not_run_has_nothing_before_it():
+    module = Shared()
+    module.add_module("unused", nn.ReLU())
+    trace = Trace(
+        network_of(module, "other"), torch.zeros(1, 3, SIZE, SIZE).double(), ["features.unused"]
+    )
+    assert trace.pre_activation("features.unused") is None
+    with pytest.raises(NetworkError, match="it does not run in a forward pass"):
+        trace.linear_before("features.unused")
 
 
 def test_a_matrix_that_the_network_does_not_follow_is_refused():

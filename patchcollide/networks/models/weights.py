@@ -1,9 +1,8 @@
 """Weight files: reading without ever running what is in them, and writing."""
 
-import pickle
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -13,22 +12,22 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.io.files import expanded, written_beside
 from patchcollide.io.provenance import array_digest, file_digest, fingerprint
+from patchcollide.networks.models.checkpoints import kind_of_file, tensors_of, unpickle
 from patchcollide.shapes import Tensor
 
-PICKLE_SUFFIXES = (".pth", ".pt")
+logger = logging.getLogger(__name__)
+
 SAFETENSORS_SUFFIX = ".safetensors"
 _DIGEST_LENGTH = 64
-
-# Training scripts often save the weights beside the optimiser's state, under one of these.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_COUNT = "num_batches_tracked"
 
 
 def read_state_dict(path: Path | str, sha256: str = "") -> dict[str, Tensor]:
-    """Reads named tensors from a ``.pth``, ``.pt`` or ``.safetensors`` file, onto the CPU.
+    """Reads named tensors from a file of ``torch.save`` or of safetensors, onto the CPU.
 
-    A pickle is read with ``weights_only=True``: whatever is not a tensor or a plain container is
-    refused and nothing of the file is run. Weights below ``"state_dict"``, ``"model_state_dict"``
-    or ``"model"`` are found there.
+    Which of the two it is its content says, not its suffix. Nothing of the file is run; weights
+    that are found below ``"state_dict"`` and the like are taken from there: see
+    :mod:`patchcollide.networks.models.checkpoints`.
 
     Args:
         path: The file.
@@ -38,19 +37,13 @@ def read_state_dict(path: Path | str, sha256: str = "") -> dict[str, Tensor]:
         Tensors by name, in the file's order.
 
     Raises:
-        NetworkError: If the file is missing, has another SHA-256 or suffix, is damaged, or holds
-            anything that is not a tensor.
+        NetworkError: If the file is missing, has another SHA-256, is damaged, or holds anything
+            that is not a tensor.
     """
     path = checked_file(path, sha256)
-    if path.suffix in PICKLE_SUFFIXES:
-        return _tensors_only(_unpickle(path), path)
-    if path.suffix == SAFETENSORS_SUFFIX:
+    if kind_of_file(path) == "safetensors":
         return _read_safetensors(path)
-    raise NetworkError(
-        f"The weights file {path} ends in '{path.suffix}', but a file of weights ends in .pth, "
-        ".pt (torch.save) or .safetensors, or, for vgg16 alone, in .npz (Caffe's). Save the "
-        "network's state_dict() as one of the first three."
-    )
+    return tensors_of(unpickle(path), path)
 
 
 def checked_file(path: Path | str, sha256: str = "") -> Path:
@@ -67,7 +60,7 @@ def checked_file(path: Path | str, sha256: str = "") -> Path:
     if not path.is_file():
         raise NetworkError(
             f"The weights file {path} is missing. network.weights is 'pretrained', 'random' or "
-            "the path of a .pth, .pt or .safetensors file, or of Caffe's .npz for vgg16."
+            "the path of a file of torch.save or of safetensors, or of Caffe's .npz for vgg16."
         )
     if sha256:
         found = file_digest(path)
@@ -81,9 +74,9 @@ def checked_file(path: Path | str, sha256: str = "") -> Path:
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """Returns what a ``.safetensors`` file says of its weights; nothing of other files."""
+    """Returns what a file of safetensors says of its weights; nothing of other files."""
     path = checked_file(path)
-    if path.suffix != SAFETENSORS_SUFFIX:
+    if kind_of_file(path) != "safetensors":
         return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -107,12 +100,12 @@ def write_weights(path: Path, module: nn.Module, about: Mapping[str, str]) -> No
         partial.write_bytes(safetensors.torch.save(tensors, {**about, "digest": digest}))
 
 
-def require_no_digest(sha256: str) -> None:
-    """Refuses a SHA-256 for random weights; NetworkError if there is one."""
+def require_no_digest(sha256: str, weights: str = "random") -> None:
+    """Refuses a SHA-256 for weights that no file of ours holds; NetworkError if there is one."""
     if sha256:
         raise NetworkError(
-            f"network.sha256 is {sha256}, but network.weights = 'random' reads no file that could "
-            "have it. Leave network.sha256 empty, or give a weights file."
+            f"network.sha256 is {sha256}, but network.weights = '{weights}' reads no file that "
+            "could have it. Leave network.sha256 empty, or give a weights file."
         )
 
 
@@ -131,32 +124,36 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Tensor], where: str
         NetworkError: If names are missing or left over, or a shape differs.
     """
     expected = module.state_dict()
+    state_dict = fitted(expected, state_dict, where)
+    # Files of before PyTorch 0.4 do not count batches, which nothing but training needs.
+    counts = {name: tensor for name, tensor in expected.items() if name.endswith(_COUNT)}
+    state_dict = counts | dict(state_dict)
     problems = _mismatches(expected, state_dict)
     if problems:
         raise NetworkError(
             f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}. Give a "
             "state_dict() saved from the same architecture."
         )
+    _require_numbers(expected, state_dict, where)
     cast = {name: state_dict[name].to(tensor.dtype) for name, tensor in expected.items()}
     module.load_state_dict(cast, assign=True)
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise NetworkError(f"The weights file {path} cannot be read: {error}.") from error
-    except pickle.UnpicklingError as error:
-        raise NetworkError(
-            f"The weights file {path} was refused: it holds Python objects, which could run code "
-            "when unpickled, or is damaged. Expected are tensors only: save "
-            "module.state_dict() with torch.save, or as .safetensors."
-        ) from error
-    except Exception as error:  # damaged pickles raise anything: EOFError, KeyError, RuntimeError
-        raise NetworkError(
-            f"The weights file {path} is damaged or not a PyTorch file "
-            f"({type(error).__name__}). Download or save it again."
-        ) from error
+def classes_of(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> int | None:
+    """Returns how many classes weights are for, if that is all in which they differ; else None.
+
+    Args:
+        expected: Of the network, by name.
+        found: The weights, by name.
+    """
+    misshapen = [
+        (tensor.shape, found[name].shape)
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    sizes = {other[:1] for _, other in misshapen}
+    inner = all(shape[1:] == other[1:] for shape, other in misshapen)
+    return sizes.pop()[0] if len(sizes) == 1 and inner and sizes != {torch.Size()} else None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -197,24 +194,45 @@ def _damaged(path: Path, error: Exception) -> NetworkError:
     )
 
 
-def _tensors_only(value: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(value, Mapping) and isinstance(value.get(wrapper), Mapping):
-            value = value[wrapper]
-            break
-    if not isinstance(value, Mapping):
-        raise NetworkError(
-            f"The weights file {path} should hold a dictionary of tensors by name, but holds a "
-            f"{type(value).__name__}. Save module.state_dict()."
-        )
-    others = [str(key) for key, tensor in value.items() if not isinstance(tensor, Tensor)]
-    if others or not value:
-        found = f"other values under {_listed(others)}" if others else "nothing"
-        raise NetworkError(
-            f"The weights file {path} should hold tensors by name, but holds {found}. Save "
-            "module.state_dict()."
-        )
-    return {str(key): tensor for key, tensor in value.items()}
+def fitted(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str
+) -> Mapping[str, Tensor]:
+    """Returns weights by the names that a module has, where a prefix is all that they differ in.
+
+    ``module.`` is from ``nn.DataParallel``, ``_orig_mod.`` from ``torch.compile``, others from
+    what was around the module in training, which may have had weights of its own.
+    """
+    wanted = {name for name in expected if not name.endswith(_COUNT)}
+    if not wanted or wanted & found.keys():
+        return found
+    anchor = min(wanted)
+    for name in found:
+        if name.endswith(f".{anchor}"):
+            prefix = name.removesuffix(anchor)
+            inner = {n.removeprefix(prefix): t for n, t in found.items() if n.startswith(prefix)}
+            if wanted <= inner.keys():
+                left = len(found) - len(inner)
+                rest = f", {left} others left out" if left else ""
+                logger.info("%s: names begin with '%s' there%s.", where, prefix, rest)
+                return inner
+    first = min(found, default="")
+    prefix = next((n.removesuffix(first) for n in wanted if n.endswith(f".{first}")), "")
+    return {f"{prefix}{name}": tensor for name, tensor in found.items()} if first else found
+
+
+def _require_numbers(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str
+) -> None:
+    for name, tensor in expected.items():
+        other = found[name]
+        kind = "quantised" if other.is_quantized else "complex" if other.is_complex() else ""
+        if not kind and tensor.is_floating_point() and not other.is_floating_point():
+            kind = f"{other.dtype}".removeprefix("torch.")
+        if kind:
+            raise NetworkError(
+                f"{where} holds {kind} numbers under {name}, where real floating-point ones are "
+                "expected. Save the weights as they were before they were converted."
+            )
 
 
 def _mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

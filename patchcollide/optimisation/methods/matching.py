@@ -5,7 +5,6 @@ noise gives one layer.
 """
 
 import torch
-from torch import nn
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.images.tensors import pairwise_distances
@@ -83,17 +82,13 @@ def match_features(
         2015, without their regulariser.
     """
     read = activations_of(problem.network)
-    goal = activated(_activation(problem.network), problem.task.target.pre_activation[None])[0]
+    goal = activated(problem.network.call.activation, problem.task.target.pre_activation[None])[0]
     return match(problem, read, goal)
 
 
 def activations_of(network: CollisionNetwork) -> Reading:
     """Returns what reads the values behind the layer's activation, with its own gradient."""
-    return lambda images: activated(_activation(network), network.pre_activation(images))
-
-
-def _activation(network: CollisionNetwork) -> nn.Module:
-    return network.module.get_submodule(network.layer)
+    return lambda images: activated(network.call.activation, network.pre_activation(images))
 
 
 def find_metamers(

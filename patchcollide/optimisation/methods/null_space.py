@@ -14,6 +14,7 @@ from patchcollide.errors import NetworkError, TargetError
 from patchcollide.formats import format_size
 from patchcollide.images.tensors import flat
 from patchcollide.networks.affine import ModuleMap, read_module_map
+from patchcollide.networks.calls import Call
 from patchcollide.networks.captures import captured_input
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.trace import PIXELS, Trace
@@ -221,7 +222,8 @@ def _inputs(
 ) -> Float[Tensor, "batch inputs"]:
     """Returns what goes into a module, differentiable."""
     captured: list[Tensor] = []
-    with captured_input(network.module.get_submodule(module), captured.append, and_stop=True):
+    part = Call(module, module, network.module.get_submodule(module))
+    with captured_input(network.module, part, captured.append, and_stop=True):
         network(images)
     return captured[0].flatten(1)
 

@@ -165,7 +165,7 @@ def test_whole_numbers_and_objects_are_refused(saved):
 
 
 def test_only_vgg16_reads_caffes_weights(saved):
-    with pytest.raises(NetworkError, match=r"for vgg16 alone, in \.npz"):
+    with pytest.raises(NetworkError, match=r"is NumPy.s \.npz, which is read for vgg16 alone"):
         load_network(Network(weights=str(saved())))
 
 
