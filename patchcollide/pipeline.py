@@ -27,6 +27,7 @@ from patchcollide.runs.collide import collide, evaluate, report
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.frontier import trace_frontier
+from patchcollide.runs.prove import prove
 from patchcollide.runs.retrieve import (
     import_neighbours,
     require_free,
@@ -55,6 +56,7 @@ __all__ = [
     "index",
     "measure_dimensions",
     "plan",
+    "prove",
     "repair",
     "report",
     "retrieve",

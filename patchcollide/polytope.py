@@ -27,6 +27,7 @@ from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.vertices import FoundVertices
+from patchcollide.proofs.provable import Provable
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.report.notebook import polytope_html, shown
 from patchcollide.retrieval.neighbours import Neighbours
@@ -65,7 +66,7 @@ __all__ = ["Polytope"]
 
 
 @dataclass(eq=False, repr=False)
-class Polytope:
+class Polytope(Provable):
     """The convex hull of images that collide with a target.
 
     Made by :func:`patchcollide.find_polytope`, or by :meth:`load` from its folder or a run's.
@@ -203,8 +204,7 @@ class Polytope:
 
         Args:
             num_samples: How many.
-            seed: Decides which; None for the polytope's own: with as many samples, these are the
-                ones that :meth:`evaluate` measures.
+            seed: Decides which; None for those that :meth:`evaluate` measures, where as many.
         """
         generator = seeded(self.config.seed if seed is None else seed, Purpose.HULL)
         weights = uniform_weights(num_samples, len(self.vertices), generator)

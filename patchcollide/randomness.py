@@ -53,6 +53,8 @@ class Purpose(IntEnum):
     """What parts vertices that begin at one image."""
     FLOOR = 19
     """The noise that rounding would be, for what it does to features."""
+    WORST = 20
+    """The points between vertices at which a search for the worst one begins."""
 
 
 def seeded(*seeds: int) -> torch.Generator:

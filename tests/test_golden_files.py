@@ -25,6 +25,7 @@ from patchcollide.images.photographs import write_photographs
 from patchcollide.io.hdf5 import open_hdf5
 from patchcollide.networks.feature_files import read_features
 from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
+from patchcollide.proofs.knowledge import Knowledge
 from patchcollide.reproduction.results import read_results
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
@@ -153,6 +154,15 @@ def test_neighbours_of_version_3_still_read():
     assert found.patches.ravel().tolist() == [number % 251 for number in range(864)]
     assert found.image_names == {0: "a/0.png", 1: "a/1.png", 2: "b/é.png"}
     assert found.omissions == Omissions(1, 2, 3)
+
+
+def test_a_proof_goes_on_from_version_1():
+    known = Knowledge.load(GOLDEN / "proof-v1.h5", FINGERPRINT)
+    cells, worst = known.cells["margin"], known.worst["margin"]
+    assert cells.weights.tolist() == [[[1, 0], [0.5, 0.5]], [[0.5, 0.5], [0, 1]]]
+    assert (cells.bounds.tolist(), cells.depths.tolist()) == ([0.25, -0.5], [1, 1])
+    assert (cells.bounded, cells.seconds, cells.share_above(0)) == (3, 0.125, 0.5)
+    assert (worst.value, worst.weights.tolist()) == (0.75, [0.25, 0.75])
 
 
 def test_contributions_of_version_1_still_read():

@@ -22,6 +22,7 @@ config_files
 images
 store polyhedra
 networks composition
+proofs
 retrieval evaluation
 optimisation report
 runs

@@ -17,6 +17,7 @@ from patchcollide.cli.framework import (
     command,
     echo,
 )
+from patchcollide.cli.hulls import HullOptions
 from patchcollide.cli.network_options import NetworkChoice, RunCode
 
 Device = Annotated[
@@ -217,13 +218,17 @@ def certify(
     ] = None,
     *,
     code: RunCode,
+    hull: HullOptions,
 ) -> None:
-    """Walks the edges between a run's vertices exactly, and sets other images beside it."""
+    """Walks the edges between a run's vertices exactly, or proves what it can of its hull."""
     from patchcollide import pipeline
     from patchcollide.report.page import claim_lines
     from patchcollide.runs.folder import open_run
     from patchcollide.runs.summary import read_summary
 
+    if hull.is_asked():
+        hull.prove(run)
+        return
     if edges != "all" and not edges.isdecimal():
         raise BadParameter(f"--edges should be a number or all, but is {edges}.")
     del code

@@ -13,6 +13,7 @@ from patchcollide.evaluation.evaluate import CollisionGaps, PolytopeFigures
 from patchcollide.evaluation.samples import ClassCount
 from patchcollide.evaluation.verdicts import TightnessBlock
 from patchcollide.evaluation.visibility import Visibility
+from patchcollide.proofs.worst import HullClaims, WorstFound
 
 
 class Ending(TypedDict):
@@ -113,7 +114,7 @@ class HowFound(Ending):
     exact: ExactRecord | None
 
 
-class Claims(CollisionGaps):
+class Claims(CollisionGaps, HullClaims):
     """What is claimed of the vertices whose digest it names, beside their gaps.
 
     Attributes:
@@ -171,10 +172,12 @@ class Summary(Subject, PolytopeFigures, Fallible, HowFound, Costs):
         sample_classes: What its samples are taken for, most first.
         tightness: How tightly features of the samples agree with the target's, and what that is
             called.
+        worst_found: The worst image between the vertices that gradients found, beside the samples.
         dataset_distance_mean: Of two random images of the data set, L2 in 0..255; None if unknown.
     """
 
     certificate: NotRequired[Claims]
     sample_classes: NotRequired[list[ClassCount]]
     tightness: NotRequired[TightnessBlock]
+    worst_found: NotRequired[WorstFound]
     dataset_distance_mean: float | None

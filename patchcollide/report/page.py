@@ -15,6 +15,7 @@ from patchcollide.evaluation.summary import Claims, Summary
 from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
 from patchcollide.report.headlines import called, tightness_lines
 from patchcollide.report.live import Live
+from patchcollide.report.proofs import proof_lines
 from patchcollide.report.tables import Row
 from patchcollide.report.templates import Picture, embedded, lacking, page_script, render
 
@@ -130,6 +131,7 @@ def render_page(
         # The first line, the verdict, stands above them.
         tightness=tightness_lines(summary)[1:],
         **_claims(summary),
+        proofs=list(proof_lines(summary)),
         command=command,
     )
 

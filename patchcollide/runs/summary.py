@@ -36,6 +36,7 @@ from patchcollide.io.system import peak_memory
 from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
+from patchcollide.proofs.worst import claims_of_hull, find_worst_sample
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run, RunRecord
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
@@ -128,6 +129,15 @@ def summarise(
     if visibility is not None:
         fallible["visibility"] = visibility
     claims = _claims(measured.gaps, collision, before, others.controls)
+    hull, class_index = measured.hull, collision.target.class_index
+    worst = find_worst_sample(
+        collision.quick,
+        collision.vertices,
+        class_index,
+        hull.weights,
+        hull.target_probabilities,
+        config.seed,
+    )
     tightness = describe_tightness(collision, measured, config, missing)
     another = _another(others, before)
     tightness["yardstick"] |= yardstick_of_others(claims, claims.get("others"), another)
@@ -144,6 +154,7 @@ def summarise(
         "certificate": claims,
         "sample_classes": name_classes(network, samples),
         "tightness": tightness,
+        "worst_found": worst,
         **fallible,
         "dataset_distance_mean": others.distance,
         **found,
@@ -213,12 +224,14 @@ def _claims(
     kept = before.get("certificate")
     if kept is not None and kept.get("vertices_digest") != digest:
         kept = None
+    proofs = kept.get("proofs") if kept else None
     return {
         **gaps,
         "others": others or (kept.get("others") if kept else None),
         "degeneracy": measure_degeneracy(collision.vertices.astype(np.float64)),
         "walk": kept.get("walk") if kept else None,
         "vertices_digest": digest,
+        **claims_of_hull(collision.network, collision.vertices, collision.target, proofs),
     }
 
 
@@ -250,7 +263,7 @@ def add_claims(
         NetworkError: If the network is not piecewise linear.
     """
     summary, vertices = read_summary(run), load_vertex_pngs(run)
-    claims = _claims_of(run, summary, vertices)
+    claims = claims_of(run, summary, vertices)
     target, seed = read_run_target(run, network), run.config.seed
     features, hull = target.features(network), claims["hull"]
     others = compare_with_others(network, features, images, hull, seed=seed, num_pairs=num_pairs)
@@ -273,7 +286,7 @@ def add_claims(
     return summary
 
 
-def _claims_of(
+def claims_of(
     run: Run, summary: Summary, vertices: UInt8[ndarray, "vertices height width channels"]
 ) -> Claims:
     """Returns the claims of a run, which are to be of its vertices and of this version."""

@@ -28,6 +28,9 @@ from patchcollide.io.files import write_json
 from patchcollide.networks.feature_files import write_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
+from patchcollide.proofs.attack import Worst
+from patchcollide.proofs.knowledge import Knowledge
+from patchcollide.proofs.search import Cells
 from patchcollide.reproduction.results import Check, Outcome, write_results
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store.export import export_patches
@@ -122,6 +125,14 @@ def contributions(out: Path) -> None:
     ).save(out, "f" * 64)
 
 
+def proof(out: Path) -> None:
+    halves = torch.tensor([[[1, 0], [0.5, 0.5]], [[0.5, 0.5], [0, 1]]], dtype=torch.float64)
+    bounds = torch.tensor([0.25, -0.5], dtype=torch.float64)
+    cells = Cells(halves, bounds, torch.tensor([1, 1]), bounded=3, seconds=0.125)
+    worst = Worst(0.75, torch.tensor([0.25, 0.75], dtype=torch.float64))
+    Knowledge({"margin": cells}, {"margin": worst}).save(out, "f" * 64)
+
+
 def checkpoint(out: Path) -> None:
     parameter = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     adam = torch.optim.Adam([parameter], lr=0.5)
@@ -206,6 +217,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "neighbours-v3.h5": neighbours,
     "contributions-v1.h5": contributions,
     "checkpoint-v2.h5": checkpoint,
+    "proof-v1.h5": proof,
     "store-v2": store,
     "patches-v1.h5": patches,
     "reproduction-v1": reproduction,

@@ -157,10 +157,10 @@ def _max_pool2d(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Line:
-    settings = [_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation)]
+    settings = [pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation)]
     result = F.max_pool2d(line.value, kernel_size, stride or None, padding, dilation, ceil_mode)
-    values = _windows(line.value, -torch.inf, result.shape[-2:], *settings)
-    slopes = _windows(line.slope, 0.0, result.shape[-2:], *settings)
+    values = pooled_windows(line.value, -torch.inf, result.shape[-2:], *settings)
+    slopes = pooled_windows(line.slope, 0.0, result.shape[-2:], *settings)
     if settings[0] == (1, 1):
         return line.to(result, slopes[..., 0], line.leads)
     behind = result[..., None] - values
@@ -172,7 +172,7 @@ def _max_pool2d(
 
 
 def _adaptive_max_pool2d(line: Line, size: Any, /) -> Line:
-    (height, rows), (width, columns) = zip(line.value.shape[-2:], _pair(size), strict=True)
+    (height, rows), (width, columns) = zip(line.value.shape[-2:], pair(size), strict=True)
     if height % rows or width % columns:
         raise NetworkError(
             f"adaptive_max_pool2d from {height} x {width} to {rows} x {columns}, which does not "
@@ -181,11 +181,12 @@ def _adaptive_max_pool2d(line: Line, size: Any, /) -> Line:
     return _max_pool2d(line, (height // rows, width // columns))
 
 
-def _pair(number: Any) -> tuple[int, int]:
+def pair(number: Any) -> tuple[int, int]:
+    """Returns a size of both directions, given one for both or one for each."""
     return (number, number) if isinstance(number, int) else (number[0], number[-1])
 
 
-def _windows(
+def pooled_windows(
     images: Tensor,
     fill: float,
     size: Iterable[int],

@@ -275,7 +275,7 @@ def straight_line(run: Callable[[Tensor], Any], module: nn.Module, line: Line) -
             value = line.value.clone()
             output = run(Ray(_laid_out(line.to(value, line.slope.clone()))))
     except (NetworkError, RuntimeError, TypeError, ValueError) as error:
-        where = _innermost(module, error.__traceback__)
+        where = innermost(module, error.__traceback__)
         kind = type(module.get_submodule(where)).__name__
         reason = str(error).strip().split("\n")[0].removesuffix(".")
         raise NetworkError(f"'{where}' ({kind}): {reason}") from error
@@ -294,7 +294,7 @@ def _state(parts: Sequence[nn.Module]) -> list[tuple[int, int]]:
     return [(id(x), 0 if x is None or x.is_inference() else x._version) for x in tensors]
 
 
-def _innermost(module: nn.Module, trace: TracebackType | None) -> str:
+def innermost(module: nn.Module, trace: TracebackType | None) -> str:
     """Returns the name of the innermost part of a module that was running when it failed.
 
     Told from the calls that were under way: hooks would cost each pass what only errors need.

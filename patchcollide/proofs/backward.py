@@ -1,0 +1,200 @@
+"""Linear functions of a network's values, followed back to the image (CROWN).
+
+A row of coefficients goes back through the steps: an affine one by its adjoint, one that bends by
+the line that the sign of each coefficient asks for. What is left is a linear function of the image,
+whose smallest value over a simplex, and all that is near it, is plain to see. The lines need the
+ranges of what they bend: those are found the same way, from the first step that bends on.
+
+Source:
+    Zhang, Weng, Chen, Hsieh and Daniel, "Efficient neural network robustness certification with
+    general activation functions", NeurIPS 2018; the lines below a ReLU are theirs.
+"""
+
+from math import prod
+
+import torch
+
+from patchcollide.errors import NetworkError
+from patchcollide.polyhedra.tolerances import EPSILON
+from patchcollide.proofs.bands import Band, after_step
+from patchcollide.proofs.bends import Bend, Choice, Largest, Lines
+from patchcollide.proofs.programs import Linear, Program, Step
+from patchcollide.shapes import Bool, Float64, Tensor
+from patchcollide.torch_modes import proof_modes
+
+MAX_BYTES = 1 << 30
+"""How large a dense map from the units that bend in one step to earlier values may be."""
+
+_BYTES_AT_ONCE = 64 << 20
+
+
+class Backward:
+    """Bounds over one simplex of images and all that is near it.
+
+    Args:
+        program: The network.
+        corners: Images.
+        radius: How far each value of an image may be from one between them.
+        narrows: Whether the range of all that bends is followed back too, instead of forward: that
+            takes a dense map for each step that bends.
+        max_bytes: How large maps may be; see :data:`MAX_BYTES`.
+
+    Attributes:
+        bands: Of all steps met so far, no wider than those of a pass forward.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        corners: Float64[Tensor, "corners *shape"],
+        radius: float | Tensor = 0.0,
+        *,
+        narrows: bool = True,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.program, self._corners = program, corners
+        self._narrows, self._max_bytes = narrows, max_bytes
+        self.bands: dict[int, Band] = {0: Band.around(corners[None], radius)}
+        self._lines: dict[int, Lines] = {}
+        self._choices: dict[int, Choice] = {}
+        self._sizes: dict[int, Tensor] = {}
+        self._followed_back: set[int] = set()
+
+    @proof_modes()
+    def band(self, wanted: int, every_unit: bool = False) -> Band:
+        """Returns the band of a step.
+
+        Args:
+            wanted: Its number.
+            every_unit: Whether all its units are followed back, and not only those that bend next.
+
+        Raises:
+            NetworkError: If a map would be larger than it may be.
+        """
+        for number in self.program.needed_for(wanted):
+            if number not in self.bands:
+                self._prepare(self.program.steps[number])
+                self.bands[number] = after_step(self.program.steps[number], self.bands)
+                self._note(number)
+        # What is affine in the image is known as well as can be.
+        if every_unit and not self.program.straight(wanted):
+            everything = torch.ones(self.program.steps[wanted].shape, dtype=torch.bool)
+            self._refine(wanted, everything)
+        return self.bands[wanted]
+
+    @proof_modes()
+    def lowest(
+        self, wanted: int, rows: Float64[Tensor, "rows *shape"]
+    ) -> Float64[Tensor, "rows corners"]:
+        """Returns, for linear functions of a step's values, affine functions below at the corners.
+
+        Args:
+            wanted: The step's number.
+            rows: The coefficients.
+        """
+        self.band(wanted)
+        most = max(step.size for step in self.program.steps[: wanted + 1])
+        parts = torch.split(rows, max(1, _BYTES_AT_ONCE // (8 * most)))
+        return torch.cat([self._followed(wanted, part) for part in parts])
+
+    def _prepare(self, step: Step) -> None:
+        """Narrows the band of what a step bends, where the step's lines depend on it."""
+        if not isinstance(step.operation, Bend):
+            return
+        (source,) = step.inputs
+        low, high = (end[0] for end in self.bands[source].range())
+        lines = step.operation.lines(low, high)
+        bent = (lines.lower_slope != lines.upper_slope) | (lines.lower_offset != lines.upper_offset)
+        if self._narrows and bent.any() and not self.program.straight(source):
+            self._refine(source, bent)
+
+    def _refine(self, number: int, units: Bool[Tensor, "*shape"]) -> None:
+        if number in self._followed_back:
+            return
+        self._followed_back.add(number)
+        shape, most = units.shape, max(step.size for step in self.program.steps[: number + 1])
+        places = units.flatten().nonzero()[:, 0]
+        needed = 8 * len(places) * most
+        if needed > self._max_bytes:
+            raise NetworkError(
+                f"Bounds backward from {len(places)} units need maps of {needed / 2**30:.1f} GB, "
+                f"more than the {self._max_bytes / 2**30:.1f} GB that they may take"
+            )
+        lower, upper = (end.flatten(2)[0] for end in self.bands[number].ends())
+        lower, upper = lower.clone(), upper.clone()
+        for part in torch.split(places, max(1, _BYTES_AT_ONCE // (8 * most))):
+            rows = torch.zeros(len(part), prod(shape), dtype=torch.float64)
+            rows[torch.arange(len(part)), part] = 1
+            rows = rows.reshape(-1, *shape)
+            below, above = self._followed(number, rows).mT, -self._followed(number, -rows).mT
+            better = below.mean(dim=0) > lower[:, part].mean(dim=0)
+            lower[:, part] = torch.where(better, below, lower[:, part])
+            better = above.mean(dim=0) < upper[:, part].mean(dim=0)
+            upper[:, part] = torch.where(better, above, upper[:, part])
+        shape_at_corners = (1, -1, *shape)
+        self.bands[number] = Band.between(
+            lower.reshape(shape_at_corners), upper.reshape(shape_at_corners)
+        )
+
+    def _note(self, number: int) -> None:
+        """Keeps how a step is followed back, and how large the terms of what is added up are."""
+        operation, inputs = self.program.steps[number].operation, self.program.steps[number].inputs
+        sizes = [self.bands[read].size()[0] for read in inputs]
+        if isinstance(operation, Linear):
+            self._sizes[number] = operation.spread(*sizes)[0] + operation.size
+            return
+        low, high = (end[0] for end in self.bands[inputs[0]].range())
+        if isinstance(operation, Largest):
+            choice = operation.lines(*(end[0] for end in self.bands[inputs[0]].ends()))
+            self._choices[number] = choice
+            largest = operation.run(operation.size(low, high))
+            self._sizes[number] = 2 * low.shape[-1] * largest + choice.offset.abs()
+        elif isinstance(operation, Bend):
+            lines = self._lines[number] = operation.lines(low, high)
+            slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
+            offset = torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
+            self._sizes[number] = slope * sizes[0][0] + offset
+
+    def _followed(self, number: int, rows: Tensor) -> Float64[Tensor, "rows corners"]:
+        """Returns values at the corners of affine functions below linear ones of a step's values.
+
+        What is rounded on the way is at most so many units in the last place of the terms.
+        """
+        waiting, constant = {number: rows}, torch.zeros(len(rows), dtype=torch.float64)
+        error = torch.zeros_like(constant)
+        for step in range(number, 0, -1):
+            if step not in waiting:
+                continue
+            rows = waiting.pop(step)
+            count = self.program.steps[step].size
+            linear = self.program.steps[step].operation
+            terms = linear.terms if isinstance(linear, Linear) else 0
+            error += (count + terms + 8) * EPSILON * _dot(rows.abs(), self._sizes[step])
+            parts, added = self._one_back(step, rows)
+            constant = constant + added
+            for read, part in zip(self.program.steps[step].inputs, parts, strict=True):
+                waiting[read] = waiting[read] + part if read in waiting else part
+        image = waiting.get(0, torch.zeros(len(rows), *self._corners.shape[1:]).double())
+        found = image.flatten(1) @ self._corners.flatten(1).mT + constant[:, None]
+        radius = self.bands[0].radius[0, 0]
+        size = radius + (image[0].numel() + 8) * 2 * EPSILON * self.bands[0].size()[0, 0]
+        error += _dot(image.abs(), size) + 64 * EPSILON * constant.abs()
+        return found - (1 + 1e-9) * error[:, None]
+
+    def _one_back(self, number: int, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Returns rows over what a step takes, and what is added: together they are below."""
+        operation = self.program.steps[number].operation
+        if isinstance(operation, Linear):
+            return operation.adjoint(rows), _dot(rows, operation.offset)
+        above, below = rows.clamp(min=0), rows.clamp(max=0)
+        if isinstance(operation, Largest):
+            choice = self._choices[number]
+            part = above[..., None] * choice.taken + below[..., None] * choice.slopes
+            return (part,), _dot(below, choice.offset)
+        lines = self._lines[number]
+        part = above * lines.lower_slope + below * lines.upper_slope
+        return (part,), _dot(above, lines.lower_offset) + _dot(below, lines.upper_offset)
+
+
+def _dot(rows: Tensor, values: Tensor) -> Tensor:
+    return rows.flatten(1) @ values.flatten()

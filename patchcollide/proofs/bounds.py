@@ -1,0 +1,273 @@
+"""What no image between vertices is beyond: the margin of a class, and the distance of features.
+
+Three ways, each tighter and slower: *forward*, many simplices together; *rows*, where what is asked
+for is followed back through ranges that were found forward; *maps*, where these ranges are followed
+back as well. Of a layer that is affine in the image the first is as good as any: distances from a
+target are then largest at a vertex, which needs no simplex cut (*convexity*).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from patchcollide.errors import NetworkError, TargetError
+from patchcollide.images.tensors import as_batch
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
+from patchcollide.polyhedra.tolerances import EPSILON
+from patchcollide.proofs.attack import class_margin
+from patchcollide.proofs.backward import MAX_BYTES, Backward
+from patchcollide.proofs.bands import Band, cells_at_once, run_forward
+from patchcollide.proofs.programs import Program
+from patchcollide.proofs.simplices import at_corners, whole
+from patchcollide.proofs.tracing import FEATURES, LOGITS, PRE_ACTIVATION, read_program
+from patchcollide.shapes import Float64, Tensor, UInt8, ndarray
+
+logger = logging.getLogger(__name__)
+
+Method = Literal["convexity", "forward", "rows", "maps"]
+
+HALF_LEVEL = 0.5 / 255
+
+# A map of so much takes some hundredths of a second.
+_CHEAP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBand:
+    """A target's features, with their rounding, and how far they are from a silent layer's.
+
+    Attributes:
+        plain: As the network in float64 has them.
+        lower: No larger than they are.
+        upper: No smaller.
+        scale: No larger than their L2 distance from silence; 0 where rounding leaves nothing sure,
+            as it does behind many layers.
+        floor: What each would be of a silent layer.
+    """
+
+    plain: Float64[Tensor, "units"]
+    lower: Float64[Tensor, "units"]
+    upper: Float64[Tensor, "units"]
+    scale: float
+    floor: float
+
+    def distance(self, features: Float64[Tensor, "images units"]) -> Float64[Tensor, "images"]:
+        """Returns the relative distance of features from the target's, differentiable."""
+        scale = torch.linalg.vector_norm(self.plain - self.floor)
+        tau: Tensor = torch.linalg.vector_norm(features - self.plain, dim=1) / scale
+        return tau
+
+    @classmethod
+    def of(cls, network: CollisionNetwork, program: Program, target: Target) -> "FeatureBand":
+        """Returns those of a target; of a picture as the network in float64 has them.
+
+        Raises:
+            TargetError: If the layer says nothing of it.
+        """
+        if target.picture is not None:
+            image = as_batch(target.picture[None], torch.float64)[None, None]
+            number = program.outputs[FEATURES]
+            found = run_forward(program, Band.around(image), number)[number]
+            with torch.no_grad():
+                plain = network.blind.respond(network.pre_activation(image[0, 0])[0])
+        else:
+            plain = network.blind.respond(target.pre_activation.double().cpu())
+            found = Band(plain[None, None], 64 * EPSILON * (1 + plain.abs())[None, None])
+        lower, upper = (end.flatten() for end in found.ends())
+        floor = network.blind.floor
+        least = torch.maximum(lower - floor, floor - upper).clamp(min=0)
+        scale = (1 - 1e-12) * float(torch.linalg.vector_norm(least))
+        if bool((plain == floor).all()):
+            raise TargetError(
+                f"No unit of layer '{network.layer}' responds to the target, so there is nothing "
+                "to measure distances of features by. Choose another target or another layer."
+            )
+        return cls(plain, lower, upper, scale, floor)
+
+
+@dataclass(eq=False)
+class HullBounds:
+    """Bounds over simplices of images between vertices.
+
+    Attributes:
+        network: In float64, on the CPU.
+        program: What it computes.
+        vertices: In ``[0, 1]``.
+        target_class: Whose margin is meant.
+        features: Of the target.
+        radius: How far a value may be from one between the vertices.
+        max_bytes: See :class:`patchcollide.proofs.backward.Backward`.
+        too_large: Why there are no maps; empty where there are, or none were tried.
+    """
+
+    network: CollisionNetwork
+    program: Program
+    vertices: Float64[Tensor, "vertices channels height width"]
+    target_class: int
+    features: FeatureBand
+    radius: Float64[Tensor, "1 channels height width"]
+    max_bytes: int = MAX_BYTES
+    too_large: str = ""
+    _rows: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = self.network.num_classes
+        rows = -torch.eye(count, dtype=torch.float64)
+        rows[:, self.target_class] += 1
+        others = torch.arange(count) != self.target_class
+        self._rows = rows[others][:, None]
+
+    @classmethod
+    def of(
+        cls,
+        network: CollisionNetwork,
+        vertices: UInt8[ndarray, "vertices height width channels"],
+        target: Target,
+        *,
+        rounding: bool,
+        max_bytes: int = MAX_BYTES,
+    ) -> "HullBounds":
+        """Sets up the bounds of a hull.
+
+        Args:
+            network: In any precision, on any device.
+            vertices: 8-bit images of its size.
+            target: What they collide with.
+            rounding: Whether images between them are rounded to 8 bits, in whatever way.
+            max_bytes: See there.
+
+        Raises:
+            NetworkError: If a part of the network has no bounds, or it has one class only.
+            TargetError: If the layer says nothing of the target.
+        """
+        if network.num_classes < 2:
+            raise NetworkError(
+                f"{network.full_name} has one class, so every image is of it. Nothing is to prove."
+            )
+        double = network.in_float64().to("cpu")
+        program = read_program(double)
+        features = FeatureBand.of(double, program, target)
+        # Between equal whole numbers, rounding changes nothing.
+        varies = (vertices != vertices[:1]).any(axis=0).transpose(2, 0, 1)
+        radius = HALF_LEVEL * rounding * torch.from_numpy(np.ascontiguousarray(varies)).double()
+        exact = as_batch(vertices, torch.float64)
+        return cls(double, program, exact, target.class_index, features, radius[None], max_bytes)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the layer is affine in the image: distances of features are largest at ends."""
+        return self.program.straight(self.program.outputs[PRE_ACTIVATION])
+
+    @property
+    def class_name(self) -> str:
+        """The name of the target's class."""
+        return self.network.class_name(self.target_class)
+
+    def margin_at(self, images: Tensor) -> Float64[Tensor, "images"]:
+        """Returns the class's margin at images, differentiable."""
+        return class_margin(self.network, self.target_class)(images)
+
+    def tau_at(self, images: Tensor) -> Float64[Tensor, "images"]:
+        """Returns the relative distance of features at images, differentiable."""
+        z = self.network.pre_activation(images)
+        return self.features.distance(self.network.blind.respond(z))
+
+    def way_of_margins(self) -> Method:
+        """Returns the best way to bound margins: maps, if they fit and rows prove nothing."""
+        if self._map_bytes(len(self._rows)) > self.max_bytes:
+            return "forward"
+        if not self.radius.any() and self.margins(whole(len(self.vertices)), "rows") > 0:
+            return "rows"
+        return self._maps_if_they_fit(self.margins) or "rows"
+
+    def way_of_distances(self) -> Method:
+        """Returns the best way to bound distances."""
+        if self.is_convex:
+            return "convexity"
+        units = self.program.steps[self.program.outputs[PRE_ACTIVATION]].size
+        cheap: Method = "rows" if self._map_bytes(units) <= _CHEAP_BYTES else "forward"
+        if not self.radius.any():
+            return cheap
+        return self._maps_if_they_fit(self.distances) or cheap
+
+    def _map_bytes(self, rows: int) -> int:
+        return 8 * rows * max(step.size for step in self.program.steps)
+
+    def _maps_if_they_fit(self, bound: Callable[[Tensor, Method], Tensor]) -> Method | None:
+        try:
+            bound(whole(len(self.vertices)), "maps")
+        except NetworkError as error:
+            self.too_large = str(error)
+            logger.info("%s; others are used.", error)
+            return None
+        return "maps"
+
+    def margins(
+        self, simplices: Float64[Tensor, "cells corners vertices"], method: Method
+    ) -> Float64[Tensor, "cells"]:
+        """Returns what the class's margin is nowhere below over simplices of weights.
+
+        Raises:
+            NetworkError: If maps would be too large.
+        """
+        if method == "forward":
+            return torch.cat([self._forward_margins(part) for part in self._parts(simplices)])
+        number = self.program.outputs[LOGITS]
+        images = at_corners(simplices, self.vertices)
+        found = [self._backward(each, method).lowest(number, self._rows) for each in images]
+        return torch.stack([each.min() for each in found])
+
+    def distances(
+        self, simplices: Float64[Tensor, "cells corners vertices"], method: Method
+    ) -> Float64[Tensor, "cells"]:
+        """Returns what the relative distance of features is nowhere above; errors as above."""
+        number = self.program.outputs[FEATURES]
+        if method in ("rows", "maps"):
+            images = at_corners(simplices, self.vertices)
+            found = [self._after_layer(self._backward(each, method)) for each in images]
+        else:
+            found = [
+                run_forward(self.program, self._band(part), number)[number]
+                for part in self._parts(simplices)
+            ]
+        return torch.cat([self._distance(band) for band in found])
+
+    def _parts(self, simplices: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(simplices, cells_at_once(self.program, simplices.shape[1]))
+
+    def _band(self, simplices: Tensor) -> Band:
+        return Band.around(at_corners(simplices, self.vertices), self.radius)
+
+    def _backward(self, corners: Tensor, method: Method) -> Backward:
+        narrows = method == "maps"
+        return Backward(
+            self.program, corners, self.radius, narrows=narrows, max_bytes=self.max_bytes
+        )
+
+    def _forward_margins(self, simplices: Tensor) -> Tensor:
+        number = self.program.outputs[LOGITS]
+        band = run_forward(self.program, self._band(simplices), number)[number]
+        lower, upper = (end.flatten(2) for end in band.ends())
+        others = torch.arange(upper.shape[2]) != self.target_class
+        gaps = lower[:, :, [self.target_class]] - upper[:, :, others]
+        size = lower[:, :, [self.target_class]].abs() + upper[:, :, others].abs()
+        return (gaps - EPSILON * size).amin(dim=(1, 2))
+
+    def _after_layer(self, back: Backward) -> Band:
+        back.band(self.program.outputs[PRE_ACTIVATION], every_unit=True)
+        return back.band(self.program.outputs[FEATURES])
+
+    def _distance(self, band: Band) -> Float64[Tensor, "cells"]:
+        lower, upper = (end.flatten(2) for end in band.ends())
+        gaps = torch.maximum(upper - self.features.lower, self.features.upper - lower)
+        # Not negative: a gap is at least as large as a difference of either sign.
+        distance = torch.linalg.vector_norm(gaps.clamp(min=0), dim=2).amax(dim=1)
+        if self.features.scale == 0:
+            return torch.full_like(distance, torch.inf)
+        tau: Tensor = (1 + (gaps.shape[2] + 8) * EPSILON) * distance / self.features.scale
+        return tau

@@ -1,0 +1,112 @@
+"""What a proof of a hull says, in figures and in words."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from patchcollide.proofs.bounds import Method
+from patchcollide.proofs.parts import ProvedPart
+
+Result = Literal["proved", "refuted", "open"]
+
+
+class Proved(TypedDict):
+    """Something of all images between vertices: what is proved, and the worst that was found.
+
+    Attributes:
+        proved: No image is beyond; None if it is not finite.
+        found: The worst image found, by gradients on the weights and wherever bounds were low.
+        weights: Of the vertices, at the worst image.
+        method: How it was bounded; see :mod:`patchcollide.proofs.bounds`.
+        cells: How many simplices were bounded.
+        seconds: What that took.
+    """
+
+    proved: float | None
+    found: float
+    weights: list[float]
+    method: Method
+    cells: int
+    seconds: float
+
+
+class CounterExample(TypedDict):
+    """An image between vertices that is not what was claimed.
+
+    Attributes:
+        weights: Of the vertices.
+        class_name: What the network takes it for, after rounding to 8 bits.
+        margin: Of the target's class, after rounding.
+        tau: The distance of its features, after rounding.
+        survives_rounding: Whether it is still one after rounding to 8 bits, as in its file.
+    """
+
+    weights: list[float]
+    class_name: str
+    margin: float
+    tau: float
+    survives_rounding: bool
+
+
+class HullProof(TypedDict):
+    """What is known of all images between vertices.
+
+    Attributes:
+        result: ``proved``, ``refuted`` or ``open``: whether all are of the target's class, and
+            within ``gamma`` where that is not None.
+        sentence: The same with its numbers.
+        rounding: Whether images are meant that are rounded to 8 bits, in whatever way; else those
+            before rounding.
+        gamma: What features may differ by; None if only the class was claimed.
+        margin: Of the class, in logits: the smallest.
+        tau: The relative distance of features from the target's: the largest.
+        share_proved: The share of the hull's volume whose class is proved.
+        part: Where not all of the hull's class is proved: the part around its centre that is.
+        counterexample: Of what is refuted.
+        max_map_bytes: How large maps of bounds might be.
+        not_mapped: Why there were none; missing where there were, or none were tried.
+    """
+
+    result: Result
+    sentence: str
+    rounding: bool
+    gamma: float | None
+    margin: Proved
+    tau: Proved
+    share_proved: float
+    part: ProvedPart | None
+    counterexample: CounterExample | None
+    max_map_bytes: int
+    not_mapped: NotRequired[str]
+
+
+def sentence(proof: HullProof, num_vertices: int, class_name: str) -> str:
+    """Says what a proof proves, and what it does not."""
+    margin, tau, gamma = proof["margin"], proof["tau"], proof["gamma"]
+    images = f"every image between the {num_vertices} vertices"
+    images += ", rounded to 8 bits in any way," if proof["rounding"] else ""
+    claimed = f"is of class {class_name}"
+    claimed += "" if gamma is None else f" and its features within {gamma:g} of the target's"
+    numbers = (
+        f"The smallest margin is at least {_number(margin['proved'])} logits "
+        f"({margin['found']:.4g} found); features differ by at most {_number(tau['proved'])} "
+        f"({tau['found']:.4g} found)."
+    )
+    if proof["result"] == "proved":
+        return f"Proved: {images} {claimed}. {numbers}"
+    if example := proof["counterexample"]:
+        kept = "" if example["survives_rounding"] else "before rounding to 8 bits, "
+        return (
+            f"Refuted: not {images} {claimed}; {kept}there is one with a margin of "
+            f"{margin['found']:.4g} logits, or features that differ by {tau['found']:.4g}."
+        )
+    text = f"Open: whether {images} {claimed}. {numbers}"
+    text += f" The class is proved for {100 * proof['share_proved']:.3g} % of the volume"
+    if part := proof["part"]:
+        text += (
+            f", and for the simplex around the centre with edges of {part['scale']:.3g} of the "
+            f"whole one's ({100 * part['share']:.3g} %)"
+        )
+    return text + "."
+
+
+def _number(value: float | None) -> str:
+    return "nothing known" if value is None else f"{value:.4g}"

@@ -1,0 +1,276 @@
+"""Measures what is proved of hulls of digits: class and features, with and without rounding.
+
+Prints one JSON document, with Markdown tables under ``table``: one proof for each network and
+layer, of five vertices found by a search within a bound on features; then, with ``--hulls``, the
+share of many such hulls that is proved. Networks are trained first: the paper's MLP and LeNet-5, a
+small VGG with max pooling, and a small residual network with batch norm. What was trained is kept
+in OUT.
+
+    python scripts/bench_proof.py --data mnist --out proofs --hulls 100
+"""
+
+import argparse
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_machine import count, describe_machine, finish
+from torch import nn
+
+from patchcollide.api import find_polytope
+from patchcollide.images.digits import Digits, read_digits
+from patchcollide.io.files import write_text
+from patchcollide.networks.models.digit_networks import build_digit_network
+from patchcollide.networks.models.training import train_module
+from patchcollide.networks.models.weights import load_weights, read_state_dict, write_weights
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.polytope import Polytope
+from patchcollide.progress import track
+from patchcollide.proofs.bounds import HullBounds
+from patchcollide.proofs.hulls import Claim, Prover
+from patchcollide.proofs.results import HullProof
+
+LAYERS = {
+    "mlp": ("act1", "act2"),
+    "lenet5": ("act1", "act2", "act3", "act4"),
+    "vgg": ("act1", "act3", "act5"),
+    "residual": ("act1", "act3"),
+}
+_HEADER = (
+    "network",
+    "layer",
+    "rounded",
+    "result",
+    "margin found",
+    "proved",
+    "of it",
+    "tau found",
+    "proved",
+    "by",
+    "simplices",
+    "s",
+)
+_SHARES = ("network", "layer", "hulls", "rounded", "class proved", "features too", "s each, median")
+
+
+class Residual(nn.Module):
+    """What a block computes, added to what goes into it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1, self.act = nn.BatchNorm2d(channels), nn.ReLU()
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the sum."""
+        found: torch.Tensor = x + self.norm2(self.second(self.act(self.norm1(self.first(x)))))
+        return found
+
+
+def _vgg() -> nn.Module:
+    layers: list[tuple[str, nn.Module]] = []
+    channels = (1, 4, 4, 8, 8)
+    for number, (before, after) in enumerate(itertools.pairwise(channels), 1):
+        layers += [
+            (f"conv{number}", nn.Conv2d(before, after, 3, padding=1)),
+            (f"act{number}", nn.ReLU(inplace=True)),
+        ]
+        layers += [(f"pool{number}", nn.MaxPool2d(2))] if number % 2 == 0 else []
+    layers += [
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Linear(8 * 49, 64)),
+        ("act5", nn.ReLU()),
+        ("fc2", nn.Linear(64, 10)),
+    ]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _residual() -> nn.Module:
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 6, 3, stride=2, padding=1),
+            act1=nn.ReLU(),
+            block1=Residual(6),
+            act2=nn.ReLU(),
+            conv2=nn.Conv2d(6, 12, 3, stride=2, padding=1),
+            act3=nn.ReLU(),
+            block2=Residual(12),
+            act4=nn.ReLU(),
+            pool=nn.AvgPool2d(3, stride=4),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(12 * 4, 10),
+        )
+    )
+
+
+def network_of(name: str, arguments: argparse.Namespace) -> CollisionNetwork:
+    """Returns a trained network, by training it once."""
+    path = arguments.out / f"{name}.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(arguments.seed)
+        own = {"vgg": _vgg, "residual": _residual}
+        module = own[name]() if name in own else build_digit_network(name, "relu", arguments.seed)
+    if path.exists():
+        load_weights(module, read_state_dict(path), str(path))
+    else:
+        digits = [read_digits(arguments.data, split) for split in ("train", "test")]
+        trained = train_module(module, *digits, epochs=arguments.epochs, seed=arguments.seed)
+        about = {"network": name, "test_accuracy": f"{trained.test_accuracy:.4f}"}
+        write_weights(path, trained.module, about)
+    return CollisionNetwork(
+        module,
+        name=name,
+        layer=LAYERS[name][0],
+        input_size=28,
+        mean=(0.0,),
+        scale=(1.0,),
+        class_names=[str(digit) for digit in range(10)],
+    )
+
+
+def pairs(digits: Digits, wanted: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields pictures of two different digits each: a source and a target."""
+    rng = np.random.default_rng([seed, 20])
+    for _ in range(wanted):
+        first, second = rng.choice(len(digits), 2, replace=False)
+        while digits.labels[first] == digits.labels[second]:
+            second = rng.integers(len(digits))
+        yield digits.images[first], digits.images[second]
+
+
+def prove(polytope: Polytope, rounding: bool, arguments: argparse.Namespace) -> HullProof:
+    """Proves what can be proved of a hull within the seconds given."""
+    network, vertices, target = polytope.network, polytope.vertices, polytope.target
+    bounds = HullBounds.of(network, vertices, target, rounding=rounding)
+    claim = Claim(arguments.gamma, rounding, arguments.seconds, seed=arguments.seed)
+    return Prover(bounds, claim).run()
+
+
+def row(name: str, layer: str, proof: HullProof) -> Sequence[str]:
+    """Returns what a table says of a proof."""
+    margin, tau = proof["margin"], proof["tau"]
+    proved = margin["proved"] or -np.inf
+    return (
+        name,
+        layer,
+        "yes" if proof["rounding"] else "no",
+        result_of(proof),
+        f"{margin['found']:.2f}",
+        f"{proved:.2f}",
+        f"{proved / margin['found']:.0%}" if proved > 0 else "-",
+        f"{tau['found']:.4f}",
+        f"{tau['proved']:.4f}" if tau["proved"] is not None else "-",
+        f"{margin['method']}, {tau['method']}",
+        f"{margin['cells']}, {tau['cells']}",
+        f"{margin['seconds']:.2f}, {tau['seconds']:.2f}",
+    )
+
+
+def result_of(proof: HullProof) -> str:
+    """Returns what is proved: the class, and the features within the bound as well."""
+    if proof["result"] != "open":
+        return proof["result"]
+    return "class proved" if proof["share_proved"] == 1 else "open"
+
+
+def measure_layers(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
+    """Proves one hull for each network and layer, with and without rounding."""
+    ((source, target),) = pairs(test, 1, arguments.seed)
+    found = []
+    for name in arguments.networks:
+        network = network_of(name, arguments)
+        for layer in LAYERS[name]:
+            polytope = find_polytope(
+                network.at_layer(layer), layer, source, target, tightness=arguments.gamma
+            )
+            for rounding in (False, True):
+                proof = prove(polytope, rounding, arguments)
+                found.append({"network": name, "layer": layer, "proof": proof})
+    return found
+
+
+def measure_hulls(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
+    """Proves many hulls of one layer of each network."""
+    found = []
+    for name in arguments.networks if arguments.hulls else ():
+        layer = LAYERS[name][-1]
+        network = network_of(name, arguments).at_layer(layer)
+        several = list(pairs(test, arguments.hulls, arguments.seed + 1))
+        for source, target in track(several, f"Hulls of {name}", len(several)):
+            polytope = find_polytope(network, layer, source, target, tightness=arguments.gamma)
+            for rounding in (False, True):
+                proof = prove(polytope, rounding, arguments)
+                found.append({"network": name, "layer": layer, "proof": proof})
+    return found
+
+
+def shares(hulls: Sequence[dict[str, Any]]) -> Iterator[Sequence[str]]:
+    """Yields, for each network, which share of hulls is proved."""
+    kinds = dict.fromkeys(
+        (each["network"], each["layer"], each["proof"]["rounding"]) for each in hulls
+    )
+    for name, layer, rounding in kinds:
+        proofs = [
+            each["proof"]
+            for each in hulls
+            if (each["network"], each["proof"]["rounding"]) == (name, rounding)
+        ]
+        seconds = [proof["margin"]["seconds"] + proof["tau"]["seconds"] for proof in proofs]
+        yield (
+            name,
+            layer,
+            str(len(proofs)),
+            "yes" if rounding else "no",
+            f"{np.mean([proof['share_proved'] == 1 for proof in proofs]):.0%}",
+            f"{np.mean([proof['result'] == 'proved' for proof in proofs]):.0%}",
+            f"{np.median(seconds):.2f}",
+        )
+
+
+def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def read_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is trained")
+    parser.add_argument("--data", type=Path, help="folder of MNIST's files")
+    parser.add_argument("--networks", nargs="+", choices=[*LAYERS], default=[*LAYERS])
+    parser.add_argument("--hulls", type=int, default=0, help="of each network's last layer")
+    parser.add_argument("--gamma", type=float, default=0.1, help="bound on features")
+    parser.add_argument("--seconds", type=float, default=10.0, help="to refine each proof")
+    parser.add_argument("--epochs", type=count, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> dict[str, Any]:
+    """Runs what the command line asks for."""
+    arguments = read_arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    test = read_digits(arguments.data, "test")
+    layers, hulls = measure_layers(arguments, test), measure_hulls(arguments, test)
+    rows = (row(each["network"], each["layer"], each["proof"]) for each in layers)
+    lines = [*table(_HEADER, rows), "", *(table(_SHARES, shares(hulls)) if hulls else [])]
+    write_text(arguments.out / "table.md", "\n".join(lines) + "\n")
+    return {
+        "machine": describe_machine(),
+        "data": test.name,
+        "seed": arguments.seed,
+        "layers": layers,
+        "hulls": [{**each, "proof": {**each["proof"], "sentence": ""}} for each in hulls],
+        "table": lines,
+    }
+
+
+if __name__ == "__main__":
+    finish(main)

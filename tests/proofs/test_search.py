@@ -1,0 +1,104 @@
+"""Simplices are cut without gaps, and the lowest bound rises to the smallest value."""
+
+import pytest
+import torch
+
+from patchcollide.evaluation.simplex import uniform_weights
+from patchcollide.proofs.attack import find_worst
+from patchcollide.proofs.search import Budget, Cells, refine
+from patchcollide.proofs.simplices import around_centre, halved, projected, whole
+
+
+@pytest.mark.parametrize("num_vertices", [2, 3, 5])
+def test_halves_cover_the_whole_once(num_vertices, generator):
+    products = torch.randn(num_vertices, 7, generator=generator).double()
+    products = products @ products.T
+    cells = whole(num_vertices)
+    for _ in range(6):
+        cells = halved(cells, products)
+    assert len(cells) == 64
+    assert torch.linalg.det(cells).abs().sum() == 1
+    points = uniform_weights(200, num_vertices, generator)
+    inside = torch.stack([torch.linalg.solve(cell.T, points.T).min(dim=0).values for cell in cells])
+    assert ((inside >= -1e-12).sum(dim=0) == 1).all()
+
+
+def test_the_longest_edge_is_cut_as_images_see_it():
+    products = torch.diag(torch.tensor([1.0, 1.0, 100.0])).double()
+    found = halved(whole(3), products)
+    assert (found == 0.5).any(dim=2).any(dim=1).all()
+    assert (found[:, :, 2] == 0.5).any(dim=1).all()
+
+
+def test_vertices_that_are_equal_are_cut_too():
+    found = halved(halved(whole(3), torch.ones(3, 3).double()), torch.ones(3, 3).double())
+    assert torch.linalg.det(found).abs().tolist() == [0.25] * 4
+
+
+def test_the_part_around_the_centre_is_of_the_size_that_is_asked_for():
+    assert torch.equal(around_centre(4, 1.0), whole(4))
+    assert torch.linalg.det(around_centre(4, 0.5))[0] == pytest.approx(0.5**3)
+
+
+def test_the_nearest_weights_are_those_of_a_quadratic_program(generator):
+    points = torch.randn(50, 4, generator=generator).double()
+    found = projected(points)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(50).double())
+    # No other weights are nearer: the way there leads away from the point.
+    others = uniform_weights(200, 4, generator)
+    products = torch.einsum("pv,pov->po", points - found, others[None] - found[:, None])
+    assert products.max() <= 1e-12
+
+
+def quadratic(weights: torch.Tensor) -> torch.Tensor:
+    gaps = weights - torch.tensor([0.2, 0.3, 0.5]).double()
+    found: torch.Tensor = gaps.square().sum(dim=-1)
+    return found
+
+
+def lower(simplices: torch.Tensor) -> torch.Tensor:
+    """The value at the middle less what a step to a corner may change."""
+    middles = simplices.mean(dim=1)
+    reach = (simplices - middles[:, None]).norm(dim=2).amax(dim=1)
+    found: torch.Tensor = quadratic(middles) - 3 * reach
+    return found
+
+
+def test_bounds_rise_to_the_smallest_value_and_no_further():
+    cells = Cells.first(3, lower)
+    first = cells.lowest
+    refine(cells, lower, lambda: -0.05, torch.eye(3).double(), Budget(20, at_once=8))
+    assert first < -0.05 <= cells.lowest <= 0
+    assert torch.linalg.det(cells.weights).abs().sum() == pytest.approx(1)
+    assert cells.share_above(-1) == 1
+    assert cells.share_above(cells.lowest) < 1
+    volumes = torch.linalg.det(cells.weights).abs()
+    torch.testing.assert_close(volumes, 0.5 ** cells.depths.double())
+
+
+def test_a_budget_of_cells_is_kept():
+    cells = Cells.first(3, lower)
+    refine(cells, lower, lambda: 0.0, torch.eye(3).double(), Budget(20, cells=10, at_once=2))
+    assert cells.bounded == 11
+    assert len(cells.bounds) == 6
+
+
+def test_the_attack_finds_what_random_points_do_not(generator):
+    """The smallest value lies at one place of a face."""
+    vertices = torch.eye(6).double().reshape(6, 1, 2, 3)
+    place = torch.tensor([0.7, 0.3, 0, 0, 0, 0]).double()
+
+    def measure(images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = (images.flatten(1) - place).square().sum(dim=1)
+        return found
+
+    found = find_worst(measure, vertices, generator)
+    random = measure(uniform_weights(2000, 6, generator).reshape(-1, 1, 2, 3)).min()
+    assert found.value < 1e-3 < float(random)
+    torch.testing.assert_close(found.weights, place, atol=0.03, rtol=0)
+
+
+def test_the_attack_of_one_vertex_is_that_vertex(generator):
+    found = find_worst(lambda images: images.sum(dim=(1, 2, 3)), torch.ones(1, 1, 2, 2), generator)
+    assert (found.value, found.weights.tolist()) == (4, [1])

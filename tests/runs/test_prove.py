@@ -1,0 +1,132 @@
+"""A run's proof: in its summary, on its page, and open ones go on."""
+
+import json
+import math
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from patchcollide.cli.framework import app
+from patchcollide.errors import InterruptedWorkError, RunError
+from patchcollide.images.pictures import read_png
+from patchcollide.io.files import write_json
+from patchcollide.polytope import Polytope
+from patchcollide.progress import StopRequest
+from patchcollide.proofs.hulls import Claim, Prover
+from patchcollide.runs.collide import evaluate
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.prove import prove
+from patchcollide.runs.summary import read_summary
+
+
+@pytest.fixture
+def run(explored_run, tmp_path):
+    """A run of a random MLP, whose layer is affine in the image."""
+    return shutil.copytree(explored_run, tmp_path / "run")
+
+
+def summary_of(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_a_proof_stands_in_the_summary_and_on_the_page(run):
+    proof = prove(run, Claim(seconds=0.5))
+    assert summary_of(run)["certificate"]["proofs"] == {"hull": proof}
+    page = (run / "report.html").read_text()
+    assert proof["sentence"].split(":")[0] in page
+    rounded = prove(run, Claim(seconds=0.5, rounding=True))
+    assert summary_of(run)["certificate"]["proofs"] == {"hull": proof, "rounded": rounded}
+    evaluate(run)
+    assert summary_of(run)["certificate"]["proofs"] == {"hull": proof, "rounded": rounded}
+
+
+def test_every_run_says_the_worst_found_and_what_convexity_gives(run):
+    summary = read_summary(open_run(run))
+    worst, certificate = summary["worst_found"], summary["certificate"]
+    assert worst["probability"] <= worst["sampled_probability"] + 1e-6
+    assert sum(worst["weights"]) == pytest.approx(1)
+    largest = certificate["vertices"]["feature_distance_relative"]["max"] or 0.0
+    assert certificate["tau_at_vertices"] >= largest * (1 - 1e-6)
+    assert "The layer is affine in the image" in (run / "report.html").read_text()
+
+
+def test_a_refuted_claim_leaves_an_image(run):
+    tau = summary_of(run)["certificate"]["tau_at_vertices"]
+    proof = prove(run, Claim(gamma=tau / 100))
+    assert proof["result"] == "refuted"
+    assert read_png(run / "counterexample-hull.png").shape == (28, 28, 1)
+    assert not (run / "proof-hull.h5").exists()
+
+
+def test_ctrl_c_keeps_what_is_proved_and_the_same_command_goes_on(run, monkeypatch):
+    proving = Prover.run
+
+    def stopped(self: Prover, request: StopRequest) -> None:
+        request.requested = True
+        proving(self, request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Prover, "run", stopped)
+        patched.setattr(Prover, "_goal", lambda *_: math.inf)  # Nothing is near enough,
+        patched.setattr(Prover, "_counterexample", lambda *_: None)  # and nothing refuted.
+        with pytest.raises(InterruptedWorkError, match="run the same command again to go on"):
+            prove(run, Claim(seconds=5))
+    assert (run / "proof-hull.h5").exists()
+    assert "proofs" not in summary_of(run)["certificate"]
+    prove(run, Claim(seconds=0.2))
+    assert "hull" in summary_of(run)["certificate"]["proofs"]
+
+
+def test_what_is_known_of_another_hull_is_not_used(run, caplog):
+    (run / "proof-hull.h5").write_bytes(b"something else")
+    prove(run, Claim(seconds=0.1))
+    assert "The proof begins anew" in caplog.text
+
+
+def test_a_run_that_was_not_measured_or_of_other_weights_is_refused(run):
+    with pytest.raises(RunError, match="is not a run"):
+        prove(run / "none", Claim())
+    about = json.loads((run / "config.json").read_text())
+    about["identity"]["network"] = "0" * 64
+    write_json(run / "config.json", about)
+    with pytest.raises(RunError, match="with other weights of mlp"):
+        prove(run, Claim())
+
+
+def certify(*words: object):
+    return CliRunner().invoke(app, ["certify", *map(str, words)])
+
+
+def test_the_command_prints_what_is_proved(run):
+    outcome = certify(run, "--hull", "--rounding", "--seconds", 0.2)
+    assert outcome.exit_code == 0, outcome.output
+    assert "rounded to 8 bits in any way" in outcome.stdout
+    assert list(summary_of(run)["certificate"]["proofs"]) == ["rounded"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rounding",), "need --hull"),
+        (("--hull", "--seconds", 0), "--seconds should be a number above 0"),
+        (("--hull", "--seconds", "nan"), "--seconds should be a number above 0"),
+        (("--hull", "--tightness", 1.5), "--tightness should be a number between 0 and 1"),
+        (("--tightness", 0.1), "need --hull"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(run, words, message):
+    outcome = certify(run, *words)
+    assert outcome.exit_code == 2
+    assert message in " ".join(outcome.output.replace("│", " ").split())
+
+
+def test_a_polytope_in_memory_is_proved_as_its_run_is(run):
+    polytope = Polytope.load(run)
+    proof = polytope.prove(tightness=0.5, seconds=0.2)
+    kept = prove(run, Claim(0.5, seconds=0.2))
+    assert (proof["result"], proof["margin"]["found"]) == (kept["result"], kept["margin"]["found"])
+    with pytest.raises(ValueError, match="Expected seconds above 0 to prove in, but found 0"):
+        polytope.prove(seconds=0)
+    with pytest.raises(ValueError, match="Expected a tightness between 0 and 1, but found 2"):
+        polytope.prove(tightness=2)
