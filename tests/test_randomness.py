@@ -33,6 +33,7 @@ NUMBERS = {
     "TRUST": 15,
     "SPLIT": 18,
     "FLOOR": 19,
+    "WORST": 20,
 }
 
 

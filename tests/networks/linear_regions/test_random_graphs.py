@@ -141,7 +141,7 @@ def test_a_layer_is_read_as_affine_exactly_when_nothing_bends_before(seed, gener
     network = network_of(names := drawn(seed, STRAIGHT, 6), generator)
     layer = read_image_map(network)
     images = 20 * torch.randn(9, 1, 4, 4, generator=generator, dtype=DOUBLE)
-    expected = network.pre_activation(images).numpy()
+    expected = network.in_float64().pre_activation(images).numpy()
     found = images.flatten(1).numpy() @ layer.matrix.T + layer.offset
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * abs(expected).max())
     hidden = [*names[:3], *drawn(seed, BENT, 1), *names[3:]]
