@@ -140,6 +140,28 @@ def table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def pair_table(results: dict[str, Any]) -> list[str]:
+    """Returns Markdown: a line a run, of what its vertices and samples are like."""
+    titles = "source, target | by | target's class | tau mean, max | apart | in coarse detail"
+    lines = [f"| {titles} | from the source | steps | seconds |", "|---" * 9 + "|"]
+    for name, found in results.items():
+        for run in found["runs"]:
+            cells = [
+                " with ".join(run[key].split(", ", 1)[-1] for key in ("source", "target")),
+                name,
+                f"{100 * run['success_rate']:.1f} %",
+                f"{run['tau_mean']:.3f}, {run['tau_max']:.3f}",
+                *(
+                    f"{100 * run[key]:.0f} %"
+                    for key in ("distance_share", "coarse_share", "source_distance_share")
+                ),
+                str(run["steps"]),
+                f"{run['seconds']:.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def read_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -181,7 +203,7 @@ def main() -> dict[str, Any]:
         "seed": config.seed,
         "dataset_distance_mean": distance,
         "results": results,
-        "table": table(results),
+        "table": [*table(results), "", *pair_table(results)],
     }
 
 
