@@ -290,7 +290,9 @@ class TightObjective(Objective):
         """The logarithm of the vertices' distance, less what of it is detail of small blocks."""
         if parameterisation.block == 1:
             return _mean_distance(images).log()
-        blurred = torch.nn.functional.avg_pool2d(images, parameterisation.block)
+        # Overlapping, or vertices would come to differ in squares on the grid of the blocks.
+        side = parameterisation.block
+        blurred = torch.nn.functional.avg_pool2d(images, side, stride=-(-side // 4))
         coarse, preference = _mean_distance(blurred).log(), self.task.objective.coarseness
         return (1 + preference) * coarse - preference * _mean_distance(images).log()
 
