@@ -114,12 +114,7 @@ def render_page(
         summary={"exact": None, "tightness": None, **summary},
         settings=list(flatten(config)),
         pictures=pictures,
-        vertices=[
-            {**vertex, "picture": pictures[f"vertex-{number}"]}
-            for number, vertex in zip(
-                range(summary["num_vertices"]), summary["vertices"], strict=True
-            )
-        ],
+        vertices=_vertices(summary, pictures),
         # A page cannot know how long its own drawing takes, and must not change when redrawn.
         stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
         history_svg=history_svg,
@@ -134,6 +129,14 @@ def render_page(
         proofs=list(proof_lines(summary)),
         command=command,
     )
+
+
+def _vertices(summary: Summary, pictures: Mapping[str, Picture]) -> list[dict[str, Any]]:
+    numbers = range(summary["num_vertices"])
+    return [
+        {**vertex, "picture": pictures[f"vertex-{number}"]}
+        for number, vertex in zip(numbers, summary["vertices"], strict=True)
+    ]
 
 
 def _pictures(summary: Summary, images: Mapping[str, bytes]) -> dict[str, Picture]:

@@ -36,7 +36,7 @@ from patchcollide.io.system import peak_memory
 from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.proofs.worst import claims_of_hull, find_worst_sample
+from patchcollide.proofs.worst import WorstFound, claims_of_hull, find_worst_sample
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run, RunRecord
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
@@ -129,15 +129,6 @@ def summarise(
     if visibility is not None:
         fallible["visibility"] = visibility
     claims = _claims(measured.gaps, collision, before, others.controls)
-    hull, class_index = measured.hull, collision.target.class_index
-    worst = find_worst_sample(
-        collision.quick,
-        collision.vertices,
-        class_index,
-        hull.weights,
-        hull.target_probabilities,
-        config.seed,
-    )
     tightness = describe_tightness(collision, measured, config, missing)
     another = _another(others, before)
     tightness["yardstick"] |= yardstick_of_others(claims, claims.get("others"), another)
@@ -154,7 +145,7 @@ def summarise(
         "certificate": claims,
         "sample_classes": name_classes(network, samples),
         "tightness": tightness,
-        "worst_found": worst,
+        "worst_found": _worst_found(collision, measured.hull, config.seed),
         **fallible,
         "dataset_distance_mean": others.distance,
         **found,
@@ -165,6 +156,17 @@ def summarise(
         "versions": versions(),
     }
     return summary, samples
+
+
+def _worst_found(collision: Collision, hull: HullSamples, seed: int) -> WorstFound:
+    return find_worst_sample(
+        collision.quick,
+        collision.vertices,
+        collision.target.class_index,
+        hull.weights,
+        hull.target_probabilities,
+        seed,
+    )
 
 
 @dataclass(frozen=True)
