@@ -6,6 +6,7 @@ the class, and beside its tightness always stands what changes that everybody kn
 """
 
 import math
+from decimal import ROUND_CEILING, Context
 from typing import Literal, TypedDict
 
 from patchcollide.config import Config
@@ -89,9 +90,16 @@ def verdict_sentence(
 
 
 def _beside(tau: float, gamma: float) -> str:
-    """Returns a number with two digits, or as many as it takes to be on its side of another."""
-    texts = (f"{tau:#.{digits}g}" for digits in range(2, 18))
-    return next(text for text in texts if (float(text) <= gamma) == (tau <= gamma))
+    """Returns a number in two digits, or as many as it takes to be on its side of another.
+
+    Rounded up: nothing is said to differ by less than it does.
+    """
+    for digits in range(2, 18):
+        above = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(tau))
+        texts = [f"{value:#.{digits}g}" for value in (tau, float(above))]
+        if all((float(text) <= gamma) == (tau <= gamma) for text in texts):
+            return texts[1]
+    return repr(tau)
 
 
 def describe_tightness(

@@ -74,6 +74,9 @@ def test_a_target_that_says_nothing_has_no_finite_tightness():
         (0.25, 20, 0.25, True, "feature collision", "up to 0.25 (0.25 asked)"),
         # Two digits would say that it is what was asked for.
         (0.10004, 20, 0.1, True, "class collision", "up to 0.10004 (0.1 asked)"),
+        # Nothing is said to differ by less than it does, nor by more than what holds.
+        (0.3649, 20, 0.4, True, "feature collision", "up to 0.37 (0.4 asked)"),
+        (0.3941, 20, 0.395, True, "feature collision", "up to 0.395 (0.395 asked)"),
         (0.65, 20, 0.1, False, "class collision", "0.65 (at most 0.1 is a feature collision)"),
         (0.01, 19, 0.1, True, "none", "No collision: 19 of 20 samples are of the target's class"),
         (None, 20, 0.1, True, "class collision", "features differ without a bound (0.1 asked)"),
