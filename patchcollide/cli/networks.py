@@ -167,6 +167,7 @@ def layers(
     from patchcollide.networks.overview import overview_of
     from patchcollide.networks.probes import noise_image
     from patchcollide.progress import print_table
+    from patchcollide.proofs.tracing import read_program
     from patchcollide.report.tables import LAYERS_HEADER, layer_lines
 
     settings = given.read(chosen.options)
@@ -175,10 +176,11 @@ def layers(
     seen = noise_image(channels, size)
     if image is not None:
         seen = as_batch(read_square(settings, image, size, channels)[None])
-    found = overview_of(network, seen, settings.network.tolerance)
+    tolerance = settings.network.tolerance
+    found = overview_of(network, seen, tolerance, {"proof": read_program})
     print_table(LAYERS_HEADER, layer_lines(found))
-    if found.why_no_walk:
-        echo(found.why_no_walk)
+    for refusal in found.refusals.values():
+        echo(refusal)
 
 
 @command

@@ -1,8 +1,11 @@
 """All activations of a network, and what can be asked at each."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import TypeAlias
 
 import torch
 
@@ -22,6 +25,11 @@ from patchcollide.torch_modes import proof_modes
 
 _RGB = 3
 
+Question: TypeAlias = Callable[[CollisionNetwork], object]
+"""What is asked of a whole network, in float64 on the CPU; NetworkError if it cannot be."""
+
+_NONE: Mapping[str, Question] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class LayerOverview:
@@ -34,7 +42,8 @@ class LayerOverview:
         active: Which share of units is active at the image; None where there is no blind region.
         blind_shares: Of the image's units, by tolerance; of activations that are not exactly
             constant anywhere.
-        can: What can be asked: ``pixels``, ``patches``, ``exact``, ``walk``.
+        can: What can be asked: ``pixels``, ``patches``, ``exact``, ``walk``, and whatever else
+            was tried of the whole network.
     """
 
     call: Call
@@ -63,11 +72,12 @@ class NetworkOverview:
 
     Attributes:
         layers: In the order of a pass.
-        why_no_walk: Why edges cannot be walked; empty if they can.
+        refusals: Why something cannot be asked of the whole network, by what: ``walk``, and
+            whatever else was tried.
     """
 
     layers: tuple[LayerOverview, ...]
-    why_no_walk: str
+    refusals: dict[str, str]
 
 
 @proof_modes()
@@ -75,6 +85,7 @@ def overview_of(
     network: CollisionNetwork,
     image: Float[Tensor, "1 channels height width"],
     tolerance: float = 0.0,
+    questions: Mapping[str, Question] = _NONE,
 ) -> NetworkOverview:
     """Returns what can be asked of a network, layer by layer.
 
@@ -85,6 +96,7 @@ def overview_of(
         network: The network, at any layer.
         image: In ``[0, 1]``.
         tolerance: How far values of activations may differ and still count as equal.
+        questions: What else to try of the whole network, by name.
 
     Raises:
         NetworkError: If the network cannot be run.
@@ -100,44 +112,43 @@ def overview_of(
     hooks = {call: Hooks(partial(see, call)) for call in network.calls}
     with torch.no_grad(), calls_hooked(network.module, hooks):
         network.module(network.prepared(image))
-    double = network.in_float64()
-    why_no_walk = _why_no_walk(double, image)
+    # Proofs and walks are of the processor's float64.
+    double = network.in_float64().to("cpu")
+    questions = {"walk": partial(_walk, image=image.to("cpu")), **questions}
+    refusals = {name: _refusal(double, question) for name, question in questions.items()}
+    possible = tuple(name for name, refusal in refusals.items() if not refusal)
     layers = []
     for call in network.calls:
         if call not in found:
             continue
         active, shares = found[call]
         blind = blind_regions(call.activation, tolerance)
-        can = _can(double, call, blind, why_no_walk)
+        can = (*_can(double, call), *possible) if blind else ()
         layers.append(LayerOverview(call, math.prod(call.shape), blind, active, shares, can))
-    return NetworkOverview(tuple(layers), why_no_walk)
+    said = {name: refusal for name, refusal in refusals.items() if refusal}
+    return NetworkOverview(tuple(layers), said)
 
 
-def _can(
-    double: CollisionNetwork, call: Call, blind: BlindRegions | None, why_no_walk: str
-) -> tuple[str, ...]:
-    if blind is None:
-        return ()
+def _can(double: CollisionNetwork, call: Call) -> tuple[str, ...]:
     can = ["pixels"]
     if double.channels == _RGB:
         can.append("patches")
     shown = double.showing(call)
     shown.units = math.prod(call.shape)
-    try:
-        require_affine(shown)
+    if not _refusal(shown, require_affine):
         can.append("exact")
-    except NetworkError:
-        pass
-    if not why_no_walk:
-        can.append("walk")
     return tuple(can)
 
 
-def _why_no_walk(double: CollisionNetwork, image: Tensor) -> str:
+def _walk(double: CollisionNetwork, image: Tensor) -> None:
     prepared = double.prepared(image)
+    with torch.no_grad():
+        trace(double.classifier, prepared, torch.ones_like(prepared[0]))
+
+
+def _refusal(double: CollisionNetwork, question: Question) -> str:
     try:
-        with torch.no_grad():
-            trace(double.classifier, prepared, torch.ones_like(prepared[0]))
+        question(double)
     except NetworkError as error:
         return str(error)
     return ""

@@ -19,6 +19,9 @@ from patchcollide.store.reader import PatchStore, open_store
 
 logger = logging.getLogger(__name__)
 
+_FEW_IMAGES = 20
+"""Of a store with fewer, what is near to a source is near by chance; the paper's has 128,066."""
+
 
 def retrieve_neighbours(
     config: Config,
@@ -62,6 +65,7 @@ def retrieve_neighbours_of_each(
     """
     missing = [out for out in sources if not out.exists()]
     if missing:
+        _warn_of_few_images(store)
         size = config.images.size_px
         found = find_neighbours_of_each(
             config,
@@ -139,6 +143,18 @@ def _load(path: Path) -> Neighbours:
     neighbours = Neighbours.load(path)
     write_neighbour_sheet(path.with_suffix(".png"), neighbours)
     return neighbours
+
+
+def _warn_of_few_images(store: PatchStore) -> None:
+    """Warns of a store whose patches are of few images."""
+    if store.num_images < _FEW_IMAGES:
+        logger.warning(
+            "%s holds %d images (the paper's 128,066): the nearest of so few patches may be far "
+            "from the source, and little but themselves can be composed of them. Index more "
+            "images for collisions that look like the source.",
+            store.path,
+            store.num_images,
+        )
 
 
 def _log(found: Neighbours) -> None:

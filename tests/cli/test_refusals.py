@@ -93,6 +93,14 @@ def test_a_target_of_low_confidence_is_warned_of_with_its_probability(world):
     assert f"{probability:.3f}, below network.min_confidence = 1" in outcome.said
 
 
+@pytest.mark.parametrize(("number", "warned"), [(6, True), (20, False)])
+def test_a_store_of_few_images_is_warned_of_with_their_number(number, warned, world, write_images):
+    assert world.index(write_images(num=number)).exit_code == 0
+    outcome = world("retrieve", world.source, "--store", world.store, "--out", world.run)
+    assert outcome.exit_code == 0, outcome.said
+    assert (f"store holds {number} images" in outcome.said) == warned
+
+
 def test_a_source_that_is_the_target_is_refused_unless_wanted(world):
     world.target = world.source
     outcome = world.collide("--pixels")
