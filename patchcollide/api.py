@@ -219,7 +219,8 @@ def _network(
     else:
         settings = config.network.model_copy(update={"layer": layer or config.network.layer})
         built = network_of_module(network, settings, class_names, output)
-    return _renamed(config, name=built.name, layer=built.layer), built
+        built.folded = settings.folded
+    return _renamed(config, name=built.name, layer=built.layer, folded=built.folded), built
 
 
 def _renamed(config: Config, **changed: Any) -> Config:

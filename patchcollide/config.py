@@ -101,7 +101,7 @@ class Network(Section):
     weights: str = "pretrained"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    folded: bool = False
+    folded: bool = True
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
     input_size: Annotated[int, Field(ge=0)] = 0

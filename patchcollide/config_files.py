@@ -13,7 +13,11 @@ from patchcollide.errors import ConfigError, InputError
 Kind = TypeVar("Kind", bound=Section)
 Document = TypeVar("Document")
 
-_BEFORE = {"objective": {"tightness": 0.0}, "composition": {"tint": 0.0}}
+_BEFORE = {
+    "network": {"folded": False},
+    "objective": {"tightness": 0.0},
+    "composition": {"tint": 0.0},
+}
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from patchcollide.config import Config
-from patchcollide.config_files import load_config, parse_config
+from patchcollide.config_files import load_config, parse_recorded
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.optimisation.passes import Passes
 
@@ -69,9 +69,9 @@ def test_proofs_are_never_of_a_folded_copy():
 
 
 def test_only_a_folded_run_says_so_and_old_ones_are_not():
-    folded = load_config(overrides=["network.folded=true"])
-    assert folded.identity()["network"]["folded"] is True
-    assert "folded" not in Config().identity()["network"]
+    assert Config().identity()["network"]["folded"] is True
+    plain = load_config(overrides=["network.folded=false"])
+    assert "folded" not in plain.identity()["network"]
     recorded = Config().model_dump(mode="json")
     del recorded["network"]["folded"]
-    assert not parse_config(recorded, "an old run").network.folded
+    assert not parse_recorded(recorded, "an old run").network.folded

@@ -73,7 +73,7 @@ def solve(network, method, *overrides, source=None, target=None):
 
 def test_the_default_method_has_the_fingerprint_it_had_when_there_were_no_others():
     # Nor was there a bound on features, a tint or a folded network.
-    then = ["objective.tightness=0", "composition.tint=0"]
+    then = ["network.folded=false", "objective.tightness=0", "composition.tint=0"]
     settings = load_config(overrides=then).model_dump(mode="json")
     before = {name: part for name, part in settings.items() if name not in ("method", "baselines")}
     del before["network"]["folded"]
