@@ -216,13 +216,18 @@ class Baselines(Section):
     ``start`` is what free pixels start from: ``"auto"`` is noise for metamers, else the source.
     ``match`` is what metamers match: what goes into the layer's activation or comes out of it. An
     adversarial example stays within ``radius`` grey levels, of 0..255, of the source at each value,
-    in ``attack_steps`` steps.
+    in ``attack_steps`` steps. Level Set Traversal goes ``traversal_rate`` of the way that is left
+    in a step, with up to ``traversal_push`` grey levels back towards the class, and stops before
+    the class's probability falls by more than ``confidence_drop``.
     """
 
     start: Literal["auto", "source", "target", "noise"] = "auto"
     match: Literal["pre_activation", "activation"] = "pre_activation"
     radius: Annotated[float, Field(gt=0, le=255, allow_inf_nan=False)] = 8.0
     attack_steps: Count = 40
+    traversal_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    traversal_push: Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)] = 0.5
+    confidence_drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Audit(Section):
@@ -263,9 +268,9 @@ class Config(Section):
     with; see :mod:`patchcollide.optimisation.methods.registry`.
     """
 
-    method: Literal["polytope", "class", "features", "metamer", "null_space", "adversarial"] = (
-        "polytope"
-    )
+    method: Literal[
+        "polytope", "class", "features", "metamer", "null_space", "adversarial", "level_set"
+    ] = "polytope"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     allow_same_image: bool = False
     images: Images = Images()
@@ -297,6 +302,9 @@ class Config(Section):
         settings = self.model_dump(mode="json")
         if self.method == "polytope":
             del settings["method"], settings["baselines"]
+        elif self.method != "level_set":
+            for name in ("traversal_rate", "traversal_push", "confidence_drop"):
+                del settings["baselines"][name]
         if not self.network.folded:
             del settings["network"]["folded"]
         if not self.objective.tightness:

@@ -13,7 +13,7 @@ from patchcollide.errors import ConfigError, InputError
 Kind = TypeVar("Kind", bound=Section)
 Document = TypeVar("Document")
 
-_BEFORE = {
+_BEFORE: dict[str, dict[str, Any]] = {
     "network": {"folded": False},
     "objective": {"tightness": 0.0},
     "composition": {"tint": 0.0},

@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "null space, blocks.5.0": ["network.layer=blocks.5.0.bn2.act"],
     },
     "adversarial": {"adversarial": []},
+    "level_set": {"level set": []},
 }
 SETTINGS = [
     "optimiser.steps=200",

@@ -103,7 +103,10 @@ def collide(
     origin: Origin,
     method: Annotated[
         str | None,
-        Option(help="polytope; to compare: class, features, metamer, null_space or adversarial."),
+        Option(
+            help="polytope; to compare: class, features, metamer, null_space, adversarial or "
+            "level_set."
+        ),
     ] = None,
     tightness: Annotated[
         float | None,

@@ -16,6 +16,7 @@ from patchcollide.shapes import Float, Tensor
 PIXELS_ONLY = {
     "null_space": "moves the image itself along directions that a layer does not see",
     "adversarial": "changes each pixel by at most a few grey levels",
+    "level_set": "moves the target's image itself towards the source",
 }
 
 
@@ -43,6 +44,10 @@ def method_of(config: Config) -> Method:
         from patchcollide.optimisation.methods.null_space import vary_null_space
 
         return vary_null_space
+    if config.method == "level_set":
+        from patchcollide.optimisation.methods.level_set import traverse
+
+        return traverse
     from patchcollide.optimisation.methods.adversarial import attack, import_foolbox
 
     import_foolbox()

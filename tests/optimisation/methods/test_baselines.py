@@ -87,6 +87,8 @@ def test_the_default_method_has_the_fingerprint_it_had_when_there_were_no_others
         for name, *more in (["features"], ["metamer"], ["metamer", "baselines.start=source"])
     ]
     assert len({fingerprint(value) for value in [*others, before]}) == 4
+    # Nor was there a traversal.
+    assert set(others[0]["baselines"]) == {"start", "match", "radius", "attack_steps"}
 
 
 class TestFeatures:
@@ -296,7 +298,7 @@ class TestAdversarial:
 
 
 class TestApplicability:
-    @pytest.mark.parametrize("method", ["null_space", "adversarial"])
+    @pytest.mark.parametrize("method", ["null_space", "adversarial", "level_set"])
     def test_some_are_for_pixels_only(self, method, monkeypatch):
         monkeypatch.setattr(adversarial, "import_foolbox", lambda: None)
         config = load_config(overrides=[f"method={method}"])
@@ -356,7 +358,9 @@ def command(tmp_path, small_network, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("method", ["features", "metamer", "null_space", "adversarial"])
+@pytest.mark.parametrize(
+    "method", ["features", "metamer", "null_space", "adversarial", "level_set"]
+)
 def test_every_method_leaves_a_finished_run(method, command, tmp_path):
     if method == "adversarial":
         pytest.importorskip("foolbox", exc_type=ImportError)
