@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Bool, Float, Float32, Float64, Int8, Int32, Int64, Num, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int8, Int16, Int32, Int64, Num, UInt8
 from numpy import ndarray
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ __all__ = [
     "Float32",
     "Float64",
     "Int8",
+    "Int16",
     "Int32",
     "Int64",
     "Num",

@@ -8,12 +8,16 @@ from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.searcher import Searcher, SearchResult
+from patchcollide.store.blocks import Blocks
+from patchcollide.store.descriptors import Basis, fit_basis
 from patchcollide.store.reader import PatchStore
 
 __all__ = ["SearchResult", "Searcher", "open_searcher"]
 
 # Of the components that the index has: more cost more than the comparisons they save.
 _BOUND_COMPONENTS = 32
+# That these are found of, where the index has none of blocks.
+_BOUND_PATCHES = 5000
 
 
 def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -> Searcher:
@@ -30,8 +34,17 @@ def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -
     if config.retrieval.engine == "exact":
         return ExhaustiveSearcher(store, device=device, backend=backend)
     guide = open_index(store, config.index)
-    basis = guide.basis.first(_BOUND_COMPONENTS)
+    basis = _bound_basis(store, guide.basis)
     return ExhaustiveSearcher(store, basis, guide, device=device, backend=backend)
+
+
+def _bound_basis(store: PatchStore, basis: Basis) -> Basis:
+    """Returns what bounds distances: the index's components, or of those before own ones."""
+    blocks = Blocks.of(store.grid)
+    if not blocks or basis.blocks:
+        return basis.first(_BOUND_COMPONENTS)
+    count = min(_BOUND_COMPONENTS, blocks.width)
+    return fit_basis(store, num_components=count, num_patches=_BOUND_PATCHES, seed=0)
 
 
 def _device(wanted: str) -> str:

@@ -12,9 +12,11 @@ from patchcollide.progress import track
 from patchcollide.retrieval.candidates import allowed_once, integer_distances
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
-from patchcollide.shapes import Bool, Int64, ndarray
+from patchcollide.shapes import Bool, Int64, UInt8, ndarray
+from patchcollide.store.blocks import Blocks
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.reader import PatchStore, Shard
+from patchcollide.store.sums_files import open_sums, read_sums
 from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 64
@@ -118,13 +120,23 @@ def _scan_shard(
     """Returns the nearest pairs within a shard."""
     shard, allowed = part
     bounds = bounds.copy()
+    folder, _, entry = shard.origin
+    blocks = Blocks.of(scan.grid)
+    file = open_sums(folder, scan.grid, entry) if blocks else None
 
     def block(start: int) -> Pairs:
-        part = slice(start, start + IMAGES_AT_ONCE)
-        numbers = shard.first_image + start + np.flatnonzero(allowed[part])
-        images = shard.read(part.start, part.stop)
-        images = images if allowed[part].all() else images[allowed[part]]
-        return scan.block(images, numbers, bounds)
+        some = slice(start, min(start + IMAGES_AT_ONCE, len(allowed)))
+        numbers = np.flatnonzero(allowed[some])
+        if blocks and scan.takes_sums:
+            sums = read_sums(shard, file, blocks, some)
+            chosen = sums if len(numbers) == len(sums.norms) else sums[numbers]
+            read = partial(_read_some, shard, start + numbers)
+            return scan.block_of_sums(chosen, shard.first_image + start + numbers, bounds, read)
+        images = shard.read(some.start, some.stop)
+        norms = file.read_norms(some.start, some.stop) if file else None
+        if len(numbers) < len(images):
+            images, norms = images[numbers], None if norms is None else norms[numbers]
+        return scan.block(images, shard.first_image + start + numbers, bounds, norms)
 
     best = Pairs.none()
     with one_thread_each():
@@ -133,6 +145,14 @@ def _scan_shard(
             best = Pairs.joined([best, *several]).nearest(scan.k)
             _tighten(bounds, best, scan.k)
     return best
+
+
+def _read_some(
+    shard: Shard, numbers: Int64[ndarray, "n"], places: Int64[ndarray, "some"]
+) -> UInt8[ndarray, "some side side 3"]:
+    """Reads some of those images of a shard that have these numbers in it."""
+    parts = [shard.read(int(number), int(number) + 1) for number in numbers[places]]
+    return np.concatenate(parts)
 
 
 def _batched(found: Iterator[Pairs]) -> Iterator[list[Pairs]]:

@@ -1,18 +1,17 @@
 """One pass over the store that finds the nearest patches, with proof.
 
 The exact engine compares every patch with every query, in whole numbers. The certified engine
-first bounds the inner product from above: with ``P`` the projection onto the principal components,
+first bounds distances from below. A patch for which even that exceeds the k-th distance known is
+proven too far and never compared; the others are compared in whole numbers, however many they are:
+a query that the bound cannot help falls back to the full pass by itself. Rounding of the bound is
+bounded too, so the answers of both engines are those of a loop in integers, bit for bit.
 
-    <x, q> = <Px, Pq> + <x - Px, q - Pq>  <=  <Px, Pq> + |x - Px| |q - Pq|,
-
-so that ``|x|^2 + |q|^2`` less twice the bound is at most the squared distance. A patch for which
-even that exceeds the k-th distance known is proven too far and never compared; the others are
-compared in whole numbers, however many they are: a query that the bound cannot help falls back to
-the full pass by itself. Rounding of the bound is bounded too (:meth:`_Filter.describe`), so the
-answers of both engines are those of a loop in integers, bit for bit.
+The bound is that of :mod:`patchcollide.retrieval.block_bounds`, from sums of blocks of pixels. Grids
+that have no blocks are bounded by all pixels of a patch, one product of long rows before that of
+short ones (:class:`_Filter`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,10 @@ import torch
 
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
+from patchcollide.retrieval.block_bounds import BlockBounds
 from patchcollide.retrieval.searcher import Pairs
 from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.store.blocks import BlockSums
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.integer_products import (
     centred,
@@ -79,11 +80,21 @@ class Scan:
         self._device = device
         self._queries = torch.from_numpy(centred(queries).reshape(len(queries), -1)).to(device)
         self._norms = row_norms(self._queries)
+        self._bounds = self._filter = None
+        if basis is not None and basis.block_filters:
+            filters = basis.block_filters
+            self._bounds = BlockBounds(
+                filters.blocks, filters.filters, queries, self._norms, device
+            )
         # Where filters are far from orthonormal the bound says nothing.
-        usable = basis is not None and basis.skewness < 0.1
-        self._filter = _Filter(basis) if basis is not None and usable else None
-        if self._filter:
+        elif basis is not None and basis.skewness < 0.1:
+            self._filter = _Filter(basis)
             self._described = self._filter.describe(self._queries, self._norms)
+
+    @property
+    def takes_sums(self) -> bool:
+        """Whether :meth:`block_of_sums` is what passes over the store."""
+        return self._bounds is not None
 
     @proof_modes()
     def block(
@@ -91,6 +102,7 @@ class Scan:
         images: UInt8[ndarray, "n side side 3"],
         numbers: Int64[ndarray, "n"],
         bounds: Int64[ndarray, "queries"],
+        norms: Int32[ndarray, "n positions"] | None = None,
     ) -> Pairs:
         """Returns every pair in these images that could belong to the nearest ``k``.
 
@@ -98,20 +110,84 @@ class Scan:
             images: As they are stored.
             numbers: Their numbers in the store, rising.
             bounds: No neighbour of a query is farther than this squared distance.
+            norms: Squared norms of their centred patches, if they are known.
         """
-        parts = (slice(n, n + IMAGES_AT_ONCE) for n in range(0, len(images), IMAGES_AT_ONCE))
-        few = [self._few(images[part], numbers[part], bounds) for part in parts]
-        pairs = Pairs.joined(few)
+        if self._bounds:
+            sums = self._bounds.blocks.summed(images)
+            return self.block_of_sums(sums, numbers, bounds, lambda places: images[places])
+        parts = [slice(n, n + IMAGES_AT_ONCE) for n in range(0, len(images), IMAGES_AT_ONCE)]
+        some = [None if norms is None else norms[part] for part in parts]
+        return self._nearest(
+            [
+                self._few(images[part], numbers[part], bounds, few)
+                for part, few in zip(parts, some, strict=True)
+            ]
+        )
+
+    @proof_modes()
+    def block_of_sums(
+        self,
+        images: BlockSums,
+        numbers: Int64[ndarray, "n"],
+        bounds: Int64[ndarray, "queries"],
+        read: Callable[[Int64[ndarray, "some"]], UInt8[ndarray, "some side side 3"]],
+    ) -> Pairs:
+        """Does what :meth:`block` does, and reads only those of the images that it must.
+
+        Args:
+            images: Their sums and norms.
+            numbers: See there.
+            bounds: See there.
+            read: Returns some of the images, by their places among these.
+        """
+        assert self._bounds is not None
+        near = self._bounds.near(images, bounds)
+        queries = torch.from_numpy(near.queries).to(self._device)
+        of_rows, positions = np.divmod(near.rows, self.grid.num_positions)
+        needed = np.unique(of_rows)
+        found = []
+        for start in range(0, len(needed), IMAGES_AT_ONCE):
+            places = needed[start : start + IMAGES_AT_ONCE]
+            here = slice(*np.searchsorted(of_rows, [places[0], places[-1] + 1]))
+            own = np.searchsorted(places, of_rows[here])
+            rows = torch.from_numpy(own * self.grid.num_positions + positions[here])
+            norms = torch.from_numpy(images.norms[of_rows[here], positions[here]])
+            pixels = self._pixels(read(places))
+            found.append(
+                self._pairs(
+                    window_rows(pixels, self.grid, rows.to(self._device)),
+                    norms.to(self._device),
+                    numbers[of_rows[here]] * self.grid.num_positions + positions[here],
+                    queries,
+                    bounds,
+                )
+            )
+        return self._nearest(found)
+
+    def _nearest(self, found: list[Pairs]) -> Pairs:
+        pairs = Pairs.joined(found)
         # Few can be among the nearest of all; of many, most are kept for nothing.
         return pairs if len(pairs.ids) <= self.num_queries * self.k else pairs.nearest(self.k)
 
-    def _few(self, images: np.ndarray, numbers: np.ndarray, bounds: np.ndarray) -> Pairs:
-        pixels = torch.from_numpy(centred(self.grid.reduce(images))).to(self._device)
+    def _pixels(self, images: UInt8[ndarray, "n side side 3"]) -> Int8[Tensor, "n small small 3"]:
+        return torch.from_numpy(centred(self.grid.reduce(images))).to(self._device)
+
+    def _few(
+        self,
+        images: np.ndarray,
+        numbers: np.ndarray,
+        bounds: np.ndarray,
+        known_norms: np.ndarray | None,
+    ) -> Pairs:
+        pixels = self._pixels(images)
         rows = window_rows(pixels, self.grid)
-        norms = squared_norms(pixels, self.grid)
-        known = torch.from_numpy(bounds).to(self._device)
+        if known_norms is None:
+            norms = squared_norms(pixels, self.grid)
+        else:
+            norms = torch.from_numpy(known_norms.reshape(-1)).to(self._device)
         near, queries = _everything(rows), _everything(self._queries)
         if self._filter:
+            known = torch.from_numpy(bounds).to(self._device)
             near, queries = self._filter.possible(
                 self._filter.describe(rows, norms),
                 norms,
@@ -122,9 +198,21 @@ class Scan:
             rows, norms = rows[near], norms[near]
         images_of, places = np.divmod(near.cpu().numpy(), self.grid.num_positions)
         ids = numbers[images_of] * self.grid.num_positions + places
-        forbidden = self._forbidden(numbers[images_of], queries)
-        pairs = self._compare(rows, norms, queries, known[queries], forbidden)
-        row, query, distances = (tensor.cpu().numpy() for tensor in pairs)
+        return self._pairs(rows, norms, ids, queries, bounds)
+
+    def _pairs(
+        self,
+        rows: Int8[Tensor, "patches dimension"],
+        norms: Int32[Tensor, "patches"],
+        ids: Int64[ndarray, "patches"],
+        queries: Int64[Tensor, "some"],
+        bounds: Int64[ndarray, "queries"],
+    ) -> Pairs:
+        """Compares patches with queries; returns the pairs within the bounds."""
+        known = torch.from_numpy(bounds).to(self._device)[queries]
+        forbidden = self._forbidden(ids // self.grid.num_positions, queries)
+        compared = self._compare(rows, norms, queries, known, forbidden)
+        row, query, distances = (tensor.cpu().numpy() for tensor in compared)
         return Pairs(queries.cpu().numpy()[query], ids[row], distances)
 
     def _forbidden(
@@ -157,7 +245,7 @@ class Scan:
         whole = len(queries) == self.num_queries
         products = inner_products(rows, self._queries if whole else self._queries[queries])
         # Distance less the query's norm.
-        partial = products.mul_(-2).add_(norms[:, None])
+        partial = torch.sub(norms[:, None], products, alpha=2, out=products)
         if forbidden is not None:
             partial[forbidden] = _FAR
         limits = (bounds - self._norms[queries]).clamp(max=_FAR - 1)
@@ -178,7 +266,7 @@ def _lowest_places(
     There are never more than eight times ``k`` a column, whatever the images: where there would be,
     just the ``k`` lowest are taken, of equal ones the first. To sort fewer costs more than to keep.
     """
-    within = values <= limits
+    within = _within(values, limits)
     if _count(within) > _SPARE * k * len(limits):
         # So many that even their places would take much memory.
         return _lowest_of_columns(values, limits, k, _everything(limits))
@@ -216,6 +304,13 @@ def _lowest(keys: Int64[Tensor, "m n"], k: int) -> Int64[Tensor, "m k"]:
     return torch.from_numpy(np.partition(keys.numpy(), k - 1, axis=1)[:, :k])
 
 
+def _within(values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"]) -> Bool[Tensor, "n m"]:
+    if values.is_cuda:
+        return values <= limits
+    # NumPy takes a fifth of the time.
+    return torch.from_numpy(np.less_equal(values.numpy(), limits.numpy()))
+
+
 def _count(mask: Bool[Tensor, "n m"]) -> int:
     return int(mask.sum() if mask.is_cuda else np.count_nonzero(mask.numpy()))
 
@@ -231,7 +326,14 @@ def _true_places(mask: Bool[Tensor, "n m"]) -> tuple[Int64[Tensor, "k"], Int64[T
 
 @dataclass(frozen=True)
 class _Filter:
-    """Bounds inner products of patches and queries from above, by one product of short rows."""
+    """Bounds inner products of patches and queries from above, by one product of short rows.
+
+    With ``P`` the projection onto the principal components,
+
+        <x, q> = <Px, Pq> + <x - Px, q - Pq>  <=  <Px, Pq> + |x - Px| |q - Pq|,
+
+    so that ``|x|^2 + |q|^2`` less twice the bound is at most the squared distance.
+    """
 
     basis: Basis
 

@@ -2,7 +2,8 @@
 
 A component is kept as a filter of 8-bit integers, so that its products with patches are whole, and
 a small triangular matrix that makes the rounded filters orthonormal again. What little the rounding
-turns the components costs no correctness, and next to nothing of the variance they hold.
+turns the components costs no correctness, and next to nothing of the variance they hold. Where the
+grid allows it filters are constant on blocks of pixels, of which the sums are all that is needed.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from patchcollide.errors import IndexMismatchError, StoreError
 from patchcollide.geometry import PatchGrid
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import versions
-from patchcollide.shapes import Float32, Int8, Tensor, UInt8, ndarray
+from patchcollide.shapes import Float32, Float64, Int8, Tensor, UInt8, ndarray
+from patchcollide.store.blocks import BlockFilters, Blocks, BlockSums
 from patchcollide.store.index_files import Build
 from patchcollide.store.integer_products import centred, inner_products, window_rows
 from patchcollide.store.reader import PatchStore
@@ -42,11 +44,13 @@ class Basis:
         filters: The components in 8 bits, in height, width, channel order.
         transform: Lower triangular; makes the filters orthonormal.
         variance_share: Share of the variance that the components hold, 0 to 1.
+        blocks: Those that the filters are constant on; None if they are on none.
     """
 
     filters: Int8[ndarray, "components dimension"]
     transform: Float32[ndarray, "components components"]
     variance_share: float
+    blocks: Blocks | None = None
 
     @property
     def num_components(self) -> int:
@@ -84,12 +88,23 @@ class Basis:
         wide = np.linalg.norm(self.filters.astype(np.float64), ord=2)
         return float(1.001 * roundings / (1 - roundings) * change * wide)
 
+    @cached_property
+    def block_filters(self) -> BlockFilters | None:
+        """The filters, one value for each block, if they are constant on blocks."""
+        return BlockFilters(self.blocks, self.blocks.values_of(self.filters)) if self.blocks else None
+
     @proof_modes()
-    def describe_rows(self, rows: Int8[Tensor, "n dimension"]) -> Float32[Tensor, "n components"]:
-        """Returns the descriptors of centred patches, on the device they are on."""
-        filters = torch.from_numpy(self.filters).to(rows.device)
+    def describe_rows(self, rows: Int8[Tensor, "n bytes"]) -> Float32[Tensor, "n components"]:
+        """Returns the descriptors of centred patches, on the device they are on.
+
+        Rows are those of :meth:`patchcollide.store.blocks.Blocks.rows` if there are blocks.
+        """
         transform = torch.from_numpy(self.transform).to(rows.device)
-        return inner_products(rows, filters).float() @ transform.T
+        if self.block_filters:
+            products = self.block_filters.products(rows)
+        else:
+            products = inner_products(rows, torch.from_numpy(self.filters).to(rows.device))
+        return products.float() @ transform.T
 
     @proof_modes()
     def describe_patches(
@@ -99,8 +114,12 @@ class Basis:
         result = np.empty((len(patches), self.num_components), np.float32)
         for start in range(0, len(patches), _PATCHES_AT_ONCE):
             part = slice(start, start + _PATCHES_AT_ONCE)
-            rows = centred(patches[part]).reshape(-1, self.filters.shape[1])
-            result[part] = self.describe_rows(torch.from_numpy(rows)).numpy()
+            if self.blocks:
+                rows = self.blocks.rows_of_patches(patches[part])
+            else:
+                flat = centred(patches[part]).reshape(-1, self.filters.shape[1])
+                rows = torch.from_numpy(flat)
+            result[part] = self.describe_rows(rows).numpy()
         return result
 
     @proof_modes()
@@ -108,12 +127,24 @@ class Basis:
         self, images: UInt8[ndarray, "n side side 3"], grid: PatchGrid
     ) -> Float32[ndarray, "patches components"]:
         """Returns the descriptors of all patches of ``images``, in the order of identifiers."""
+        if self.blocks:
+            return self.describe_sums(self.blocks.summed(images))
         blocks = [np.empty((0, self.num_components), np.float32)]
         for start in range(0, len(images), IMAGES_AT_ONCE):
             pixels = centred(grid.reduce(images[start : start + IMAGES_AT_ONCE]))
             rows = window_rows(torch.from_numpy(pixels), grid)
             blocks.append(self.describe_rows(rows).numpy())
         return np.concatenate(blocks)
+
+    @proof_modes()
+    def describe_sums(self, images: BlockSums) -> Float32[ndarray, "patches components"]:
+        """Returns what :meth:`describe_images` does, from the sums of the images' blocks."""
+        assert self.blocks is not None
+        found = [np.empty((0, self.num_components), np.float32)]
+        for start in range(0, len(images.sums), IMAGES_AT_ONCE):
+            sums = torch.from_numpy(images.sums[start : start + IMAGES_AT_ONCE])
+            found.append(self.describe_rows(self.blocks.rows(sums)).numpy())
+        return np.concatenate(found)
 
     def save(self, path: Path, *, store: PatchStore, settings: Build) -> None:
         """Writes the basis, the store it belongs to, and the settings and seed it came from."""
@@ -126,6 +157,7 @@ class Basis:
                 "store": store.fingerprint,
                 "settings": settings,
                 "variance_share": self.variance_share,
+                "block_px": self.blocks.side if self.blocks else 1,
                 "versions": versions(),
             },
         )
@@ -144,10 +176,19 @@ class Basis:
                     "run `patchcollide index` again."
                 )
             filters = file.array("filters", np.int8, (None, store.grid.dimension))
+            # Those of before are constant on no blocks.
+            side = file.attribute("block_px") if file.has_attribute("block_px") else 1
+            blocks = Blocks.of(store.grid) if side != 1 else None
+            if side != (blocks.side if blocks else 1):
+                raise IndexMismatchError(
+                    f"{path} is damaged (it has blocks of {side} pixels). Remove it and run "
+                    "`patchcollide index` again."
+                )
             return cls(
                 filters=filters,
                 transform=file.array("transform", np.float32, (len(filters), len(filters))),
                 variance_share=float(file.attribute("variance_share")),
+                blocks=blocks,
             )
 
 
@@ -169,25 +210,49 @@ def fit_basis(store: PatchStore, *, num_components: int, num_patches: int, seed:
             f"{store.path} holds patches of {dimension} values, but index.components = "
             f"{num_components}. Set index.components to at most {dimension}."
         )
-    covariance = _covariance(store.patches(sample_ids(store, num_patches, seed)))
-    variances, vectors = np.linalg.eigh(covariance)
-    filters = _in_eight_bits(vectors[:, ::-1][:, :num_components].T)
+    patches = store.patches(sample_ids(store, num_patches, seed))
+    blocks = Blocks.of(store.grid)
+    if blocks and num_components <= blocks.width:
+        rows = blocks.values(blocks.rows_of_patches(patches)).numpy()
+    else:
+        blocks, rows = None, patches.reshape(len(patches), -1)
+    covariance = _covariance(rows)
+    filters = principal_filters(covariance, num_components)
     wide = filters.astype(np.float64)
-    transform = np.linalg.inv(np.linalg.cholesky(wide @ wide.T))
+    scale = blocks.side**2 if blocks else 1
+    transform = np.linalg.inv(np.linalg.cholesky(scale * (wide @ wide.T)))
     directions = transform @ wide
     held = float(np.einsum("ij,jk,ik->", directions, covariance, directions, optimize=True))
-    total = max(float(variances.sum()), np.finfo(np.float64).tiny)
-    return Basis(filters, transform.astype(np.float32), variance_share=min(held / total, 1.0))
+    total = _variance(patches.reshape(len(patches), -1)) if blocks else float(covariance.trace())
+    return Basis(
+        blocks.spread(filters) if blocks else filters,
+        transform.astype(np.float32),
+        variance_share=min(held / max(total, np.finfo(np.float64).tiny), 1.0),
+        blocks=blocks,
+    )
 
 
-def _covariance(patches: np.ndarray) -> np.ndarray:
-    flat = patches.reshape(len(patches), -1).astype(np.float32)
+def _covariance(rows: np.ndarray) -> Float64[ndarray, "width width"]:
+    flat = rows.astype(np.float32)
     flat -= flat.mean(axis=0, dtype=np.float64).astype(np.float32)
     return np.asarray((flat.T @ flat).astype(np.float64) / len(flat))
 
 
-def _in_eight_bits(components: np.ndarray) -> Int8[ndarray, "components dimension"]:
-    """Scales each component to the whole range and rounds it."""
+def _variance(rows: UInt8[ndarray, "n dimension"]) -> float:
+    """Returns the sum of the variances of all columns, in whole numbers until the last step."""
+    total = rows.sum(axis=0, dtype=np.int64)
+    squares = sum(
+        int(np.square(few, dtype=np.int32).sum(dtype=np.int64))
+        for few in np.array_split(rows, -(-len(rows) // _PATCHES_AT_ONCE))
+    )
+    return (squares - float(np.square(total.astype(np.float64)).sum()) / len(rows)) / len(rows)
+
+
+def principal_filters(
+    covariance: Float64[ndarray, "width width"], num_components: int
+) -> Int8[ndarray, "components width"]:
+    """Returns the first eigenvectors, each scaled to the whole range of 8 bits and rounded."""
+    components = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components].T
     # The sign of an eigenvector is arbitrary: fix it, so that a basis is the same everywhere.
     places = np.abs(components).argmax(axis=1)[:, None]
     largest = np.take_along_axis(components, places, axis=1)

@@ -20,7 +20,7 @@ import torch
 
 from patchcollide.geometry import PatchGrid
 from patchcollide.parallel import one_thread_each
-from patchcollide.shapes import Int8, Int32, Tensor, UInt8, ndarray
+from patchcollide.shapes import Int8, Int32, Int64, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
@@ -49,15 +49,27 @@ def centred(pixels: UInt8[ndarray, "..."]) -> Int8[ndarray, "..."]:
 
 
 def window_rows(
-    images: Int8[Tensor, "n side side 3"], grid: PatchGrid
+    images: Int8[Tensor, "n side side 3"],
+    grid: PatchGrid,
+    chosen: Int64[Tensor, "patches"] | None = None,
 ) -> Int8[Tensor, "patches dimension"]:
-    """Returns all patches of ``images``, already reduced and centred, as rows of a matrix."""
+    """Returns the patches of ``images``, already reduced and centred, as rows of a matrix.
+
+    Args:
+        images: The images.
+        grid: Their geometry.
+        chosen: Which of their patches; None for all, in order.
+    """
     n, side = images.shape[:2]
     size, step, places = grid.patch_size, grid.stride // grid.factor, grid.positions_per_side
     row, image = 3 * side, 3 * side * side
     shape = (n, places, places, size, 3 * size)
     strides = (image, step * row, step * 3, row, 1)
-    return images.contiguous().as_strided(shape, strides).reshape(-1, grid.dimension)
+    windows = images.contiguous().as_strided(shape, strides)
+    if chosen is not None:
+        positions = chosen % grid.num_positions
+        windows = windows[chosen // grid.num_positions, positions // places, positions % places]
+    return windows.reshape(-1, grid.dimension)
 
 
 @proof_modes()

@@ -25,7 +25,9 @@ MANIFEST = "manifest.json"
 BACKUP = "manifest.backup.json"
 SHARD_FILES = "shard-*.h5"
 """Pattern of the names of shards."""
-FILES = ("manifest*.json", SHARD_FILES, "basis.h5", "index.json", "index.faiss")
+SUMS_FILES = "sums-*.dat"
+"""Pattern of the names of the files of block sums."""
+FILES = ("manifest*.json", SHARD_FILES, SUMS_FILES, "basis.h5", "index.json", "index.faiss")
 """Patterns of the names of all files of a store and its index."""
 _SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.h5", re.ASCII)
 
