@@ -40,6 +40,7 @@ from patchcollide.store.integrity import Inspection, inspect
 from patchcollide.store.manifest import require_folder
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.store.repair import repair_store
+from patchcollide.store.sums_files import make_sums
 from patchcollide.store.writer import write_store
 
 __all__ = [
@@ -154,6 +155,8 @@ def index(
 ) -> Path:
     """Cuts a folder of images into a patch store and indexes it; does nothing when that is done.
 
+    The sums of the images' blocks are kept beside them where the disk has room.
+
     Killed at any point, the same call redoes only what is missing or damaged.
 
     Args:
@@ -176,6 +179,7 @@ def index(
     out = output_path(out)
     with locked(out):
         store = write_store(config, images, out, extend, backend)
+        make_sums(store, backend)
         build_index(store, config.index, config.seed, backend)
     return out
 

@@ -33,7 +33,9 @@ from patchcollide.io.provenance import differences
 from patchcollide.store.descriptors import fit_basis, sample_ids
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
+from patchcollide.store.manifest import SUMS_FILES
 from patchcollide.store.reader import PatchStore
+from patchcollide.store.sums_files import make_sums
 from patchcollide.store.writer import write_store
 
 _INDEX_STAGES = ("basis", "training", "filling", "merging")
@@ -132,6 +134,15 @@ def measure_store(config: Config, images: Path, out: Path) -> dict[str, Any]:
         "images_per_second": store.num_images / meter.seconds,
         "patches_per_second": store.num_patches / meter.seconds,
     }
+
+
+def measure_sums(path: Path) -> dict[str, Any]:
+    """Sums the blocks of all images."""
+    store = PatchStore.open(path)
+    with Meter() as meter:
+        make_sums(store)
+    size = sum(file.stat().st_size for file in path.glob(SUMS_FILES))
+    return {"seconds": meter.seconds, **meter.memory(), "bytes": size}
 
 
 def measure_index(config: Config, path: Path) -> dict[str, Any]:
@@ -262,6 +273,7 @@ def main() -> dict[str, Any]:
     if arguments.num_images:
         images = pick_images(images, arguments.num_images, out / "images")
     benchmark.stage("store", lambda: measure_store(config, images, out / "store"))
+    benchmark.stage("sums", lambda: measure_sums(out / "store"))
     benchmark.stage("index", lambda: measure_index(config, out / "store"))
     # Lists and codes in any case, as FAISS is to make them too.
     lists = load_config(arguments.config, [*arguments.set, "index.kind=ivf-pq"])
@@ -279,6 +291,7 @@ def table(found: dict[str, Any]) -> list[str]:
     lines = [f"| {what} | seconds | own memory (peak) | bytes |", "|---|---|---|---|"]
     for name, part in (
         ("store", "store"),
+        ("sums of blocks", "sums"),
         (f"index `{found['index']['factory']}`: {steps}", "index"),
     ):
         measured = found[part]

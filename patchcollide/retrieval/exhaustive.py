@@ -120,9 +120,8 @@ def _scan_shard(
     """Returns the nearest pairs within a shard."""
     shard, allowed = part
     bounds = bounds.copy()
-    folder, _, entry = shard.origin
     blocks = Blocks.of(scan.grid)
-    file = open_sums(folder, scan.grid, entry) if blocks else None
+    file = open_sums(scan.grid, shard.origin) if blocks else None
 
     def block(start: int) -> Pairs:
         some = slice(start, min(start + IMAGES_AT_ONCE, len(allowed)))

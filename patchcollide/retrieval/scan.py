@@ -6,13 +6,14 @@ proven too far and never compared; the others are compared in whole numbers, how
 a query that the bound cannot help falls back to the full pass by itself. Rounding of the bound is
 bounded too, so the answers of both engines are those of a loop in integers, bit for bit.
 
-The bound is that of :mod:`patchcollide.retrieval.block_bounds`, from sums of blocks of pixels. Grids
-that have no blocks are bounded by all pixels of a patch, one product of long rows before that of
+The bound is that of :mod:`patchcollide.retrieval.block_bounds`, from sums of blocks of pixels. Of
+grids that have no blocks it takes all pixels of a patch, one product of long rows before that of
 short ones (:class:`_Filter`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -140,8 +141,7 @@ class Scan:
             bounds: See there.
             read: Returns some of the images, by their places among these.
         """
-        assert self._bounds is not None
-        near = self._bounds.near(images, bounds)
+        near = cast("BlockBounds", self._bounds).near(images, bounds)
         queries = torch.from_numpy(near.queries).to(self._device)
         of_rows, positions = np.divmod(near.rows, self.grid.num_positions)
         needed = np.unique(of_rows)

@@ -112,10 +112,22 @@ class Blocks:
         flipped = torch.bitwise_xor(sums, CENTRE).contiguous()
         return flipped.as_strided(shape, strides).reshape(-1, self.width).view(torch.int8)
 
-    def rows_of_patches(
-        self, patches: UInt8[ndarray, "n size size 3"]
-    ) -> Int8[Tensor, "n bytes"]:
+    def windows(
+        self, sums: Int16[ndarray, "n blocks blocks 3"]
+    ) -> Int16[ndarray, "n rows cols 3 size size"]:
+        """Returns the sums of each patch, as a view."""
+        size = self.grid.patch_size // self.side
+        view = np.lib.stride_tricks.sliding_window_view(sums, (size, size), axis=(1, 2))
+        return np.asarray(view[:, :: self._step, :: self._step])
+
+    def rows_of_patches(self, patches: UInt8[ndarray, "n size size 3"]) -> Int8[Tensor, "n bytes"]:
         """Returns what :meth:`rows` returns, for separate patches."""
+        return self.as_bytes(torch.from_numpy(self.sums_of_patches(patches)))
+
+    def sums_of_patches(
+        self, patches: UInt8[ndarray, "n size size 3"]
+    ) -> Int16[ndarray, "n width"]:
+        """Returns the sums of separate patches."""
         size = self.grid.patch_size // self.side
         cut = patches.reshape(len(patches), size, self.side, size, self.side, 3)
         # Of one row and column at a time: NumPy sums over short axes slowly.
@@ -123,7 +135,12 @@ class Blocks:
         for row in range(self.side):
             for column in range(self.side):
                 sums += cut[:, :, row, :, column]
-        return torch.from_numpy(sums.reshape(-1, self.width) ^ CENTRE).view(torch.int8)
+        return sums.reshape(-1, self.width)
+
+    @staticmethod
+    def as_bytes(sums: Int16[Tensor, "n width"]) -> Int8[Tensor, "n bytes"]:
+        """Returns sums of patches as :meth:`rows` has them."""
+        return torch.bitwise_xor(sums, CENTRE).view(torch.int8)
 
     def values(self, rows: Int8[Tensor, "n bytes"]) -> Int16[Tensor, "n width"]:
         """Returns the centred sums that rows stand for."""

@@ -9,6 +9,7 @@ grid allows it filters are constant on blocks of pixels, of which the sums are a
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -91,7 +92,9 @@ class Basis:
     @cached_property
     def block_filters(self) -> BlockFilters | None:
         """The filters, one value for each block, if they are constant on blocks."""
-        return BlockFilters(self.blocks, self.blocks.values_of(self.filters)) if self.blocks else None
+        return (
+            BlockFilters(self.blocks, self.blocks.values_of(self.filters)) if self.blocks else None
+        )
 
     @proof_modes()
     def describe_rows(self, rows: Int8[Tensor, "n bytes"]) -> Float32[Tensor, "n components"]:
@@ -138,12 +141,15 @@ class Basis:
 
     @proof_modes()
     def describe_sums(self, images: BlockSums) -> Float32[ndarray, "patches components"]:
-        """Returns what :meth:`describe_images` does, from the sums of the images' blocks."""
-        assert self.blocks is not None
+        """Returns what :meth:`describe_images` does, from the sums of the images' blocks.
+
+        Only a basis with blocks can do that.
+        """
+        blocks = cast("Blocks", self.blocks)
         found = [np.empty((0, self.num_components), np.float32)]
         for start in range(0, len(images.sums), IMAGES_AT_ONCE):
             sums = torch.from_numpy(images.sums[start : start + IMAGES_AT_ONCE])
-            found.append(self.describe_rows(self.blocks.rows(sums)).numpy())
+            found.append(self.describe_rows(blocks.rows(sums)).numpy())
         return np.concatenate(found)
 
     def save(self, path: Path, *, store: PatchStore, settings: Build) -> None:

@@ -52,6 +52,7 @@ from patchcollide.store.index_work import (
     remove_work,
 )
 from patchcollide.store.reader import PatchStore, Shard
+from patchcollide.store.sums_files import gather_sums, open_sums, read_sums
 
 logger = logging.getLogger(__name__)
 
@@ -212,10 +213,7 @@ def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> 
     index = import_faiss().index_factory(basis.num_components, factory)
     if not index.is_trained:
         starts = range(0, len(ids), PATCHES_AT_ONCE)
-        described = [
-            basis.describe_patches(store.patches(ids[start : start + PATCHES_AT_ONCE]))
-            for start in starts
-        ]
+        described = [_described(store, basis, ids[n : n + PATCHES_AT_ONCE]) for n in starts]
         index = on_gpu(index, factory)
         if has_graph(factory):
             # Each round of k-means finds the nearest centroids by a graph, too.
@@ -223,6 +221,12 @@ def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> 
             index.clustering_index = graph
         index.train(np.concatenate(described))
     return index
+
+
+def _described(store: PatchStore, basis: Basis, ids: np.ndarray) -> np.ndarray:
+    if not basis.blocks:
+        return basis.describe_patches(store.patches(ids))
+    return basis.describe_rows(gather_sums(store, ids)[0]).numpy()
 
 
 def _fill(
@@ -258,12 +262,18 @@ def _fill_part(
     number, shard = item
     index = on_gpu(read_index(begun, _REMEDY), factory)
     index.reset()
+    file = open_sums(grid, shard.origin) if basis.blocks else None
     for start in range(0, len(shard.images), IMAGES_AT_ONCE):
-        part = slice(start, start + IMAGES_AT_ONCE)
+        part = slice(start, min(start + IMAGES_AT_ONCE, len(shard.images)))
         numbers = shard.first_image + start + np.flatnonzero(shard.valid[part])
-        images = shard.read(part.start, part.stop)[shard.valid[part]]
+        if basis.blocks:
+            sums = read_sums(shard, file, basis.blocks, part)[shard.valid[part]]
+            described = basis.describe_sums(sums)
+        else:
+            images = shard.read(part.start, part.stop)[shard.valid[part]]
+            described = basis.describe_images(images, grid)
         ids = numbers[:, None] * grid.num_positions + np.arange(grid.num_positions)
-        index.add_with_ids(basis.describe_images(images, grid), ids.ravel())
+        index.add_with_ids(described, ids.ravel())
     path = begun.parent / f"{_part_name(number)}.faiss"
     write_index(index, path)
     return named_by_digest(path)

@@ -223,6 +223,12 @@ class PatchStore:
             out[place] = padded[top : top + support, left : left + support]
         return out
 
+    def shards_of(self, images: Int64[ndarray, "n"]) -> Iterator[tuple[Shard, Bool[ndarray, "n"]]]:
+        """Yields the shards that hold some of these images, each with which of them it holds."""
+        of_shard = np.searchsorted(self._first_images, images, side="right") - 1
+        for number in np.unique(of_shard):
+            yield self.shards[number], of_shard == number
+
     def _require(self, ids: np.ndarray) -> None:
         if len(ids) and (ids.min() < 0 or ids.max() >= self.num_patches):
             raise StoreError(
@@ -233,9 +239,7 @@ class PatchStore:
     def _gather(self, ids: np.ndarray, out: np.ndarray, view: Any) -> np.ndarray:
         self._require(ids)
         images, rows, cols = self.grid.locate(ids)
-        of_shard = np.searchsorted(self._first_images, images, side="right") - 1
-        for number in np.unique(of_shard):
-            shard, mask = self.shards[number], of_shard == number
+        for shard, mask in self.shards_of(images):
             local = images[mask] - shard.first_image
             # Few pages are touched, and soon: only whole passes are read, not mapped.
             shard.require_whole()

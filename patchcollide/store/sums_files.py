@@ -16,11 +16,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import torch
 from typing_extensions import TypedDict
 
-from patchcollide.errors import StoreError
+from patchcollide.errors import DiskFullError, StoreError
 from patchcollide.geometry import GridSizes, PatchGrid
 from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import require_open_files, take_digest, written_beside
@@ -28,8 +30,9 @@ from patchcollide.io.provenance import self_digest
 from patchcollide.io.seals import open_regular, seal, sealed_digest
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
 from patchcollide.progress import track
-from patchcollide.shapes import Int32, ndarray
+from patchcollide.shapes import Int8, Int16, Int32, Int64, Tensor, ndarray
 from patchcollide.store.blocks import Blocks, BlockSums
+from patchcollide.store.integer_products import centred, row_norms
 from patchcollide.store.manifest import SUMS_FILES, ShardEntry
 from patchcollide.store.reader import PatchStore, Shard
 
@@ -101,6 +104,20 @@ class SumsFile:
         norms, checksums = found
         return norms if np.array_equal(_checksums(norms)[:, 0], checksums[:, 1]) else None
 
+    def gather(
+        self,
+        images: Int64[ndarray, "n"],
+        rows: Int64[ndarray, "n"],
+        cols: Int64[ndarray, "n"],
+    ) -> tuple[Int16[ndarray, "n width"], Int32[ndarray, "n"]]:
+        """Returns sums and norms of single patches, as they are: nothing is checked."""
+        kinds, count = _kept_of_image(self.blocks), self.num_images
+        sums = np.memmap(self.path, kinds["sums"], "r", _HEADER_BYTES, (count,))
+        norms = np.memmap(self.path, kinds["norms"], "r", _HEADER_BYTES + sums.nbytes, (count,))
+        windows = self.blocks.windows(np.asarray(sums))
+        found = np.moveaxis(windows[images, rows, cols], 1, -1).reshape(len(images), -1)
+        return found, norms[images, rows * self.blocks.grid.positions_per_side + cols]
+
     def _read(self, wanted: Sequence[str], start: int, stop: int) -> list[np.ndarray] | None:
         found, first = [], _HEADER_BYTES
         try:
@@ -132,14 +149,21 @@ def _kept_of_image(blocks: Blocks) -> dict[str, np.dtype]:
 
 def _checksums(*parts: np.ndarray) -> np.ndarray:
     """Returns the checksum of each image's share of the parts."""
-    return np.array([[zlib.crc32(few) for few in of_image] for of_image in zip(*parts, strict=True)])
+    return np.array(
+        [[zlib.crc32(few) for few in of_image] for of_image in zip(*parts, strict=True)]
+    )
 
 
-def open_sums(folder: Path, grid: PatchGrid, entry: ShardEntry) -> SumsFile | None:
+def open_sums(grid: PatchGrid, origin: tuple[Path, int, ShardEntry]) -> SumsFile | None:
     """Returns the file of a shard's sums; None unless there is one of this very shard.
 
     Its header is checked, and its size; each image's sums are when they are read.
+
+    Args:
+        grid: The geometry of the store.
+        origin: That of the shard.
     """
+    folder, _, entry = origin
     try:
         return _opened(folder, grid, entry)
     except StoreError:
@@ -206,23 +230,25 @@ def has_sums(folder: Path) -> bool:
 def make_sums(store: PatchStore, backend: Backend = LOCAL) -> None:
     """Writes the block sums of the shards that have none of their own; nothing if all have.
 
-    It is for the caller to see that nobody else writes to the store meanwhile.
+    Where the disk has no room for them a warning says so: everything goes on without. It is for the
+    caller to see that nobody else writes to the store meanwhile.
 
     Raises:
-        StoreError: If a shard can no longer be read, or the disk has no room for them.
-        DiskFullError: If the disk is full.
+        StoreError: If a shard can no longer be read.
     """
     blocks = Blocks.of(store.grid)
-    if blocks is None:
+    missing = [
+        shard for shard in store.shards if blocks and open_sums(store.grid, shard.origin) is None
+    ]
+    if not blocks or not missing:
         return
-    entries = zip(store.shards, store.manifest["shards"], strict=True)
-    missing = [s for s, entry in entries if open_sums(store.path, store.grid, entry) is None]
-    if not missing:
-        return
-    _require_space(store.path, blocks, sum(len(shard.valid) for shard in missing))
-    made = map_shards(functools.partial(_write, blocks=blocks), missing, backend)
-    for _ in track(made, "Summing blocks of pixels, by shard", len(missing)):
-        pass
+    try:
+        _require_space(store.path, blocks, sum(len(shard.valid) for shard in missing))
+        made = map_shards(functools.partial(_write, blocks=blocks), missing, backend)
+        for _ in track(made, "Summing blocks of pixels, by shard", len(missing)):
+            pass
+    except DiskFullError as error:
+        logger.warning("%s Searches go on without block sums, and take longer.", error)
 
 
 def sums_bytes(grid: PatchGrid, num_images: int) -> int:
@@ -236,7 +262,7 @@ def _require_space(folder: Path, blocks: Blocks, num_images: int) -> None:
     needed = sums_bytes(blocks.grid, num_images) + _MARGIN_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StoreError(
+        raise DiskFullError(
             f"{folder} needs {needed / 1e9:.2f} GB for the block sums of {num_images} images, but "
             f"its disk has {free / 1e9:.2f} GB free."
         )
@@ -279,6 +305,33 @@ def read_sums(shard: Shard, file: SumsFile | None, blocks: Blocks, part: slice) 
             _tell_damage(file.path)
         found = blocks.summed(shard.read(part.start, part.stop))
     return found
+
+
+def gather_sums(
+    store: PatchStore, ids: Int64[ndarray, "n"]
+) -> tuple[Int8[Tensor, "n bytes"], Int32[ndarray, "n"]]:
+    """Returns the rows of :meth:`Blocks.rows`, and the squared norms, of single patches.
+
+    Unlike :func:`read_sums` it compares nothing with checksums: no proof may rest on it.
+
+    Args:
+        store: A store whose grid has blocks.
+        ids: Identifiers of its patches.
+    """
+    blocks = cast("Blocks", Blocks.of(store.grid))
+    images, rows, cols = store.grid.locate(ids)
+    sums = np.empty((len(ids), blocks.width), np.int16)
+    norms = np.empty(len(ids), np.int32)
+    for shard, mask in store.shards_of(images):
+        file = open_sums(store.grid, shard.origin)
+        if file:
+            places = images[mask] - shard.first_image, rows[mask], cols[mask]
+            sums[mask], norms[mask] = file.gather(*places)
+        else:
+            patches = store.patches(ids[mask])
+            flat = torch.from_numpy(centred(patches).reshape(len(patches), -1))
+            sums[mask], norms[mask] = blocks.sums_of_patches(patches), row_norms(flat).numpy()
+    return blocks.as_bytes(torch.from_numpy(sums)), norms
 
 
 @functools.cache
