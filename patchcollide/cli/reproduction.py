@@ -3,10 +3,20 @@
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from patchcollide.cli.framework import Option, command, echo, run_in_process
+from patchcollide.cli.framework import (
+    BadParameter,
+    Option,
+    Overrides,
+    ask_for,
+    command,
+    echo,
+    run_in_process,
+)
+from patchcollide.cli.network_options import LayerName, NetworkName
 
 if TYPE_CHECKING:
     from patchcollide.reproduction.inputs import Inputs
@@ -14,6 +24,44 @@ if TYPE_CHECKING:
 
 _HEADER = ("row", "metric", "paper", "expected", "obtained", "result")
 _OBTAINED_WIDTH = len("37,011,074")
+
+
+@dataclass(frozen=True)
+class StandInOptions:
+    """Options for Section 4 on a folder of photographs."""
+
+    photographs: Annotated[
+        Path | None,
+        Option(
+            help="Section 4 on these photographs, a folder a class, in place of the rows.",
+            metavar="FOLDER",
+        ),
+    ] = None
+    network: NetworkName = None
+    layer: LayerName = None
+    pairs: Annotated[
+        int | None, Option(min=1, help="Of so many pairs of these photographs; by default 12.")
+    ] = None
+    steps: Annotated[int | None, Option(min=1, help="In so many steps at most.")] = None
+    overrides: Overrides = None
+
+    def rows(self, weights: Path | None) -> "list[Row] | None":
+        """Returns the rows; None where no photographs are given."""
+        from patchcollide.reproduction.stand_in import NUM_PAIRS, StandIn, stand_in_rows
+
+        if self.photographs is None:
+            given = {"network": self.network, "layer": self.layer, "pairs": self.pairs}
+            for name, value in {**given, "steps": self.steps, "set": self.overrides}.items():
+                if value:
+                    option = f"--{name}"
+                    raise BadParameter(f"{option} is for --photographs FOLDER, which is not given.")
+            return None
+        ask_for(self.network)
+        steps = [] if self.steps is None else [f"optimiser.steps={self.steps}"]
+        settings = (*steps, *(self.overrides or []))
+        names = (self.network or "", self.layer or "")
+        pairs = self.pairs or NUM_PAIRS
+        return stand_in_rows(StandIn(self.photographs, *names, weights, pairs, settings))
 
 
 @command
@@ -44,17 +92,28 @@ def reproduce(
     rows: Annotated[
         Path | None, Option(help="A folder of rows of your own; see configs/reproduce.")
     ] = None,
+    *,
+    stand_in: StandInOptions,
 ) -> None:
     """Makes the paper's Tables 1 to 6 again, and says of each number whether it comes out.
 
     Prints row, metric, paper, expected, obtained and OK, FAIL or SKIPPED with the reason; a row
     that lacks its data is skipped. Exit code 1 if a number is not as expected.
+
+    With --photographs, Tables 5 and 6 on a folder of your own: a stand-in for the paper's.
     """
     from patchcollide.reproduction.inputs import Inputs
     from patchcollide.reproduction.rows import builtin_rows, load_rows, select_rows
 
-    chosen = select_rows(load_rows(rows or builtin_rows(), quick=quick), only or [])
-    inputs = Inputs(out, imagenet, weights, store, download, mnist)
+    if stand_in.photographs and (quick or rows or imagenet or mnist):
+        raise BadParameter(
+            "--photographs FOLDER takes the place of --quick, --rows, --imagenet and --mnist: give "
+            "it without them."
+        )
+    found = stand_in.rows(weights) or load_rows(rows or builtin_rows(), quick=quick)
+    chosen = select_rows(found, only or [])
+    folder = stand_in.photographs or imagenet
+    inputs = Inputs(out, folder, weights, store, download, mnist)
     if list_rows:
         _list(chosen)
     elif dry_run:

@@ -39,6 +39,11 @@ class Row:
         dataset_distance: Mean distance between two images of the data set; None if not measured.
         vertex_distance: Mean distance between two vertices; None if there is only one.
         is_ours: Whether this run gave the numbers.
+        verdict: What the collision is called, in three words; empty if it was not measured.
+        tau_mean: How far features of samples are from the target's, as a share of theirs; None if
+            it is not known.
+        tau_max: The same, of the farthest sample.
+        store_images: Of how many images patches come from; None if it is not known.
     """
 
     setting: str
@@ -49,6 +54,10 @@ class Row:
     dataset_distance: float | None
     vertex_distance: float | None
     is_ours: bool = False
+    verdict: str = ""
+    tau_mean: float | None = None
+    tau_max: float | None = None
+    store_images: int | None = None
 
     @property
     def distance_share(self) -> float | None:

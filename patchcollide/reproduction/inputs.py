@@ -6,7 +6,9 @@ from pathlib import Path
 
 from patchcollide.config_files import builtin_config
 from patchcollide.errors import DataError, ImageError, NetworkError
+from patchcollide.images.photographs import write_photographs
 from patchcollide.reproduction.rows import Row
+from patchcollide.reproduction.stand_in import write_subset
 
 NO_IMAGENET = "no ImageNet: give --imagenet FOLDER, with a folder for each class"
 _NO_MNIST = "no MNIST: give --mnist FOLDER, with its four files"
@@ -68,8 +70,25 @@ class Inputs:
         """Whether a row is made from the libraries' photographs."""
         return any("{photographs}" in command for command in row.variant.commands)
 
+    def prepare(self, row: Row) -> None:
+        """Writes the pictures that a row is made from, where they are not there yet.
+
+        Raises:
+            InputError: If they cannot be read.
+            DiskFullError: If the disk is full.
+        """
+        if self.needs_photographs(row):
+            write_photographs(self.photographs)
+        if row.variant.subset and self.imagenet is not None:
+            write_subset(self.imagenet, self._subset(row), row.variant.subset)
+
+    def _subset(self, row: Row) -> Path:
+        return self.out / f"photographs-{row.variant.subset}"
+
     def store_of(self, row: Row) -> Path:
         """Returns the store that a row's patches come from."""
+        if row.variant.subset:
+            return self.out / f"store-{row.variant.subset}"
         if row.quick:
             return self.out / "store-quick"
         return self.store or self.out / "store"
@@ -98,6 +117,7 @@ class Inputs:
             "out": self.out / row.key,
             "photographs": self.photographs,
             "store": self.store_of(row),
+            "subset": self._subset(row),
             "weights": self._weights() or "WEIGHTS" if "vgg16-weights" in row.variant.needs else "",
         }
         for name, pattern in row.variant.images.items():

@@ -94,6 +94,7 @@ def _run_statistics(run: Run, summary: Summary, store: Path | None) -> Measured:
         dataset = _dataset_distance(run.config, run, store)
     losses = [row["loss"] for row in load_history(run) if math.isfinite(row.get("loss", math.nan))]
     exact, not_exact = summary.get("exact"), Missing("not an exact run")
+    hull = summary["tightness"]["hull"] if "tightness" in summary else None
     unknown = Missing("the run has no store to measure its data set's distance")
     return {
         "success_rate": float(summary["success_rate"]),
@@ -108,7 +109,20 @@ def _run_statistics(run: Run, summary: Summary, store: Path | None) -> Measured:
         "test_accuracy": _test_accuracy(run.config),
         "exact_violation": not_exact if exact is None else float(exact["violation_max"]),
         "exact_seconds": not_exact if exact is None else float(exact["seconds"]),
+        "tau_mean": _tau(hull["tau_mean"] if hull else None),
+        "tau_max": _tau(hull["tau_max"] if hull else None),
+        **({"store_images": PatchStore.open(store).num_images} if store else {}),
     }
+
+
+def _tau(value: float | None) -> float | Missing:
+    return Missing("it has no bound, or was not measured") if value is None else value
+
+
+def verdict_of(run: Run) -> str:
+    """Returns what a run's collision is called; empty of runs of before it was measured."""
+    summary = read_summary(run)
+    return summary["tightness"]["verdict"] if "tightness" in summary else ""
 
 
 def _test_accuracy(config: Config) -> float | Missing:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from patchcollide.errors import RunError
 from patchcollide.io.files import write_text
@@ -13,6 +14,7 @@ from patchcollide.report.tables import Row as Numbers
 from patchcollide.report.templates import embedded, render
 from patchcollide.reproduction.results import Outcome
 from patchcollide.reproduction.rows import TABLES
+from patchcollide.reproduction.stand_in import WHOLE
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.report import write_run_polytope
 
@@ -22,6 +24,7 @@ _CHECK_COLUMNS = ("metric", "paper", "expected", "obtained", "result")
 
 _NUMBER_COLUMNS = (
     "setting", "from", "in class", "p target", "p samples", "data set L2", "vertex L2", "share",
+    "verdict", "tau mean", "tau max", "images in store",
 )  # fmt: skip
 
 PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
@@ -41,6 +44,7 @@ class Entry:
         ours: The numbers found here; None if it was not made.
         picture: A PNG of the polytope; None if it was not made.
         made_on: How long it took, and on what; empty if it was not made.
+        note: What readers should know of it; empty if nothing.
     """
 
     key: str
@@ -52,6 +56,7 @@ class Entry:
     ours: Row | None
     picture: bytes | None
     made_on: str
+    note: str = ""
 
     @property
     def origin_here(self) -> str:
@@ -68,10 +73,14 @@ class Table:
     Attributes:
         heading: Its name.
         entries: Its rows.
+        also: Rows of another table whose numbers belong beside these.
+        with_mean: Whether the mean of its rows is told too.
     """
 
     heading: str
     entries: Sequence[Entry]
+    also: Sequence[Row] = ()
+    with_mean: bool = False
 
     @property
     def numbers(self) -> list[Row]:
@@ -80,7 +89,22 @@ class Table:
         for entry in self.entries:
             rows += [row for row in (entry.paper,) if row is not None and row not in rows]
             rows += [row for row in (entry.ours,) if row is not None]
-        return rows
+        rows += self.also
+        ours = [row for row in rows if row.is_ours]
+        return [*rows, _mean(ours)] if self.with_mean and len(ours) > 1 else rows
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    """Returns the mean of rows; of what not every row has, nothing."""
+
+    def mean(name: str) -> float | None:
+        values = [getattr(row, name) for row in rows]
+        return None if None in values else sum(values) / len(values)
+
+    told = ("success_rate", "target_probability", "sample_probability")
+    of_some = ("dataset_distance", "vertex_distance", "tau_mean", "tau_max")
+    values: dict[str, Any] = {name: mean(name) for name in (*told, *of_some)}
+    return Row(f"the mean of {len(rows)} pairs", "here", **values, is_ours=True)
 
 
 def render_tables_page(tables: Sequence[Table]) -> str:
@@ -117,7 +141,8 @@ def render_tables_markdown(tables: Sequence[Table], pictures: str) -> str:
             if entry.picture is not None:
                 lines += [f"![Polytope of {entry.key}]({pictures}/{entry.key}.png)", ""]
             lines += [*_grid(_CHECK_COLUMNS, entry.checks), ""]
-            lines += [_escaped(entry.origin_here), ""]
+            lines += [_escaped(text) for text in (entry.note, entry.origin_here) if text]
+            lines.append("")
             if entry.commands:
                 lines += ["```sh", *entry.commands, "```", ""]
     return "\n".join(lines)
@@ -144,6 +169,10 @@ def _number_cells(row: Row) -> list[str]:
         _or_dash(row.dataset_distance, ".2f"),
         _or_dash(row.vertex_distance, ".2f"),
         _or_dash(row.distance_share, ".1%"),
+        row.verdict or "-",
+        _or_dash(row.tau_mean, ".3f"),
+        _or_dash(row.tau_max, ".3f"),
+        _or_dash(row.store_images, ",.0f"),
     ]
 
 
@@ -161,8 +190,14 @@ def render_tables(out: Path, results: Mapping[str, Outcome]) -> None:
     Raises:
         DiskFullError: If the disk is full.
     """
+    whole = _numbers(results[WHOLE]) if WHOLE in results else None
     tables = [
-        Table(heading, [_entry(out, key, results[key]) for key in keys])
+        Table(
+            heading,
+            [_entry(out, key, results[key]) for key in keys],
+            also=[whole] if name == "sizes" and whole is not None else [],
+            with_mean=name == "photographs",
+        )
         for name, heading in TABLES.items()
         if (keys := [key for key in sorted(results) if results[key].table == name])
     ]
@@ -181,6 +216,7 @@ def _entry(out: Path, key: str, outcome: Outcome) -> Entry:
         ours=_numbers(outcome),
         picture=_picture(out, key, outcome),
         made_on=_made_on(outcome),
+        note=outcome.note,
     )
 
 
@@ -188,6 +224,7 @@ def _numbers(outcome: Outcome) -> Numbers | None:
     """Returns the row's numbers as Tables 4 and 6 have them; None if it was not made."""
     if "success_rate" not in outcome.values:
         return None
+    images = outcome.values.get("store_images")
     return Numbers(
         setting=outcome.title,
         origin="here",
@@ -197,6 +234,10 @@ def _numbers(outcome: Outcome) -> Numbers | None:
         dataset_distance=outcome.values.get("dataset_distance"),
         vertex_distance=outcome.values["vertex_distance"],
         is_ours=True,
+        verdict=outcome.verdict,
+        tau_mean=outcome.values.get("tau_mean"),
+        tau_max=outcome.values.get("tau_max"),
+        store_images=None if images is None else int(images),
     )
 
 

@@ -145,6 +145,8 @@ class Outcome(Section):
         seconds: How long the run took.
         machine: What it ran on; empty if it did not.
         versions: With which libraries.
+        note: What readers should know of it; empty if nothing.
+        verdict: What the collision is called; empty if it was not measured.
     """
 
     table: str
@@ -157,6 +159,8 @@ class Outcome(Section):
     seconds: float
     machine: dict[str, str | int | None]
     versions: dict[str, str]
+    note: str = ""
+    verdict: str = ""
 
 
 def read_results(out: Path) -> dict[str, Outcome]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from patchcollide.config import Number, Section, Texts, TextsByName, Weight
+from patchcollide.config import Number, Position, Section, Texts, TextsByName, Weight
 from patchcollide.config_files import builtin_config, parse_section, read_toml
 from patchcollide.errors import ConfigError
 
@@ -21,6 +21,8 @@ TABLES = {
     "table2": "Tables 1 and 2: digits",
     "table4": "Tables 3 and 4: pixels",
     "table6": "Tables 5 and 6: patches",
+    "photographs": "Tables 5 and 6 on given photographs, a stand-in for the paper's",
+    "sizes": "The same pair from smaller stores",
     "mechanics": "Mechanics",
 }
 #: What each kind of row can be asked for.
@@ -38,12 +40,17 @@ MEASURES = {
         "test_accuracy",
         "exact_violation",
         "exact_seconds",
+        "tau_mean",
+        "tau_max",
     ),
     "index": ("images", "positions", "positions_authors", "patches"),
 }
 NEEDS = ("imagenet", "mnist", "vgg16-weights")
 PLACEHOLDERS = frozenset(
-    {"configs", "imagenet", "mnist", "out", "photographs", "shared", "store", "weights"}
+    {
+        *("configs", "imagenet", "mnist", "out", "photographs"),
+        *("shared", "store", "subset", "weights"),
+    }
 )
 
 
@@ -81,6 +88,7 @@ class Variant(Section):
         minutes: How long it takes on ``hardware``.
         hardware: What the minutes were measured or estimated on.
         metrics: What is compared.
+        subset: Of so many of the images, drawn by seed, the store is made; 0 for all of them.
     """
 
     measure: Literal["run", "index"] = "run"
@@ -90,6 +98,7 @@ class Variant(Section):
     minutes: Weight
     hardware: str
     metrics: list[Metric]
+    subset: Position = 0
 
 
 class RowFile(Section):
@@ -123,6 +132,7 @@ class Row:
         origin: The paper's row, such as ``Table 6, row 2``; empty if there is none.
         quick: Which variant it is.
         variant: How.
+        note: What readers should know of it; empty if nothing.
     """
 
     name: str
@@ -131,6 +141,7 @@ class Row:
     origin: str
     quick: bool
     variant: Variant
+    note: str = ""
 
     @property
     def key(self) -> str:

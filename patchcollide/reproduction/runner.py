@@ -10,12 +10,17 @@ from patchcollide.errors import (
     PatchCollideError,
     ReproductionError,
 )
-from patchcollide.images.photographs import write_photographs
 from patchcollide.io.files import output_path
 from patchcollide.io.locks import locked
 from patchcollide.io.provenance import describe_machine, versions
 from patchcollide.reproduction.inputs import NO_IMAGENET, Inputs, command_line
-from patchcollide.reproduction.measures import Measured, Missing, index_statistics, run_statistics
+from patchcollide.reproduction.measures import (
+    Measured,
+    Missing,
+    index_statistics,
+    run_statistics,
+    verdict_of,
+)
 from patchcollide.reproduction.rendering import render_tables
 from patchcollide.reproduction.results import (
     Check,
@@ -80,6 +85,7 @@ def _reproduce_row(row: Row, inputs: Inputs, execute: Execute, before: Outcome |
         table=row.table,
         title=row.title,
         origin=row.origin,
+        note=row.note,
         commands=tuple(command_line(words) for words in inputs.commands(row)),
         checks=[],
         values={},
@@ -110,8 +116,7 @@ def _make_run(
         "%s: %s, about %g min on %s.",
         *(row.key, row.title, row.variant.minutes, row.variant.hardware),
     )
-    if inputs.needs_photographs(row):
-        write_photographs(inputs.photographs)
+    inputs.prepare(row)
     begun = time.perf_counter()
     for words in inputs.commands(row):
         execute(words)
@@ -128,7 +133,8 @@ def _make_run(
         made_on = {"seconds": max(seconds, recorded), "machine": describe_machine()}
         made_on |= {"versions": versions()}
     compared = _with_numbers(outcome, row, measured)
-    return compared.model_copy(update={"fingerprint": run.fingerprint, **made_on})
+    made_on |= {"fingerprint": run.fingerprint, "verdict": verdict_of(run)}
+    return compared.model_copy(update=made_on)
 
 
 def _with_numbers(outcome: Outcome, row: Row, measured: Measured) -> Outcome:
