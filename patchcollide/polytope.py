@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from patchcollide.composition.contributions import Contributions
@@ -14,14 +12,12 @@ from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
 from patchcollide.evaluation.claims import EdgeWalks, walk_edges
 from patchcollide.evaluation.evaluate import Collision
-from patchcollide.evaluation.feature_distances import which_collide
-from patchcollide.evaluation.gaps import GapFigures, measure_gaps
+from patchcollide.evaluation.membership import Membership
 from patchcollide.evaluation.samples import HullSamples, load_samples, save_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.evaluation.summary import Ending, ExactRecord, Summary
-from patchcollide.images.pictures import read_png, read_square, write_png
-from patchcollide.images.pillow import Picture
-from patchcollide.images.tensors import as_batch, mean_distance, unit_batch
+from patchcollide.images.pictures import read_png, write_png
+from patchcollide.images.tensors import as_batch, mean_distance
 from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import array_digest
 from patchcollide.networks.network import CollisionNetwork
@@ -58,7 +54,7 @@ from patchcollide.runs.vertices import (
     require_one_shape,
     save_found,
 )
-from patchcollide.shapes import Bool, Float32, Tensor, UInt8, ndarray
+from patchcollide.shapes import Float32, UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
@@ -66,7 +62,7 @@ __all__ = ["Polytope"]
 
 
 @dataclass(eq=False, repr=False)
-class Polytope(Provable):
+class Polytope(Membership, Provable):
     """The convex hull of images that collide with a target.
 
     Made by :func:`patchcollide.find_polytope`, or by :meth:`load` from its folder or a run's.
@@ -211,36 +207,6 @@ class Polytope(Provable):
         return hull_images(weights, self.vertices)
 
     @proof_modes()
-    def contains(
-        self, image: Picture | Tensor, tolerance: float | None = None
-    ) -> bool | Bool[ndarray, "images"]:
-        """Says whether an image, any at all, collides with the target; or which of a batch do.
-
-        Args:
-            image: A file, a picture of Pillow's or an uint8 array, made square as the target was;
-                or what :func:`patchcollide.images.tensors.unit_batch` takes.
-            tolerance: None asks only for the target's class. Else every feature must also be at
-                most this far from the target's, behind the activation and beyond the network's own
-                tolerance: 0 asks for equal features, which no descent reaches.
-
-        Raises:
-            ImageError: If the image cannot be used.
-        """
-        values = unit_batch(image, self.network.channels)
-        if values is None:
-            values = as_batch(self._square(image)[None])
-        found = which_collide(self.network, values, self.target, tolerance)
-        is_batch = getattr(image, "ndim", 0) == values.ndim
-        return found.numpy() if is_batch else bool(found[0])
-
-    @proof_modes()
-    def gaps(self, image: Picture) -> GapFigures[float | None]:
-        """Measures how nearly an image collides; see :class:`patchcollide.evaluation.gaps.Gaps`."""
-        with torch.no_grad():
-            output = self.network(as_batch(self._square(image)[None]))
-        return measure_gaps(output.pre_activation, self.target.features(self.network)).rows()[0]
-
-    @proof_modes()
     def walk(self, num_edges: int | None = None, max_pieces: int = 64) -> EdgeWalks:
         """Looks for the smallest margin of the target's class on the edges between the vertices.
 
@@ -345,6 +311,3 @@ class Polytope(Provable):
             state=self.state,
             summary=self.summary,
         )
-
-    def _square(self, image: Any) -> UInt8[ndarray, "side side channels"]:
-        return read_square(self.config, image, self.network.input_size, self.network.channels)

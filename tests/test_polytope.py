@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from patchcollide import pipeline
 from patchcollide.api import find_polytope
 from patchcollide.config_files import load_config
 from patchcollide.errors import ConfigError, ImageError, NetworkError, RunError
+from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.residuals import collides
 from patchcollide.images.digits import read_digits
 from patchcollide.images.pictures import read_png, write_png
@@ -252,7 +254,7 @@ def test_samples_are_rounded_combinations_and_those_measured(polytope, monkeypat
     np.testing.assert_array_equal(images, samples)
 
 
-def test_membership_is_of_class_and_then_of_features(polytope):
+def test_membership_is_of_class_and_of_features(polytope):
     network, target = polytope.network, polytope.target
     assert polytope.contains(polytope.target_picture, tolerance=0)
     features = TargetFeatures.of(target.pre_activation, network.blind)
@@ -260,7 +262,11 @@ def test_membership_is_of_class_and_then_of_features(polytope):
         with torch.no_grad():
             output = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
         in_class = int(output.logits.argmax()) == target.class_index
-        assert polytope.contains(image) == in_class
+        assert polytope.contains(image, by="class") == in_class
+        tau = float(relative_feature_distances(output.pre_activation, features)[0])
+        assert polytope.contains(image) == (in_class and tau <= 0.1)
+        assert not polytope.contains(image, tightness=0.99 * tau)
+        assert polytope.contains(image, tightness=1.01 * tau) == in_class
         exact = in_class and bool(collides(output.pre_activation, features))
         assert polytope.contains(image, tolerance=0) == exact
         z, wanted = output.pre_activation[0], features.pre_activation
@@ -271,6 +277,20 @@ def test_membership_is_of_class_and_then_of_features(polytope):
         gaps = polytope.gaps(image)
         found = max(gaps["active_feature_gap_max"], gaps["inactive_response_max"])
         assert found == pytest.approx(worst)
+
+
+def test_membership_goes_by_what_the_verdict_goes_by(polytope):
+    asked = polytope.config.objective.model_copy(update={"tightness": 0.999})
+    asking = replace(polytope, about={**polytope.about})
+    asking.config = polytope.config.model_copy(update={"objective": asked})
+    ends = polytope.target_picture.astype(np.float64), polytope.source.astype(np.float64)
+    images = np.stack([ends[0] + (ends[1] - ends[0]) * way**2 for way in np.linspace(0, 1, 12)])
+    images = images.round().astype(np.uint8)
+    wider = polytope.contains(images, tightness=0.999)
+    np.testing.assert_array_equal(asking.contains(images), wider)
+    assert wider.sum() > polytope.contains(images).sum()
+    with pytest.raises(ConfigError, match="by='look': an image collides by its 'features' or"):
+        polytope.contains(images, by="look")
 
 
 @pytest.mark.parametrize("tolerance", [None, 0.0, 5.0])

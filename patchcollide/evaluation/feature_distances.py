@@ -80,21 +80,27 @@ def which_collide(
     network: CollisionNetwork,
     images: Float[Tensor, "batch channels height width"],
     target: Target,
+    *,
+    tightness: float | None = None,
     tolerance: float | None = None,
 ) -> Bool[Tensor, "batch"]:
-    """Says which images collide with a target.
+    """Says which images are of a target's class, and which of these have its features.
 
     Args:
         network: The network.
         images: In ``[0, 1]``.
         target: Of the network's layer.
-        tolerance: How far features may be from the target's, beyond the network's own tolerance;
-            None asks only for its class.
+        tightness: How far features may be from the target's, as a share of theirs: tau; None for
+            anywhere.
+        tolerance: How far each feature may be from the target's, beyond the network's own
+            tolerance; None for anywhere.
     """
     features, found = target.features(network), []
     for batch in torch.split(images, _BATCH_SIZE):
         output = network(batch)
         inside = output.logits.argmax(dim=1) == target.class_index
+        if tightness is not None:
+            inside &= relative_feature_distances(output.pre_activation, features) <= tightness
         if tolerance is not None:
             worst = feature_differences(output.pre_activation, features).abs().amax(dim=1)
             inside &= worst <= tolerance + network.blind.tolerance

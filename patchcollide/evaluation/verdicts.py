@@ -53,6 +53,11 @@ class TightnessBlock(TypedDict):
     yardstick: dict[str, float | None]
 
 
+def bound_asked(config: Config) -> float:
+    """Returns what features of a run's collision may differ by: what was asked, else CLOSE."""
+    return config.objective.tightness or CLOSE
+
+
 def verdict(max_tau: float | None, success: float, gamma: float) -> VerdictName:
     """Names a collision by its samples.
 
@@ -114,7 +119,7 @@ def describe_tightness(
         missing: See :func:`patchcollide.evaluation.measures.attempt`.
     """
     network, target, figures = collision.network, collision.target, measured.figures
-    gamma, tau = config.objective.tightness or CLOSE, measured.tightness["tau_max"]
+    gamma, tau = bound_asked(config), measured.tightness["tau_max"]
     asked, count = config.objective.tightness > 0, figures["num_samples"]
     hits = round(figures["success_rate"] * count)
     changes = attempt("yardstick", lambda: measure_known_changes(network, target), missing)

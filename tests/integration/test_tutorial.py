@@ -34,7 +34,8 @@ def test_it_runs_and_finds_collisions(notebook, tmp_path):
     assert "of 200 samples, in the target's class" in pages[1].replace("&#39;", "'")
     accuracy = float(printed.split("test accuracy ")[1].split("%")[0])
     assert accuracy > 85
-    assert "class of the target: [True, True, True]" in printed
+    assert "features of the target: [True, True, True]" in printed
+    assert "its class: [True, True, True]" in printed
     assert "features within 1: [True, True, True]" in printed
     violation = float(printed.split("violation of a constraint: ")[1].split()[0])
     assert violation < 1e-9
