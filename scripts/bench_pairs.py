@@ -8,11 +8,9 @@ with the next: the one lends its look, the next its features. Finished runs are 
 """
 
 import argparse
-import itertools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bench_machine import count, describe_machine, finish
 
 from patchcollide import pipeline
@@ -21,11 +19,10 @@ from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, InputError
 from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.images.folders import find_images
-from patchcollide.images.pictures import read_png, read_square
+from patchcollide.images.pictures import read_square
 from patchcollide.networks.loading import load_network
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
-from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.store.reader import open_store
 
 
@@ -56,22 +53,6 @@ def find_pairs(config: Config, folder: Path, wanted: int) -> list[tuple[Path, Pa
     )
 
 
-def coarse_share(vertices: np.ndarray) -> float:
-    """Returns the share of squared differences of vertices that means over blocks keep.
-
-    Blocks are a 28th of a side, 8 pixels of 224; the mean over all places of their grid.
-    """
-    side = max(1, vertices.shape[1] // 28)
-    differences = [a - b for a, b in itertools.combinations(vertices, 2)]
-    total = sum(np.square(difference).mean() for difference in differences)
-    kept = 0.0
-    for difference in differences:
-        sums = np.pad(difference, ((1, 0), (1, 0), (0, 0))).cumsum(axis=0).cumsum(axis=1)
-        boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side]
-        kept += np.square((boxes + sums[:-side, :-side]) / side**2).mean()
-    return float(kept / total) if total else 0.0
-
-
 def measure(
     config: Config, pair: tuple[Path, Path], store: Path, out: Path, kind: str, distance: float
 ) -> dict[str, Any]:
@@ -81,9 +62,8 @@ def measure(
     place = None if kind == "pixels" else store
     pipeline.collide(config, source, target, folder, place)
     run = open_run(folder)
-    summary, vertices = read_summary(run), load_vertex_pngs(run).astype(np.float64)
-    hull = summary["tightness"]["hull"]
-    remote = np.sqrt(np.square(vertices - read_png(run / "source.png")).sum(axis=(1, 2, 3)))
+    summary = read_summary(run)
+    hull, close = summary["tightness"]["hull"], summary["closeness"]
     return {
         "source": f"{source.name}, {summary['source_class_name']}",
         "target": f"{target.name}, {summary['target_class_name']}",
@@ -96,8 +76,10 @@ def measure(
         "verdict": summary["tightness"]["verdict"],
         "tau_mean": hull["tau_mean"],
         "tau_max": hull["tau_max"],
-        "coarse_share": coarse_share(vertices),
-        "source_distance_share": float(remote.mean()) / distance,
+        "coarse_share": summary["visibility"]["block_share"],
+        "source_distance_share": close["distance_mean"] / distance,
+        "source_ssim": close["ssim_mean"],
+        "source_coarse_share": close["block_share"],
         "steps": summary["steps"],
         "seconds": sum(summary["seconds"].values()),
     }
@@ -124,6 +106,8 @@ def table(results: dict[str, Any]) -> list[str]:
         "tau_max": ("tau max", 1, "{:.3f} to {:.3f}"),
         "coarse_share": ("in coarse detail", 100, "{:.0f} to {:.0f} %"),
         "source_distance_share": ("from the source", 100, "{:.0f} to {:.0f} %"),
+        "source_ssim": ("SSIM to the source", 1, "{:.2f} to {:.2f}"),
+        "source_coarse_share": ("of that, in coarse detail", 100, "{:.0f} to {:.0f} %"),
         "steps": ("steps", 1, "{:.0f} to {:.0f}"),
         "seconds": ("seconds", 1, "{:.0f} to {:.0f}"),
     }
@@ -143,7 +127,7 @@ def table(results: dict[str, Any]) -> list[str]:
 def pair_table(results: dict[str, Any]) -> list[str]:
     """Returns Markdown: a line a run, of what its vertices and samples are like."""
     titles = "source, target | by | target's class | tau mean, max | apart | in coarse detail"
-    lines = [f"| {titles} | from the source | steps | seconds |", "|---" * 9 + "|"]
+    lines = [f"| {titles} | from the source | SSIM to it | steps | seconds |", "|---" * 10 + "|"]
     for name, found in results.items():
         for run in found["runs"]:
             cells = [
@@ -155,6 +139,7 @@ def pair_table(results: dict[str, Any]) -> list[str]:
                     f"{100 * run[key]:.0f} %"
                     for key in ("distance_share", "coarse_share", "source_distance_share")
                 ),
+                f"{run['source_ssim']:.2f}",
                 str(run["steps"]),
                 f"{run['seconds']:.0f}",
             ]

@@ -46,9 +46,6 @@ def pair_of(digits: Digits, number: int) -> tuple[int, int]:
 def measure(polytope: Polytope, samples: int, distance: float) -> dict[str, Any]:
     """Returns what is said of a polytope: of its samples, and of its vertices."""
     summary = polytope.evaluate(num_samples=samples)
-    vertices = polytope.vertices.astype(np.float64)
-    source = polytope.source.reshape(vertices.shape[1:])
-    remote = np.sqrt(np.square(vertices - source).sum(axis=(1, 2, 3))).mean()
     hull = summary["tightness"]["hull"]
     return {
         "verdict": summary["tightness"]["verdict"],
@@ -56,7 +53,7 @@ def measure(polytope: Polytope, samples: int, distance: float) -> dict[str, Any]
         "tau_mean": hull["tau_mean"],
         "tau_max": hull["tau_max"],
         "distance_share": summary["vertex_distance_mean"] / distance,
-        "source_distance_share": float(remote) / distance,
+        "source_distance_share": summary["closeness"]["distance_mean"] / distance,
         "steps": summary["steps"],
     }
 

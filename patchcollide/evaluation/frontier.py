@@ -1,6 +1,6 @@
 """A frontier: how far apart images between which features agree can be, by how nearly they do."""
 
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class FrontierPoint(TypedDict):
         probability: The mean probability of that class.
         vertex_distance: The mean distance of two vertices.
         source_distance: The mean distance of a vertex from the source.
+        block_share: Of the squared difference of vertices, the share that means over blocks keep.
+        vertex_ssim: The structural similarity of two vertices, 1 for equal ones.
+        source_ssim: That of a vertex and the source.
         steps: Of the descent.
         seconds: Of the descent.
         stopped_because: Why it ended.
@@ -36,6 +39,9 @@ class FrontierPoint(TypedDict):
     probability: float
     vertex_distance: float
     source_distance: float
+    block_share: NotRequired[float | None]
+    vertex_ssim: NotRequired[float | None]
+    source_ssim: NotRequired[float | None]
     steps: int
     seconds: float
     stopped_because: str
@@ -87,6 +93,7 @@ def frontier_point(
         source: The image that they are to look like.
     """
     differences = (vertices.astype(np.float64) - source).reshape(len(vertices), -1)
+    seen, close = summary.get("visibility"), summary.get("closeness")
     hull = cast(dict[str, MeanAndMax], summary["certificate"]["hull"])
     return {
         "tightness": tightness,
@@ -96,6 +103,9 @@ def frontier_point(
         "probability": summary["sample_class_probability_mean"],
         "vertex_distance": summary["vertex_distance_mean"],
         "source_distance": float(np.linalg.norm(differences, axis=1).mean()),
+        "block_share": seen.get("block_share") if seen else None,
+        "vertex_ssim": seen["ssim_mean"] if seen else None,
+        "source_ssim": close["ssim_mean"] if close else None,
         "steps": summary["steps"],
         "seconds": summary["seconds"].get("optimise", 0.0),
         "stopped_because": summary["stopped_because"],

@@ -7,8 +7,10 @@ its type beside its measure, its key in :class:`Summary`, and its line in ``summ
 from typing import NotRequired, TypedDict
 
 from patchcollide.evaluation.claims import EdgeWalks
+from patchcollide.evaluation.closeness import Closeness
 from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.degeneracy import Degeneracy
+from patchcollide.evaluation.driven_units import DrivenUnit
 from patchcollide.evaluation.evaluate import CollisionGaps, PolytopeFigures
 from patchcollide.evaluation.samples import ClassCount
 from patchcollide.evaluation.verdicts import TightnessBlock
@@ -157,10 +159,14 @@ class Fallible(TypedDict, total=False):
 
     Attributes:
         visibility: How large differences between vertices are where people look.
+        closeness: How close vertices are to the source.
+        driven_units: Of each vertex that was to drive a unit deeper; empty where none was.
         not_measured: Why a measure failed, a sentence each, by its name.
     """
 
     visibility: Visibility
+    closeness: Closeness
+    driven_units: list[DrivenUnit]
     not_measured: dict[str, str]
 
 

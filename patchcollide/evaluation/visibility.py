@@ -22,6 +22,8 @@ COARSE_PERIODS = 28
 """Detail is coarse with no more periods than this along the shorter side."""
 FINEST_COARSE_PX = 2.0
 """Of small images pixel noise is not coarse either."""
+BLOCKS = 28
+"""Blocks along a side, over whose means differences are seen from afar."""
 _SMALLEST_SIDE = 4
 _SSIM_WINDOW = 7
 
@@ -62,6 +64,8 @@ class Visibility(TypedDict):
         visible_share: The share of pixels where some channel differs by more than 8 of 255.
         ssim_mean: Structural similarity of pairs, 1 for equal images.
         ssim_min: Of the pair least alike.
+        block_share: The share of the squared difference that means over blocks keep; see
+            :func:`block_share`.
         bands: The share of the squared difference, by the size of the detail.
         mean_colour_share: That of the mean colour, with which ``bands`` add up to 1.
         halved: What is left after halving, from no halving on.
@@ -75,6 +79,7 @@ class Visibility(TypedDict):
     visible_share: float | None
     ssim_mean: float | None
     ssim_min: float | None
+    block_share: NotRequired[float | None]
     bands: NotRequired[list[Band]]
     mean_colour_share: NotRequired[float | None]
     halved: list[Halving]
@@ -104,10 +109,11 @@ def measure_visibility(vertices: UInt8[ndarray, "vertices height width channels"
             "visible_share": None,
             "ssim_mean": None,
             "ssim_min": None,
+            "block_share": None,
             "bands": [],
             "halved": [],
         }
-    similar = [_similarity(vertices[a], vertices[b]) for a, b in pairs]
+    similar = [similarity(vertices[a], vertices[b]) for a, b in pairs]
     values = vertices.astype(np.float64)
     differences = np.stack([values[a] - values[b] for a, b in pairs])
     spectra = np.sum([spectrum(difference) for difference in differences], axis=0)
@@ -126,6 +132,7 @@ def measure_visibility(vertices: UInt8[ndarray, "vertices height width channels"
         "visible_share": float((np.abs(differences).max(axis=-1) > VISIBLE_STEP).mean()),
         "ssim_mean": float(np.mean(similar)),
         "ssim_min": float(np.min(similar)),
+        "block_share": block_share(differences),
         "halved": [
             {"halvings": number, "rms": float(np.sqrt(np.mean(level**2)))}
             for number, level in enumerate(_halvings(differences))
@@ -224,9 +231,29 @@ def _halvings(differences: Float64[ndarray, "pairs height width channels"]) -> l
     return levels
 
 
-def _similarity(
+def block_share(differences: Float64[ndarray, "images height width channels"]) -> float:
+    """Returns the share of squared differences that means over square blocks keep.
+
+    The mean over all places of the blocks' grid: where it lies decides nothing.
+
+    Args:
+        differences: Of images; blocks are a :data:`BLOCKS`-th of a side, 8 pixels of 224.
+
+    Returns:
+        From 0 of noise alone to 1 of one colour; 0 where nothing differs.
+    """
+    side = max(1, min(differences.shape[1:3]) // BLOCKS)
+    total = np.square(differences).mean()
+    sums = np.pad(differences, ((0, 0), (1, 0), (1, 0), (0, 0))).cumsum(axis=1).cumsum(axis=2)
+    boxes = sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side]
+    means = (boxes + sums[:, :-side, :-side]) / side**2
+    return float(np.square(means).mean() / total) if total else 0.0
+
+
+def similarity(
     first: UInt8[ndarray, "height width channels"], second: UInt8[ndarray, "height width channels"]
 ) -> float:
+    """Returns the structural similarity of two images, 1 for equal ones."""
     from skimage.metrics import structural_similarity
 
     measure: Any = structural_similarity

@@ -23,14 +23,14 @@ from patchcollide.networks.activations import BlindRegions
 from patchcollide.networks.affine import ImageMap, read_image_map
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
-from patchcollide.optimisation.units import choose_units
+from patchcollide.optimisation.units import driven_units
 from patchcollide.optimisation.vertices import FoundVertices, mixing_space
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.extents import find_chebyshev_centre, find_far_pair, find_most_changed
 from patchcollide.polyhedra.image_spaces import PixelBox, Space, WholeSpace
 from patchcollide.polyhedra.proposition1 import examine
 from patchcollide.progress import track
-from patchcollide.randomness import Purpose, seeded, seeded_numpy
+from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, Float64, ndarray
 
@@ -146,9 +146,7 @@ def _vertices(config: Config, exact: TargetPolytope) -> list[Vertex]:
     if config.exact.vertices == "random":
         directions = rng.standard_normal((count, len(exact.image)))
     else:
-        chosen = choose_units(
-            exact.features, config.objective.units, count, seeded(config.seed, Purpose.UNITS)
-        ).numpy()
+        chosen = driven_units(config, exact.features, exact=True).numpy()
         if not len(chosen):
             raise TargetError(
                 "exact.vertices = 'unit' drives a unit for each vertex, but objective.units = "

@@ -2,9 +2,37 @@
 
 import torch
 
+from patchcollide.config import Config
 from patchcollide.errors import TargetError
 from patchcollide.networks.targets import TargetFeatures, excess
+from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Int64, Tensor
+
+
+def driven_units(
+    config: Config, target: TargetFeatures, *, exact: bool = False
+) -> Int64[Tensor, "chosen"]:
+    """Returns the unit that each vertex of a run drives deeper; none where none is driven.
+
+    Args:
+        config: ``method``, sections ``objective``, ``optimiser`` and ``exact``, and the seed.
+        target: Decides which units are blind.
+        exact: Whether vertices are solved for.
+
+    Raises:
+        TargetError: As of :func:`choose_units`.
+    """
+    objective = config.objective
+    if exact:
+        driving = config.exact.vertices == "unit"
+    else:
+        driving = config.method == "polytope" and not objective.tightness
+    return choose_units(
+        target,
+        objective.units if driving else "none",
+        config.optimiser.num_vertices,
+        seeded(config.seed, Purpose.UNITS),
+    )
 
 
 def choose_units(

@@ -19,7 +19,7 @@ from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of
 from patchcollide.optimisation.stopping import DescentTask
-from patchcollide.optimisation.units import choose_units
+from patchcollide.optimisation.units import driven_units
 from patchcollide.polyhedra.image_spaces import PatchSimplex
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.retrieval.neighbours import Neighbours
@@ -85,19 +85,13 @@ def make_task(config: Config, network: CollisionNetwork, target: Target) -> Desc
             the settings is not inactive.
     """
     features = target.features(network)
-    ours = config.method == "polytope"
     return DescentTask(
         network=network,
         target=features,
         target_class=target.class_index,
         target_probability=target.probability,
         target_margin=target.margin,
-        units=choose_units(
-            features,
-            config.objective.units if ours and not config.objective.tightness else "none",
-            config.optimiser.num_vertices,
-            seeded(config.seed, Purpose.UNITS),
-        ),
+        units=driven_units(config, features),
         objective=config.objective,
         optimiser=config.optimiser,
         seed=config.seed,

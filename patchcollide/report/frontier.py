@@ -22,6 +22,9 @@ _HEADINGS = (
     "of data set",
     "source L2",
     "of data set",
+    "kept by blocks",
+    "SSIM of vertices",
+    "SSIM to source",
     "steps",
     "s",
 )
@@ -39,7 +42,9 @@ def frontier_lines(frontier: Frontier) -> list[str]:
         "the activation, as a share of theirs; p the mean probability of the target's class, "
         f"{as_probability(frontier['target_probability'])} for the target itself; vertex L2 the "
         "mean distance of two vertices in 0..255, source L2 that of a vertex from the source"
-        f"{asked}; the data set's is {as_number(of_data)}. Seconds are of the descent."
+        f"{asked}; the data set's is {as_number(of_data)}. Kept by blocks is the share of the "
+        "vertices' squared difference in detail of a 28th of a side and more, SSIM structural "
+        "similarity, 1 for equal images. Seconds are of the descent."
     )
     return [f"{title}, seed {frontier['seed']}:", "", *markdown(rows).splitlines(), "", meaning]
 
@@ -59,6 +64,9 @@ def _cells(point: FrontierPoint, of_data: float | None) -> list[str]:
         as_percent(vertex / of_data if of_data else None),
         as_number(source),
         as_percent(source / of_data if of_data else None),
+        as_percent(point.get("block_share")),
+        as_probability(point.get("vertex_ssim")),
+        as_probability(point.get("source_ssim")),
         str(point["steps"]),
         as_number(point["seconds"], 1),
     ]
@@ -100,8 +108,19 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
             },
         ),
     ]
+    if any(point.get("block_share") is not None for point in points):
+        panels.append(
+            (
+                "Difference to the eye",
+                {
+                    "vertices, kept by blocks": [p.get("block_share") for p in points],
+                    "SSIM of vertices": [p.get("vertex_ssim") for p in points],
+                    "SSIM to the source": [p.get("source_ssim") for p in points],
+                },
+            )
+        )
     with rc_context({"pdf.fonttype": 42}):
-        figure = Figure((9.6, 3.1), dpi=160, layout="constrained", facecolor="white")
+        figure = Figure((3.2 * len(panels), 3.1), dpi=160, layout="constrained", facecolor="white")
         parts = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
         for axes, (title, series) in zip(parts, panels, strict=True):
             _draw(axes, bounds, series)

@@ -24,6 +24,7 @@ def headline(summary: Summary) -> list[tuple[str, str]]:
         ("samples in the target's class", f"{summary['success_rate']:.2%} ({low:.2%}..{high:.2%})"),
         ("mean probability of samples", f"{summary['sample_probability_mean']:.3f}"),
         ("mean distance between vertices", f"{summary['vertex_distance_mean']:.0f}{share}"),
+        *closeness_lines(summary),
         ("steps", f"{summary['steps']}: {summary['stopped_because']}"),
         ("seconds", f"{sum(summary['seconds'].values()):.0f}"),
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GB"),
@@ -54,6 +55,32 @@ def tightness_lines(summary: Summary) -> list[tuple[str, str]]:
         ("others that respond, in the mean", f"{false}, beside {active} active"),
         *((f"tau: {name}", as_gap(tau)) for name, tau in block["yardstick"].items()),
     ]
+
+
+def closeness_lines(summary: Summary) -> list[tuple[str, str]]:
+    """Returns how close vertices are to the source, and whether their units are deepest there.
+
+    As names and text; nothing is said of runs that did not measure it.
+    """
+    lines: list[tuple[str, str]] = []
+    if "closeness" in summary:
+        found, dataset = summary["closeness"], summary["dataset_distance_mean"]
+        far = found["distance_mean"]
+        share = f" ({far / dataset:.1%} of the data set's)" if dataset else ""
+        lines += [
+            ("mean distance from the source", f"{far:.0f}{share}"),
+            (
+                "SSIM to the source, mean/least",
+                f"{found['ssim_mean']:.3f} / {found['ssim_min']:.3f}",
+            ),
+        ]
+    seen = summary.get("visibility")
+    if seen and seen.get("block_share") is not None:
+        lines.append(("of their difference, kept by blocks", as_percent(seen["block_share"])))
+    if driven := summary.get("driven_units"):
+        deepest = sum(unit["rank"] == 1 for unit in driven)
+        lines.append(("units deepest at their own vertex", f"{deepest} of {len(driven)}"))
+    return lines
 
 
 def called(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from patchcollide.evaluation.claims import EdgeFigures, EdgeWalks
 from patchcollide.evaluation.gaps import by_name
 from patchcollide.evaluation.summary import Claims, Summary
 from patchcollide.formats import NOT_MEASURED, as_gap, as_number, as_percent
-from patchcollide.report.headlines import called, tightness_lines
+from patchcollide.report.headlines import called, closeness_lines, tightness_lines
 from patchcollide.report.live import Live
 from patchcollide.report.proofs import proof_lines
 from patchcollide.report.tables import Row
@@ -111,7 +111,7 @@ def render_page(
     return render(
         "page.html.j2",
         # Runs of before there were exact ones, or verdicts, lack these.
-        summary={"exact": None, "tightness": None, **summary},
+        summary={"exact": None, "tightness": None, "driven_units": None, **summary},
         settings=list(flatten(config)),
         pictures=pictures,
         vertices=_vertices(summary, pictures),
@@ -124,7 +124,7 @@ def render_page(
         comparison=comparison,
         called=called(summary),
         # The first line, the verdict, stands above them.
-        tightness=tightness_lines(summary)[1:],
+        tightness=[*tightness_lines(summary)[1:], *closeness_lines(summary)],
         **_claims(summary),
         proofs=list(proof_lines(summary)),
         command=command,

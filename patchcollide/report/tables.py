@@ -186,6 +186,7 @@ def _headline(summary: Summary) -> dict[str, str]:
         "p samples": as_probability(summary["sample_probability_mean"]),
         "vertex L2": as_number(distance),
         "of data set": as_percent(distance / of_data if of_data else None),
+        **_closeness(summary),
         "coarse difference": as_number(seen.get("coarse_rms"), 1),
         "with noise of 12": as_number(noise["coarse_rms"], 1),
         "brighter by 40": as_number(brightness["coarse_rms"], 1),
@@ -210,6 +211,27 @@ def _tightness(summary: Summary) -> dict[str, str]:
         "tau, largest": as_gap(block["hull"]["tau_max"]),
         "target moved": as_gap(moved),
         "active units dead": as_percent(block["hull"]["dead_share_mean"]),
+    }
+
+
+def _closeness(summary: Summary) -> dict[str, str]:
+    """Returns the columns of closeness to the source; none of runs of before it was measured."""
+    if "closeness" not in summary:
+        return {}
+    found, of_data = summary["closeness"], summary["dataset_distance_mean"]
+    far, driven = found["distance_mean"], summary.get("driven_units") or []
+    kept = summary["visibility"].get("block_share") if "visibility" in summary else None
+    return {
+        "from the source": as_number(far),
+        "source, of data set": as_percent(far / of_data if of_data else None),
+        "SSIM to the source": as_probability(found["ssim_mean"]),
+        "kept by blocks, source": as_percent(found["block_share"]),
+        "kept by blocks": as_percent(kept),
+        "units deepest at their vertex": (
+            f"{sum(unit['rank'] == 1 for unit in driven)} of {len(driven)}"
+            if driven
+            else "none driven"
+        ),
     }
 
 

@@ -13,10 +13,11 @@ from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover, counterexample_picture
 from patchcollide.proofs.knowledge import Knowledge
 from patchcollide.proofs.results import HullProof
+from patchcollide.runs.claims import claims_of
 from patchcollide.runs.folder import SUMMARY_FILE, open_run
 from patchcollide.runs.inputs import network_of
 from patchcollide.runs.report import write_report
-from patchcollide.runs.summary import claims_of, read_run_target, read_summary
+from patchcollide.runs.summary import read_run_target, read_summary
 from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.torch_modes import proof_modes
 

@@ -2,19 +2,22 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 
+from patchcollide.config import Config
 from patchcollide.config_files import parse_recorded
 from patchcollide.errors import RunError
-from patchcollide.evaluation.claims import compare_with_others, walk_edges
+from patchcollide.evaluation.claims import compare_with_others
+from patchcollide.evaluation.closeness import measure_closeness
 from patchcollide.evaluation.controls import Controls
 from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.evaluation.degeneracy import measure_degeneracy
+from patchcollide.evaluation.driven_units import DrivenUnit, rank_units
 from patchcollide.evaluation.evaluate import Collision, CollisionGaps, Measured, evaluate_polytope
 from patchcollide.evaluation.known_changes import ANOTHER, median_distance
 from patchcollide.evaluation.measures import attempt
@@ -36,6 +39,7 @@ from patchcollide.io.system import peak_memory
 from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
+from patchcollide.optimisation.units import driven_units
 from patchcollide.proofs.worst import WorstFound, claims_of_hull, find_worst_sample
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run, RunRecord
@@ -128,6 +132,14 @@ def summarise(
     visibility = attempt("visibility", lambda: _visibility(collision), missing)
     if visibility is not None:
         fallible["visibility"] = visibility
+    vertices, source = collision.vertices, collision.source
+    closeness = attempt("closeness", lambda: measure_closeness(vertices, source), missing)
+    if closeness is not None:
+        fallible["closeness"] = closeness
+    exact = found["exact"] is not None
+    ranks = attempt("units", lambda: _driven_units(collision, config, exact=exact), missing)
+    if ranks is not None:
+        fallible["driven_units"] = ranks
     claims = _claims(measured.gaps, collision, before, others.controls)
     tightness = describe_tightness(collision, measured, config, missing)
     another = _another(others, before)
@@ -202,6 +214,15 @@ def _another(others: _Others, before: Summary) -> float | None:
     return others.another
 
 
+def _driven_units(collision: Collision, config: Config, *, exact: bool) -> list[DrivenUnit]:
+    units = driven_units(config, collision.features, exact=exact)
+    if not len(units):
+        return []
+    with torch.no_grad():
+        z = collision.network(as_batch(collision.vertices)).pre_activation
+    return rank_units(z, collision.features, units)
+
+
 def _visibility(collision: Collision) -> Visibility:
     seen = measure_visibility(collision.vertices)
     return {**seen, "yardsticks": measure_yardsticks(collision.vertices[0])}
@@ -235,75 +256,6 @@ def _claims(
         "vertices_digest": digest,
         **claims_of_hull(collision.network, collision.vertices, collision.target, proofs),
     }
-
-
-def add_claims(
-    run: Run,
-    network: CollisionNetwork,
-    images: Sequence[UInt8[ndarray, "side side channels"]],
-    *,
-    num_pairs: int | None,
-    num_edges: int | None,
-    max_pieces: int,
-) -> Summary:
-    """Adds to ``summary.json`` what :func:`write_summary` has no time for.
-
-    Args:
-        run: A finished run.
-        network: The network it was made with.
-        images: Of the data set, to stand beside the polytope; without any, what was measured of
-            others is kept.
-        num_pairs: At most how many pairs of them; None for all.
-        num_edges: How many edges to walk; None for all.
-        max_pieces: How many pieces of an edge to walk at most.
-
-    Returns:
-        The summary.
-
-    Raises:
-        RunError: If the run's vertices are not those measured, or an older version measured them.
-        NetworkError: If the network is not piecewise linear.
-    """
-    summary, vertices = read_summary(run), load_vertex_pngs(run)
-    claims = claims_of(run, summary, vertices)
-    target, seed = read_run_target(run, network), run.config.seed
-    features, hull = target.features(network), claims["hull"]
-    others = compare_with_others(network, features, images, hull, seed=seed, num_pairs=num_pairs)
-    claims["others"] = others or claims.get("others")
-    if "tightness" in summary:
-        yardstick = summary["tightness"]["yardstick"]
-        yardstick |= yardstick_of_others(claims, claims.get("others"), yardstick.get(ANOTHER))
-    if (run / SAMPLES_FILE).exists():
-        digest, settings = array_digest(vertices), run.config.evaluation
-        samples = load_samples(run / SAMPLES_FILE, digest)
-        samples |= sample_null(network, target, images, len(vertices), settings, seed)
-        save_samples(run / SAMPLES_FILE, samples, digest)
-    # Before the walk, which a network may refuse.
-    write_json(run / SUMMARY_FILE, summary)
-    images_walked, target_class = as_batch(vertices), summary["target_class"]
-    claims["walk"] = walk_edges(
-        network, images_walked, target_class, num_edges=num_edges, max_pieces=max_pieces
-    )
-    write_json(run / SUMMARY_FILE, summary)
-    return summary
-
-
-def claims_of(
-    run: Run, summary: Summary, vertices: UInt8[ndarray, "vertices height width channels"]
-) -> Claims:
-    """Returns the claims of a run, which are to be of its vertices and of this version."""
-    claims = summary.get("certificate")
-    if claims is None or claims.get("vertices_digest") != array_digest(vertices):
-        raise RunError(
-            f"{run / SUMMARY_FILE} was not measured on the vertices that are there. Measure the "
-            f"run again with `patchcollide evaluate {run.folder}`."
-        )
-    if "feature_distance_relative" not in claims["hull"]:
-        raise RunError(
-            f"{run / SUMMARY_FILE} is of an older version, which measured gaps before the "
-            f"activation. Measure the run again with `patchcollide evaluate {run.folder}`."
-        )
-    return claims
 
 
 def read_summary(run: Run) -> Summary:

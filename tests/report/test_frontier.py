@@ -10,7 +10,7 @@ import pytest
 from patchcollide.errors import RunError
 from patchcollide.evaluation.frontier import Frontier, FrontierPoint, frontier_point
 from patchcollide.evaluation.summary import Summary
-from patchcollide.formats import NOT_MEASURED
+from patchcollide.formats import NOT_MEASURED, as_percent
 from patchcollide.io.files import read_json
 from patchcollide.report import frontier as drawing
 from patchcollide.report.frontier import frontier_lines, write_frontier_chart
@@ -31,7 +31,7 @@ def rows(frontier):
 
 def test_the_document_is_what_its_type_says(frontier):
     assert frontier.keys() - {"digest"} == get_type_hints(Frontier).keys()
-    assert frontier["points"][0].keys() == get_type_hints(FrontierPoint).keys()
+    assert frontier["points"][0].keys() == FrontierPoint.__required_keys__
 
 
 def test_the_table_says_whether_a_bound_holds_and_what_distances_are_of_the_data_sets(frontier):
@@ -87,6 +87,20 @@ def test_each_panel_shows_its_numbers_within_its_axes(frontier, tmp_path, monkey
             np.testing.assert_allclose(line.get_xdata(), [p["tightness"] for p in points])
             assert axes.get_ylim()[0] <= min(values)
             assert max(values) < axes.get_ylim()[1]
+
+
+def test_what_is_seen_of_the_difference_has_columns_and_a_panel(frontier, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(drawing, "write_figure", lambda figure, _: drawn.append(figure))
+    for number, point in enumerate(frontier["points"]):
+        point |= {"block_share": 0.71 + number / 100, "vertex_ssim": 0.4, "source_ssim": 0.6}
+    write_frontier_chart(tmp_path / "chart.png", frontier)
+    seen = drawn[0].axes[3]
+    for line, value in zip(seen.lines[1:], (0.4, 0.6), strict=True):
+        assert set(line.get_ydata()) == {value}
+    lines = "\n".join(frontier_lines(frontier))
+    assert "kept by blocks | SSIM of vertices | SSIM to source" in lines
+    assert f"| {as_percent(0.71)} | 0.400 | 0.600 |" in lines
 
 
 def test_the_distance_from_the_source_is_the_mean_over_vertices(rng):

@@ -154,3 +154,24 @@ def test_an_incomplete_run_is_refused_with_what_it_lacks(page_of, rng):
     names = ("source", "target", "figure", "vertex-0", "vertex-1")
     with pytest.raises(RunError, match="image 'source' of the run is not a PNG"):
         page_of(images=dict.fromkeys(names, b"GIF89a"))
+
+
+def test_each_unit_is_said_to_be_deepest_at_its_vertex_or_not(page_of):
+    summary = summary_of()
+    count = summary["num_vertices"]
+    ranks = [{"unit": 40 + n, "rank": n + 1, "below_target": n != 1} for n in range(count)]
+    words = page_of({**summary, "driven_units": ranks}).words
+    assert "its unit, deepest here" in words
+    assert "40: yes" in words
+    assert "41: no, rank 2, shallower than at the target" in words
+    assert f"units deepest at their own vertex 1 of {count}" in words
+    assert "its unit" not in page_of({**summary, "driven_units": []}).words
+
+
+def test_closeness_to_the_source_stands_beside_the_distance(page_of):
+    close = {"distance_mean": 50.0, "distance_max": 60.0, "ssim_mean": 0.625, "ssim_min": 0.5}
+    summary = {**summary_of(), "closeness": close | {"block_share": 0.25}}
+    summary["dataset_distance_mean"] = 200.0
+    words = page_of(summary).words
+    assert "mean distance from the source 50 (25.0% of the data set's)" in words
+    assert "SSIM to the source, mean/least 0.625 / 0.500" in words

@@ -63,6 +63,12 @@ def test_what_a_run_says_is_of_its_types(runs_of_each_kind, kind):
     run = runs_of_each_kind[kind]
     assert faults(read(run, "summary.json"), Summary) == []
     assert faults(read(run, "config.json"), RunRecord) == []
+    summary = read(run, "summary.json")
+    assert summary["closeness"]["distance_mean"] > 0
+    driven = summary["driven_units"]
+    assert len(driven) == (summary["num_vertices"] if kind == "exact" else 0)
+    # A linear program finds where a unit is deepest of all.
+    assert all(unit["rank"] == 1 and unit["below_target"] for unit in driven)
     if kind == "exact":
         assert faults(read(run, "exact.json"), ExactRecord) == []
 
