@@ -1,7 +1,7 @@
 """An independent judge of tightness: NumPy alone, from a run's PNG files and a network's weights.
 
-It shares no code with the package: ``python tests/helpers/judge.py RUN WEIGHTS.pth`` says what it
-finds of a run of the network 784-256-256-10 with ReLU, at its second layer.
+It shares no code with the package: ``python tests/helpers/judge.py RUN WEIGHTS.pth fc2`` says what
+it finds of a run of 784-256-256-10 or LeNet-5 with ReLU, at a layer, whichever the weights are of.
 """
 
 import json
@@ -14,41 +14,47 @@ import torch
 from PIL import Image
 
 
-def pixels(path):
-    """Returns a grey picture of 28 pixels as a vector of 0..255."""
-    return np.asarray(Image.open(path).convert("L"), dtype=np.float64).reshape(-1)
+def convolved(images, kernels, biases, padding):
+    """Returns images (n, c, h, w) convolved with kernels (out, c, k, k), every place summed."""
+    images = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    places = np.lib.stride_tricks.sliding_window_view(images, kernels.shape[2:], axis=(2, 3))
+    return np.einsum("nchwij,ocij->nohw", places, kernels, optimize=True) + biases[:, None, None]
 
 
-def outputs(weights, images):
-    """Returns what comes out of the second ReLU, and the logits."""
-    values = images / 255
-    for name in ("fc1", "fc2"):
-        values = np.maximum(values @ weights[f"{name}.weight"].T + weights[f"{name}.bias"], 0)
-    return values, values @ weights["fc3.weight"].T + weights["fc3.bias"]
+def outputs(weights, images, layer):
+    """Returns what comes out of the layer's ReLU, a row an image, and the logits."""
+    values, found = images[:, None] / 255, {}
+    for name in sorted({key.split(".")[0] for key in weights}):
+        kernels, biases = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        if name.startswith("conv"):
+            values = convolved(values, kernels, biases, 2 if name == "conv1" else 0)
+        else:
+            values = values.reshape(len(values), -1) @ kernels.T + biases
+        if name != "fc3":
+            values = found[name] = np.maximum(values, 0)
+        if name.startswith("conv"):
+            n, c, h, w = values.shape
+            values = values.reshape(n, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
+    return found[layer].reshape(len(images), -1), values
 
 
-def judge(run, weights_file, mixtures=None):
-    """Returns tau's mean, 95 % quantile and largest, and how many are of the target's class.
-
-    Of the run's own mixtures of its vertices, or of those given.
-    """
+def judge(run, weights_file, layer, mixtures=None):
+    """Returns tau's mean, 95 % quantile and largest, and how many are of the target's class."""
     state = torch.load(weights_file, weights_only=True)
     weights = {name: tensor.double().numpy() for name, tensor in state.items()}
     if mixtures is None:
         with h5py.File(Path(run, "samples.h5")) as file:
             mixtures = file["hull_weights"][:]
-    vertices = np.stack([pixels(path) for path in sorted(Path(run).glob("vertex-*.png"))])
-    samples = np.rint(mixtures @ vertices)
-    own, logits = outputs(weights, pixels(Path(run, "target.png"))[None])
-    features, chances = outputs(weights, samples)
+    paths = [Path(run, "target.png"), *sorted(Path(run).glob("vertex-*.png"))]
+    target, *vertices = (np.asarray(Image.open(path).convert("L"), np.float64) for path in paths)
+    own, logits = outputs(weights, target[None], layer)
+    samples = np.rint(np.tensordot(mixtures, np.stack(vertices), axes=1))
+    features, chances = outputs(weights, samples, layer)
     tau = np.linalg.norm(features - own, axis=1) / np.linalg.norm(own)
-    return {
-        "tau_mean": tau.mean(),
-        "tau_quantile": np.quantile(tau, 0.95),
-        "tau_max": tau.max(),
-        "hits": int((chances.argmax(axis=1) == logits.argmax()).sum()),
-    }
+    hits = int((chances.argmax(axis=1) == logits.argmax()).sum())
+    quantiles = {"tau_quantile": np.quantile(tau, 0.95), "tau_max": tau.max()}
+    return {"tau_mean": tau.mean(), **quantiles, "hits": hits}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(judge(*sys.argv[1:3]), indent=2) + "\n")
+    sys.stdout.write(json.dumps(judge(*sys.argv[1:4]), indent=2) + "\n")

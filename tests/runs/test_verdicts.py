@@ -29,19 +29,23 @@ from tests.helpers.pages import Page
 GOLDEN = Path(__file__).parents[1] / "golden" / "run-v1"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run of digits, and the file of its network's weights; not to be changed."""
-    folder = tmp_path_factory.mktemp("verdicts")
+def make(folder, network, layer):
+    """A run of digits, and the file of its network's weights."""
     write_digits(folder / "digits", read_digits(None, "test"), 24)
-    weights = folder / "mlp.pth"
-    torch.save(build_digit_network("mlp", "relu", 3).state_dict(), weights)
-    settings = ["network.name=mlp", f"network.weights={weights}", "network.layer=fc2"]
+    weights = folder / f"{network}.pth"
+    torch.save(build_digit_network(network, "relu", 3).state_dict(), weights)
+    settings = [f"network.name={network}", f"network.weights={weights}", f"network.layer={layer}"]
     settings += ["network.min_confidence=0", "optimiser.num_vertices=3"]
     config = load_config(overrides=[*SMALL, *settings, "evaluation.num_samples=400"])
     source, target, *_ = sorted((folder / "digits").rglob("*.png"))[::5]
     run = pipeline.collide(config, source, target, folder / "run", images=folder / "digits")
     return run, weights
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Of the network 784-256-256-10, at its second layer; not to be changed."""
+    return make(tmp_path_factory.mktemp("verdicts"), "mlp", "fc2")
 
 
 def summary_of(run):
@@ -58,15 +62,16 @@ def without_block(run, folder):
     return folder
 
 
-def test_a_judge_that_shares_no_code_finds_the_same_tightness(made):
-    run, weights = made
-    block, found = summary_of(run)["tightness"], judge(run, weights)
+@pytest.mark.parametrize(("network", "layer"), [("mlp", "fc2"), ("lenet5", "conv2")])
+def test_a_judge_that_shares_no_code_finds_the_same_tightness(network, layer, made, tmp_path):
+    run, weights = made if network == "mlp" else make(tmp_path, network, layer)
+    block, found = summary_of(run)["tightness"], judge(run, weights, layer)
     for name in ("tau_mean", "tau_quantile", "tau_max"):
         assert block["hull"][name] == pytest.approx(found[name], rel=0.01)
     assert f"{found['hits']} of 400 samples" in block["sentence"]
     # Other mixtures are as tight in the mean.
     mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
-    anew = judge(run, weights, mixtures)
+    anew = judge(run, weights, layer, mixtures)
     assert block["hull"]["tau_mean"] == pytest.approx(anew["tau_mean"], rel=0.01)
     assert "patchcollide" not in Path(judge.__code__.co_filename).read_text()
 
