@@ -16,6 +16,7 @@ from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dimensions import measure_dimensions
 from patchcollide.images.photographs import photograph, write_photographs
+from patchcollide.images.sources import find_images
 from patchcollide.io.files import output_path
 from patchcollide.io.locks import locked
 from patchcollide.networks.feature_files import extract_features
@@ -152,8 +153,9 @@ def index(
     memory: str | None = None,
     extend: bool = False,
     backend: Backend = LOCAL,
+    classes: str | None = None,
 ) -> Path:
-    """Cuts a folder of images into a patch store and indexes it; does nothing when that is done.
+    """Cuts images into a patch store and indexes it; does nothing when that is done.
 
     The sums of the images' blocks are kept beside them where the disk has room.
 
@@ -161,24 +163,28 @@ def index(
 
     Args:
         config: Sections ``images``, ``patches``, ``store`` and ``index``, and the seed.
-        images: A folder, as ``class/file`` or flat.
+        images: A folder, as ``class/file`` or flat, or an archive or more of them; see
+            :func:`patchcollide.images.sources.find_images`.
         out: The store's folder.
         memory: How much may be used, such as ``8GB``; None for 80 % of what is available.
         extend: Add images that are new in the folder to the store that is there.
         backend: Where shards are written.
+        classes: Take these alone, separated by commas.
 
     Returns:
         ``out``.
 
     Raises:
-        InputError: If the folder, the settings or what is in ``out`` do not allow it, or another
+        InputError: If the images, the settings or what is in ``out`` do not allow it, or another
             process is at it.
         DiskFullError: If the disk is full; finished shards are kept.
     """
-    require_resources(config, images, out, memory, extend)
+    # Other machines have other working folders.
+    listing = find_images(images if backend == LOCAL else images.absolute(), classes)
+    require_resources(config, listing, out, memory, extend)
     out = output_path(out)
     with locked(out):
-        store = write_store(config, images, out, extend, backend)
+        store = write_store(config, listing, out, extend, backend)
         make_sums(store, backend)
         build_index(store, config.index, config.seed, backend)
     return out

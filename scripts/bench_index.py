@@ -27,7 +27,7 @@ from sklearn.decomposition import PCA
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import InputError
-from patchcollide.images.folders import find_images
+from patchcollide.images.sources import find_images
 from patchcollide.io.files import read_json, write_json
 from patchcollide.io.provenance import differences
 from patchcollide.store.descriptors import fit_basis, sample_ids

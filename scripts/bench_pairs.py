@@ -18,8 +18,8 @@ from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, InputError
 from patchcollide.evaluation.dataset import dataset_distance
-from patchcollide.images.folders import find_images
 from patchcollide.images.pictures import read_square
+from patchcollide.images.sources import find_images
 from patchcollide.networks.loading import load_network
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary

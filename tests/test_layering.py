@@ -49,6 +49,7 @@ OWNERS = {
     "matplotlib": {"report.sheet"},
     "pydantic": {"config"},
     "psutil": {"io.system"},
+    "pyarrow": {"images.parquet"},
     "rich": {"progress"},
     "safetensors": {"networks.models.weights"},
     "scipy.fft": {"evaluation.visibility"},

@@ -9,8 +9,9 @@ from pathlib import Path
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.evaluation.dataset import mean_pair_distance
-from patchcollide.images.folders import ImageFile, find_images, source_digest
+from patchcollide.images.listings import SourceImage
 from patchcollide.images.pictures import read_image, read_pixels
+from patchcollide.images.sources import find_images
 from patchcollide.io.provenance import fingerprint
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.randomness import keyed_generator
@@ -101,7 +102,7 @@ def draw_sample(
     return sample
 
 
-def _drawn(files: Iterable[ImageFile], per_class: int, seed: int) -> list[ImageFile]:
+def _drawn(files: Iterable[SourceImage], per_class: int, seed: int) -> list[SourceImage]:
     classes = defaultdict(list)
     for file in files:
         classes[file.label].append(file)
@@ -113,19 +114,17 @@ def _drawn(files: Iterable[ImageFile], per_class: int, seed: int) -> list[ImageF
     return sorted(chosen, key=lambda file: file.name)
 
 
-def _read(config: Config, network: CollisionNetwork, file: ImageFile) -> AuditImage:
+def _read(config: Config, network: CollisionNetwork, file: SourceImage) -> AuditImage:
     size, settings = network.input_size, config.images
     picture = read_image(
-        file.path,
+        file,
         size=size,
         fit=settings.fit,
         max_pixels=settings.max_pixels,
         channels=network.channels,
     )
-    own_size = read_pixels(file.path, max_pixels=settings.max_pixels).shape[:2]
-    return AuditImage(
-        file.name, file.label, source_digest(file.path), picture, own_size != (size, size)
-    )
+    own_size = read_pixels(file, max_pixels=settings.max_pixels).shape[:2]
+    return AuditImage(file.name, file.label, file.digest(), picture, own_size != (size, size))
 
 
 def _one_class(folder: Path, sample: Sample) -> str:

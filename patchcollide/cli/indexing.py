@@ -19,6 +19,18 @@ from patchcollide.cli.framework import (
     echo,
 )
 
+Images = Annotated[
+    Path,
+    Argument(
+        help="A folder of images, class/file or flat; or tar archives (ImageNet's tar of tars, "
+        "WebDataset's shards) or Parquet files: one, a folder of them, or a pattern such as "
+        "'train-{0000..0146}.tar'."
+    ),
+]
+Classes = Annotated[
+    str | None, Option("--where", help="Take these classes alone.", metavar="CLASS,CLASS")
+]
+
 
 @command
 def photographs(
@@ -37,9 +49,10 @@ def photographs(
 
 @command
 def index(
-    images: Annotated[Path, Argument(help="A folder of images: class/file, or flat.")],
+    images: Images,
     out: Annotated[Path, Option(help="The store's folder.")],
     fraction: Annotated[float | None, Option(help="Share of each class to take.")] = None,
+    classes: Classes = None,
     extend: Annotated[
         bool, Option("--extend", help="Add images that are new in the folder to the store.")
     ] = False,
@@ -48,19 +61,20 @@ def index(
     given: Settings,
     memory: Memory = None,
 ) -> None:
-    """Cuts a folder of images into a patch store and indexes its patches."""
+    """Cuts images into a patch store and indexes its patches."""
     from patchcollide import pipeline
 
     settings = _with_fraction(given, fraction).read()
-    pipeline.index(settings, images, out, memory, extend, where.read())
+    pipeline.index(settings, images, out, memory, extend, where.read(), classes)
     echo(out)
 
 
 @command
 def plan(
-    images: Annotated[Path, Argument(help="A folder of images: class/file, or flat.")],
+    images: Images,
     out: Annotated[Path, Option(help="Where the store would lie; nothing is left there.")] = Path(),
     fraction: Annotated[float | None, Option(help="Share of each class to take.")] = None,
+    classes: Classes = None,
     memory: Memory = None,
     queries: Annotated[int, Option(min=1, help="How many patches a search looks for.")] = 289,
     images_count: Annotated[
@@ -71,7 +85,7 @@ def plan(
     *,
     given: Settings,
 ) -> None:
-    """Says what indexing a folder would cost: disk, memory, time; measures some seconds for it."""
+    """Says what indexing images would cost: disk, memory, time; measures some seconds for it."""
     from patchcollide import pipeline
     from patchcollide.errors import InputError
 
@@ -84,6 +98,7 @@ def plan(
         queries=queries,
         num_images=images_count,
         gpu=gpu,
+        classes=classes,
     )
     if as_json:
         echo(json.dumps(asdict(made), indent=2))
@@ -134,7 +149,7 @@ def verify(
 def repair(
     store: Annotated[Path, Argument(help="A store made by `patchcollide index`.")],
     images: Annotated[
-        Path | None, Option(help="The folder of images, if it is no longer where it was.")
+        Path | None, Option(help="The images, if they are no longer where they were.")
     ] = None,
 ) -> None:
     """Makes damaged parts of a store again from its images, and nothing else."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
-from patchcollide.images.folders import find_images
 from patchcollide.images.pictures import read_image
+from patchcollide.images.sources import find_images
 from patchcollide.images.tensors import as_batch, pairwise_distances, resized, to_channels
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.randomness import Purpose, seeded_numpy
@@ -169,9 +169,10 @@ def images_of_folder(
         if len(found) == count:
             break
         try:
-            path = files[number].path
             found.append(
-                read_image(path, size=size, fit=fit, max_pixels=max_pixels, channels=channels)
+                read_image(
+                    files[number], size=size, fit=fit, max_pixels=max_pixels, channels=channels
+                )
             )
         except ImageError:
             continue  # Of a folder that nobody sorted, some may be damaged.

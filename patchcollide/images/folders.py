@@ -1,26 +1,21 @@
-"""Which pictures a folder holds, which of them a store takes, and whether they are the same."""
+"""Pictures that are files in folders, and whether they are still the same."""
 
 import hashlib
-import math
 import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, NoReturn
 
-from patchcollide.errors import ConfigError, ImageError, StoreError
-from patchcollide.images.pillow import readable_suffixes
+from patchcollide.errors import ImageError, StoreError
+from patchcollide.images.listings import Listing, class_of, former_name, stored_name
+from patchcollide.images.pillow import open_picture, readable_suffixes
 from patchcollide.io.seals import open_regular
-from patchcollide.randomness import keyed_generator
-
-_MOST_KINDS = 5
-
-_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 UNREADABLE = (-1, -1)
+
+KAGGLE = "ILSVRC/Data/CLS-LOC/train"
+"""Where the training images lie in what Kaggle gives of ImageNet."""
 
 
 @dataclass(frozen=True)
@@ -37,52 +32,48 @@ class ImageFile:
     name: str
     label: str
 
+    def __str__(self) -> str:
+        return str(self.path)
 
-@dataclass(frozen=True)
-class Listing:
-    """What :func:`find_images` found.
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Folders do not tell where their files lie: in the order of names."""
+        return ()
 
-    Attributes:
-        files: Sorted by name.
-        num_links: Symbolic links, to pictures or folders, that were not followed.
-        others: Names of files that were left out by their suffix, sorted.
-    """
+    @property
+    def former_name(self) -> str:
+        """The name that stores of before kept."""
+        depth = self.name.count("/") + 1
+        return former_name(os.fsencode("/".join(self.path.parts[-depth:])))
 
-    files: tuple[ImageFile, ...]
-    num_links: int
-    others: tuple[str, ...] = ()
+    def open(self) -> BufferedIOBase:
+        """Opens the file; see :class:`patchcollide.images.listings.PictureFile`."""
+        return open_picture(self.path)
 
-    def described_others(self) -> str:
-        """Says in one line of what kinds the files are that were left out, and names one."""
-        if not self.others:
-            return "none"
-        kinds = Counter(PurePosixPath(name).suffix.lower() for name in self.others)
-        named = [
-            f"{count} {suffix or 'without a suffix'}"
-            for suffix, count in kinds.most_common(_MOST_KINDS)
-        ]
-        rest = len(self.others) - sum(count for _, count in kinds.most_common(_MOST_KINDS))
-        named += [f"{rest} others"] if rest else []
-        return f"{', '.join(named)}; such as {self.others[0]}"
+    def digest(self) -> str:
+        """Returns the SHA-256 of the file's bytes; nothing if they cannot be read."""
+        return source_digest(self.path)
+
+    def state(self) -> tuple[int, int]:
+        """Returns the file's size and modification time; ``UNREADABLE`` if it is gone."""
+        return source_state(self.path)
 
 
-def find_images(folder: Path) -> Listing:
-    """Finds pictures in ``folder`` and below, by suffix: all kinds that can be read.
+def list_folder(folder: Path) -> Listing:
+    """Lists pictures in ``folder`` and below, by suffix: all kinds that can be read.
 
     Hidden files and folders are passed over, and symbolic links are counted but not followed:
     a link may lead round in a circle, or bring the same picture into a store twice. Only
-    ``folder`` itself may be a link.
+    ``folder`` itself may be a link. Of Kaggle's ImageNet, given at any level above its classes,
+    the training images are listed.
 
     Raises:
-        ImageError: If ``folder`` is missing, is no folder, has a part that cannot be listed, or
-            holds no pictures.
+        ImageError: If a part of the folder cannot be listed.
     """
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise ImageError(f"Expected a folder of images, but {folder} {found}. Check the path.")
+    root = training_folder(folder)
     files, num_links, others = [], 0, []
     suffixes = readable_suffixes()
-    for place, folders, names in os.walk(folder, onerror=_refuse_folder):
+    for place, folders, names in os.walk(root, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         num_links += sum(Path(place, name).is_symlink() for name in folders)
         for path in (Path(place, name) for name in names if not name.startswith(".")):
@@ -90,63 +81,21 @@ def find_images(folder: Path) -> Listing:
                 # Of links to files, only those that look like pictures are missed by anyone.
                 num_links += path.suffix.lower() in suffixes or not path.is_file()
             elif path.suffix.lower() in suffixes:
-                files.append(_image_file(path, folder))
+                files.append(_image_file(path, root))
             else:
-                others.append(_image_file(path, folder).name)
-    if not files:
-        raise ImageError(
-            f"Expected images ({' '.join(sorted(suffixes))}) in {folder} or its folders, but found "
-            f"none, only {len(others)} other files and {num_links} symbolic links, which are not "
-            "followed. Check the path, or copy the images there."
-        )
+                others.append(_image_file(path, root).name)
     files.sort(key=lambda file: file.name)
-    return Listing(tuple(files), num_links, tuple(sorted(others)))
+    return Listing(tuple(files), num_links, tuple(sorted(others)), origin=folder)
 
 
-def sample_images(files: Sequence[ImageFile], fraction: float, seed: int) -> list[ImageFile]:
-    """Chooses ``floor(fraction * n)`` of the ``n`` files of each class.
-
-    A class's choice depends on its own files, its label and ``seed`` only, and a smaller
-    fraction's choice is part of a larger one's.
-
-    Args:
-        files: In any order.
-        fraction: Above 0, at most 1; taken as the decimal number it is written as.
-        seed: At least 0.
-
-    Returns:
-        The chosen files, sorted by name.
-
-    Raises:
-        ConfigError: If ``fraction`` is out of range.
-        ImageError: If no class is large enough to give a file.
-
-    Source:
-        Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019: the
-        patches are those of 10 % of each ImageNet class.
-    """
-    if not 0 < fraction <= 1:
-        raise ConfigError(
-            f"Expected a fraction of images above 0 and at most 1, but found {fraction}. "
-            "Set store.fraction."
-        )
-    classes = defaultdict(list)
-    for file in sorted(files, key=lambda file: file.name):
-        classes[file.label].append(file)
-    chosen = []
-    for label, members in classes.items():
-        # As floats, 0.29 * 100 is less than 29.
-        count = math.floor(Fraction(str(fraction)) * len(members))
-        order = keyed_generator(seed, label).permutation(len(members))
-        chosen += [members[index] for index in order[:count]]
-    if not chosen:
-        sizes = sorted(len(members) for members in classes.values()) or [0]
-        raise ImageError(
-            f"A fraction of {fraction} of each class leaves no images: there are {len(classes)} "
-            f"classes with {sizes[0]} to {sizes[-1]} images each. Set store.fraction higher, or "
-            "give more images."
-        )
-    return sorted(chosen, key=lambda file: file.name)
+def training_folder(folder: Path) -> Path:
+    """Returns where classes lie in Kaggle's ImageNet, of any folder above; any other as it is."""
+    places = (KAGGLE, *(KAGGLE.split("/", part)[-1] for part in (1, 2)))
+    found = [folder / place for place in places if (folder / place).is_dir()]
+    # A folder that is merely called train may be anybody's.
+    if not found and folder.resolve().name == "CLS-LOC" and (folder / "train").is_dir():
+        return folder / "train"
+    return found[0] if found else folder
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -157,24 +106,7 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 def _image_file(path: Path, folder: Path) -> ImageFile:
     name = stored_name(os.fsencode(path.relative_to(folder).as_posix()))
-    return ImageFile(path, name, name.split("/")[0] if "/" in name else "")
-
-
-def stored_name(name: bytes) -> str:
-    r"""Returns a file's name as a store keeps it: stores hold UTF-8, file systems any bytes.
-
-    Bytes that are no UTF-8 become ``\xff`` and the like. Where any did, or the name looks as if
-    some had, its own backslashes become ``\x5c``: no two files ever have the same name in a store.
-    """
-    plain = former_name(name)
-    if not _ESCAPED.search(plain):
-        return plain
-    return former_name(name.replace(b"\\", rb"\x5c"))
-
-
-def former_name(name: bytes) -> str:
-    """Returns a name as stores of before kept it, in which two files could have the same."""
-    return name.decode(errors="backslashreplace")
+    return ImageFile(path, name, class_of(name))
 
 
 def source_state(path: Path) -> tuple[int, int]:

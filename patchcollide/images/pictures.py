@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from patchcollide.config import Config
+from patchcollide.images.listings import PictureFile
 from patchcollide.images.pillow import (
     Picture,
     UprightPicture,
@@ -31,7 +32,12 @@ _PNG_LEVEL = 3
 
 
 def read_image(
-    path: Path, *, size: int, fit: Literal["crop", "squash"], max_pixels: int, channels: int = 3
+    path: Path | PictureFile,
+    *,
+    size: int,
+    fit: Literal["crop", "squash"],
+    max_pixels: int,
+    channels: int = 3,
 ) -> UInt8[ndarray, "size size channels"]:
     """Reads a picture of any common kind as a square image, RGB or grey.
 
@@ -40,7 +46,7 @@ def read_image(
     first scaled down by its decoder, to twice ``size`` or more.
 
     Args:
-        path: The file; its kind is told by its content, not by its suffix.
+        path: The file, or what opens one; its kind is told by its content, not by its suffix.
         size: Side of the result, in pixels.
         fit: ``"crop"`` scales the shorter side to ``size`` and crops the centre, ``"squash"``
             scales both sides to ``size``.
@@ -101,7 +107,9 @@ def _squared(
     return to_channels(resample(image, left, top, side_x, side_y, size), channels)
 
 
-def read_pixels(path: Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[ndarray, "h w 3"]:
+def read_pixels(
+    path: Path | PictureFile, *, max_pixels: int = MAX_PIXELS
+) -> UInt8[ndarray, "h w 3"]:
     """Reads a picture as :func:`read_image` does, but at its own size.
 
     Raises:

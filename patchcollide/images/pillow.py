@@ -10,13 +10,14 @@ import io
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import IO, TypeAlias, cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from patchcollide.errors import ImageError
+from patchcollide.errors import ImageError, StoreError
 from patchcollide.images.hushing import PILLOW_HUSHED
+from patchcollide.images.listings import PictureFile
 from patchcollide.images.samples import RefusedError, in_eight_bits
 from patchcollide.io.files import require_open_files
 from patchcollide.shapes import UInt8, ndarray
@@ -105,11 +106,13 @@ def lettered(
     return np.array(sheet)
 
 
-def decode(path: Path, max_pixels: int, draft_px: int | None = None) -> UprightPicture:
+def decode(
+    path: Path | PictureFile, max_pixels: int, draft_px: int | None = None
+) -> UprightPicture:
     """Decodes a file into an upright picture.
 
     Args:
-        path: The file; its kind is told by its content, not by its suffix.
+        path: The file, or what opens one; its kind is told by its content, not by its suffix.
         max_pixels: Pictures whose header announces more are refused before they are decoded.
         draft_px: To what size or more a JPEG may be scaled down by its decoder; None for its own.
 
@@ -132,14 +135,9 @@ def _upright(image: Image.Image) -> UprightPicture:
 
 
 @contextlib.contextmanager
-def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def opened(path: Path | PictureFile, max_pixels: int) -> Iterator[Image.Image]:
     """Gives a picture as its file has it, not decoded yet; see :func:`explained` for its errors."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise RefusedError("not a file but a folder, pipe or device")
-    if not status.st_size:
-        raise RefusedError("an empty file")
-    with path.open("rb") as file:
+    with open_picture(path) if isinstance(path, Path) else path.open() as file:
         image = _identify(file)
         width, height = image.size
         if width * height > max_pixels:
@@ -149,7 +147,22 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         yield image
 
 
-def _identify(file: BinaryIO) -> Image.Image:
+def open_picture(path: Path) -> io.BufferedReader:
+    """Opens a file that may be a picture.
+
+    Raises:
+        RefusedError: If it is empty, or anything but a file.
+        OSError: If it cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError("not a file but a folder, pipe or device")
+    if not status.st_size:
+        raise RefusedError("an empty file")
+    return path.open("rb")
+
+
+def _identify(file: io.BufferedIOBase) -> Image.Image:
     # Not Image.open: it refuses or warns at a limit of its own, which is global to the process.
     Image.init()
     prefix = file.read(16)
@@ -161,20 +174,25 @@ def _identify(file: BinaryIO) -> Image.Image:
             raise RefusedError(" ".join(answer.split()))
         if factory is not None and answer is True:
             file.seek(0)
-            return factory(file, "")
+            return factory(cast(IO[bytes], file), "")
     raise RefusedError(
         f"not an image of a known format ({', '.join(_FORMATS)}): it starts with {prefix!r}"
     )
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns whatever a bad file makes Pillow raise into an :class:`ImageError`."""
+def explained(path: Path | PictureFile) -> Iterator[None]:
+    """Turns whatever a bad file makes Pillow raise into an :class:`ImageError`.
+
+    That the archive it lies in is gone is no fault of the picture's: that passes.
+    """
     try:
         with PILLOW_HUSHED:
             yield
+    except StoreError:
+        raise
     except Exception as error:
-        require_open_files(error, path)
+        require_open_files(error, str(path))
         reason, advice = _explain(error)
         raise ImageError(f"{path}: {reason}. {advice}") from error
 

@@ -9,8 +9,9 @@ from patchcollide.config_files import builtin_config, load_config
 from patchcollide.errors import RunError
 from patchcollide.evaluation.dataset import dataset_distance
 from patchcollide.evaluation.summary import Summary
-from patchcollide.images.folders import find_images, sample_images
+from patchcollide.images.listings import sample_images
 from patchcollide.images.pictures import read_png
+from patchcollide.images.sources import find_images
 from patchcollide.networks.models.weights import read_metadata
 from patchcollide.runs.folder import Run
 from patchcollide.runs.summary import read_summary

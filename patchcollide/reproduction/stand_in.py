@@ -14,7 +14,8 @@ from pathlib import Path
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError
-from patchcollide.images.folders import ImageFile, find_images
+from patchcollide.images.listings import SourceImage
+from patchcollide.images.sources import find_images
 from patchcollide.io.files import written_beside
 from patchcollide.randomness import keyed_generator
 from patchcollide.reproduction.rows import Metric, Row, Variant
@@ -68,8 +69,8 @@ class StandIn:
 class _Pair:
     """A source and a target: the first photograph of a class each."""
 
-    source: ImageFile
-    target: ImageFile
+    source: SourceImage
+    target: SourceImage
 
     @property
     def title(self) -> str:
@@ -92,11 +93,11 @@ def stand_in_rows(given: StandIn) -> list[Row]:
         given: What stands in.
 
     Raises:
-        ImageError: If the folder holds no photographs, or too few classes for the pairs.
+        ImageError: If the folder holds no photographs as files, or too few classes for the pairs.
         ConfigError: If a setting is refused.
     """
     load_config(overrides=given.settings)
-    files = find_images(given.folder).files
+    files = _photographs(given.folder)
     pairs = choose_pairs(files, given.folder, given.num_pairs)
     rows = [_row(given, pair, number, len(files)) for number, pair in enumerate(pairs, start=1)]
     if len(pairs) > 1:
@@ -104,7 +105,7 @@ def stand_in_rows(given: StandIn) -> list[Row]:
     return rows
 
 
-def choose_pairs(files: Sequence[ImageFile], folder: Path, count: int) -> list[_Pair]:
+def choose_pairs(files: Sequence[SourceImage], folder: Path, count: int) -> list[_Pair]:
     """Chooses the paper's two pairs and others, by seed; no photograph is in two of the others.
 
     Of each class the first photograph by name; none is left out for what a network makes of it.
@@ -113,7 +114,7 @@ def choose_pairs(files: Sequence[ImageFile], folder: Path, count: int) -> list[_
     Raises:
         ImageError: If there are not enough classes.
     """
-    firsts: dict[str, ImageFile] = {}
+    firsts: dict[str, SourceImage] = {}
     for file in files:
         firsts.setdefault(file.label, file)
     known = [label for label in (CHURCH, CLEAVER) if label in firsts]
@@ -131,6 +132,16 @@ def choose_pairs(files: Sequence[ImageFile], folder: Path, count: int) -> list[_
     return pairs
 
 
+def _photographs(folder: Path) -> tuple[SourceImage, ...]:
+    found = find_images(folder)
+    if found.kind != "folders":
+        raise ImageError(
+            f"Expected photographs as files in a folder, but {folder} is of the kind "
+            f"'{found.kind}'. Unpack it: runs name the files of their sources and targets."
+        )
+    return found.files
+
+
 def write_subset(folder: Path, out: Path, count: int) -> None:
     """Copies photographs that a seed draws, those of fewer among those of more.
 
@@ -145,7 +156,7 @@ def write_subset(folder: Path, out: Path, count: int) -> None:
         ImageError: If the folder holds none.
         DiskFullError: If the disk is full.
     """
-    files = find_images(folder).files
+    files = _photographs(folder)
     order = keyed_generator(_SEED, "subsets of photographs").permutation(len(files))
     for place in order[:count]:
         copy = out / files[place].name
@@ -244,7 +255,7 @@ def _metrics(origin: str) -> list[Metric]:
     ]
 
 
-def _called(file: ImageFile) -> str:
+def _called(file: SourceImage) -> str:
     """Returns what a photograph is of: what its name says beside its class, else the class."""
     stem = Path(file.name).stem
     rest = stem.removeprefix(f"{file.label}_").replace("_", " ")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchcollide.errors import StoreError
-from patchcollide.images.folders import ImageFile, source_digest, source_state
+from patchcollide.images.listings import SourceImage
+from patchcollide.images.sources import in_reading_order
 from patchcollide.io.hdf5 import open_hdf5
 from patchcollide.parallel import map_in_threads
 from patchcollide.progress import track
@@ -27,8 +28,8 @@ class Changes:
         known_removed: Those that were gone already when the store was last extended.
     """
 
-    added: tuple[ImageFile, ...]
-    changed: tuple[ImageFile, ...]
+    added: tuple[SourceImage, ...]
+    changed: tuple[SourceImage, ...]
     removed: tuple[str, ...]
     known_removed: tuple[str, ...]
 
@@ -44,13 +45,13 @@ class Changes:
         return ", ".join(_counted(kind, names) for kind, names in kinds.items() if names)
 
     @property
-    def to_store(self) -> list[ImageFile]:
+    def to_store(self) -> list[SourceImage]:
         """The files that an extension takes, sorted by name."""
         return sorted((*self.added, *self.changed), key=lambda file: file.name)
 
 
 def find_changes(
-    store: PatchStore, files: Sequence[ImageFile], chosen: Sequence[ImageFile]
+    store: PatchStore, files: Sequence[SourceImage], chosen: Sequence[SourceImage]
 ) -> Changes:
     """Compares a store with a folder of images.
 
@@ -78,21 +79,21 @@ def find_changes(
 
 
 def _changed(
-    files: Sequence[ImageFile], stored: Mapping[str, tuple[int, int, str]]
-) -> list[ImageFile]:
+    files: Sequence[SourceImage], stored: Mapping[str, tuple[int, int, str]]
+) -> list[SourceImage]:
     changed, unsure = [], []
     for file in files:
-        size, time = source_state(file.path)
+        size, time = file.state()
         stored_size, stored_time, _ = stored[file.name]
-        if size != stored_size:
+        # Of some sources, sizes are not known.
+        if size != stored_size and size and stored_size:
             changed.append(file)
-        elif time != stored_time:
+        elif (size, time) != (stored_size, stored_time):
             unsure.append(file)
-    digests = map_in_threads(source_digest, (file.path for file in unsure))
-    label = "Comparing files, by image"
-    for file, digest in zip(unsure, track(digests, label, len(unsure)), strict=True):
-        if digest != stored[file.name][2]:
-            changed.append(file)
+    digests = map_in_threads(lambda each: (each[0], each[1].digest()), in_reading_order(unsure))
+    for number, digest in track(digests, "Comparing files, by image", len(unsure)):
+        if digest != stored[unsure[number].name][2]:
+            changed.append(unsure[number])
     return changed
 
 

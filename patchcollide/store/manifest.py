@@ -73,14 +73,28 @@ class Generation(TypedDict):
     num_images: Count
 
 
-class Manifest(Encoded):
+class BeyondFolders(TypedDict):
+    """What a manifest says of images that did not lie in folders.
+
+    Attributes:
+        source_kind: ``tar``, ``tar of tars``, ``webdataset`` or ``parquet``; absent of folders.
+        num_parts_refused: Members of archives that were not taken, if there were any.
+        parts_refused: The first of these, with the reason.
+    """
+
+    source_kind: NotRequired[str]
+    num_parts_refused: NotRequired[int]
+    parts_refused: NotRequired[list[str]]
+
+
+class Manifest(Encoded, BeyondFolders):
     """What a manifest holds; :func:`checked_manifest` says how it hangs together.
 
     Attributes:
         fingerprint: Of all that the store holds.
         generations: What it was so far; stores of before lack them.
         grid: How its images are cut.
-        folder: Where they came from.
+        folder: Where they came from: a folder, an archive, or a pattern of several.
         num_images: Those that could not be read included.
         num_patches: Of all images.
         num_links_not_followed: Links in the folder; stores of before do not say.

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from pathlib import Path
 from patchcollide.config import Config, Index
 from patchcollide.config_files import parse_recorded
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.images.folders import ImageFile, find_images, former_name, source_state
+from patchcollide.images.folders import ImageFile
+from patchcollide.images.listings import SourceImage
+from patchcollide.images.sources import find_images
 from patchcollide.io.files import half_written
 from patchcollide.io.provenance import differences, versions
 from patchcollide.progress import track
@@ -93,10 +94,10 @@ def _report(found: Inspection) -> None:
 
 @dataclass(frozen=True)
 class _Originals:
-    """A folder of images, by the names that stores keep."""
+    """A source of images, by the names that stores keep."""
 
     folder: Path
-    files: dict[str, ImageFile]
+    files: dict[str, SourceImage]
     unreadable: frozenset[str]
 
     def job(self, path: Path, entry: ShardEntry) -> ShardJob:
@@ -111,7 +112,7 @@ class _Originals:
             self.files.get(name) or ImageFile(self.folder / name, name, "")
             for name in entry["names"]
         )
-        states = tuple(source_state(file.path) for file in files)
+        states = tuple(file.state() for file in files)
         return ShardJob(path, entry["first_image"], files, states)
 
 
@@ -148,9 +149,7 @@ def _originals(images: Path, manifest: Manifest) -> _Originals:
         ) from error
     unreadable = frozenset(bad["name"] for bad in manifest["invalid"])
     # A shard that is made of another file than it was is refused.
-    former = {
-        former_name(os.fsencode(file.path.relative_to(images))): file for file in listing.files
-    }
+    former = {file.former_name: file for file in listing.files}
     files = former | {file.name: file for file in listing.files}
     return _Originals(images, files, unreadable)
 

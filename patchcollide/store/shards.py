@@ -15,8 +15,9 @@ import numpy as np
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.images.folders import ImageFile, source_digest, source_state
+from patchcollide.images.listings import PictureFile, SourceImage
 from patchcollide.images.pictures import read_image
+from patchcollide.images.sources import in_reading_order
 from patchcollide.images.thumbnails import thumbnail
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import array_digest, fingerprint, versions
@@ -44,18 +45,22 @@ class ShardJob:
 
     path: Path
     first_image: int
-    files: tuple[ImageFile, ...]
+    files: tuple[SourceImage, ...]
     states: tuple[tuple[int, int], ...]
 
 
 def plan_shards(
-    files: Sequence[ImageFile], folder: Path, size: int, first_shard: int = 0, first_image: int = 0
+    files: Sequence[SourceImage],
+    folder: Path,
+    size: int,
+    first_shard: int = 0,
+    first_image: int = 0,
 ) -> list[ShardJob]:
     """Cuts a list of images into shards of ``size`` images, numbered from ``first_shard`` on."""
     jobs = []
     for number, start in enumerate(range(0, len(files), size), first_shard):
         chunk = tuple(files[start : start + size])
-        states = tuple(source_state(file.path) for file in chunk)
+        states = tuple(file.state() for file in chunk)
         jobs.append(ShardJob(folder / f"shard-{number:05d}.h5", first_image + start, chunk, states))
     return jobs
 
@@ -164,11 +169,15 @@ class _Extract:
 def _write(config: Config, job: ShardJob) -> str:
     side = config.images.size_px
     images = np.zeros((len(job.files), side, side, 3), np.uint8)
-    extracts = []
-    extracted = map_in_threads(lambda file: _extract(config, file), job.files)
-    for number, (pixels, extract) in enumerate(extracted):
+    by_number = {}
+    # Each picture is decoded where its bytes are read, in whatever order they lie.
+    extracted = map_in_threads(
+        lambda each: (each[0], *_extract(config, each[1])), in_reading_order(job.files)
+    )
+    for number, pixels, extract in extracted:
         images[number] = pixels
-        extracts.append(extract)
+        by_number[number] = extract
+    extracts = [by_number[number] for number in range(len(job.files))]
     names = [file.name for file in job.files]
     valid = np.array([extract.reason is None for extract in extracts])
     digests = [extract.digest for extract in extracts]
@@ -207,16 +216,16 @@ def _write(config: Config, job: ShardJob) -> str:
     )
 
 
-def _extract(config: Config, file: ImageFile) -> tuple[np.ndarray, _Extract]:
+def _extract(config: Config, file: PictureFile) -> tuple[np.ndarray, _Extract]:
     settings, reason = config.images, None
     try:
         pixels = read_image(
-            file.path, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
+            file, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
         )
     except ImageError as error:
         reason = str(error)
         pixels = np.zeros((settings.size_px, settings.size_px, 3), np.uint8)
-    digests = array_digest(pixels), source_digest(file.path)
+    digests = array_digest(pixels), file.digest()
     return pixels, _Extract(reason, digests[0], thumbnail(pixels), digests[1])
 
 

@@ -1,4 +1,4 @@
-"""Writes a patch store from a folder of images, shard by shard, and extends it.
+"""Writes a patch store from images, in folders or archives, shard by shard, and extends it.
 
 Nothing finished is lost: a shard is there whole or not at all, and a run that was stopped, even by
 the loss of power, is gone on with from the shards that are undamaged and of the same images.
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from patchcollide.config import Config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.images.folders import ImageFile, Listing, find_images, sample_images
+from patchcollide.images.listings import Listing, SourceImage, sample_images
+from patchcollide.images.sources import find_images
 from patchcollide.io.files import half_written, is_occupied, partial_path
 from patchcollide.io.provenance import differences, fingerprint, versions
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards
@@ -25,6 +26,7 @@ from patchcollide.store.manifest import (
     MANIFEST,
     SHARD_FILES,
     VERSION,
+    BeyondFolders,
     Manifest,
     keep_backup,
     write_manifest,
@@ -48,17 +50,25 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class _Source:
-    """A folder of images, and those of them that a store takes."""
+    """The images there are, and those of them that a store takes."""
 
-    folder: Path
     listing: Listing
-    chosen: list[ImageFile]
+    chosen: list[SourceImage]
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self.listing.origin
 
 
 def write_store(
-    config: Config, folder: Path, out: Path, extend: bool = False, backend: Backend = LOCAL
+    config: Config,
+    images: Path | Listing,
+    out: Path,
+    extend: bool = False,
+    backend: Backend = LOCAL,
 ) -> PatchStore:
-    """Cuts the images of a folder into a store; does nothing if ``out`` holds the same one.
+    """Cuts the images of a source into a store; does nothing if ``out`` holds the same one.
 
     Shards are written into ``out.partial``; a run that was stopped finds them there, keeps the
     finished ones and goes on. It is for the caller to see that there is one writer at a time, with
@@ -66,20 +76,20 @@ def write_store(
 
     Args:
         config: Sections ``images``, ``patches`` and ``store``, and the seed, decide the result.
-        folder: Images, as ``class/file`` or flat.
+        images: What :func:`patchcollide.images.sources.find_images` takes, or what it found.
         out: The store's folder.
-        extend: Add images that are new in ``folder`` to the store in ``out``. Those there keep
+        extend: Add images that are new in ``images`` to the store in ``out``. Those there keep
             their numbers, also when their files were removed.
         backend: Where shards are written.
 
     Raises:
-        ImageError: If the folder holds no images, or none that can be read.
+        ImageError: If there are no images, or none that can be read.
         StoreError: If ``out`` is there and holds something else, or the disk is too small.
         DiskFullError: If the disk is full.
     """
-    listing = find_images(folder)
+    listing = images if isinstance(images, Listing) else find_images(images)
     chosen = sample_images(listing.files, config.store.fraction, config.seed)
-    source = _Source(folder, listing, chosen)
+    source = _Source(listing, chosen)
     if is_occupied(out):
         return _kept_store(config, source, out, extend, backend)
     if extend:
@@ -174,12 +184,25 @@ def _grown(
         "num_links_not_followed": source.listing.num_links,
         "num_files_left_out": len(source.listing.others),
         "files_left_out": list(source.listing.others[:_MOST_NAMED]),
+        **_beyond_folders(source.listing),
         "shards": shards,
         "invalid": invalid,
         "removed": [],
         "settings": config.model_dump(mode="json"),
         "versions": versions(),
     }
+
+
+def _beyond_folders(listing: Listing) -> BeyondFolders:
+    """Returns what a manifest says of images that are not in folders."""
+    if listing.kind == "folders":
+        return {}
+    refused = listing.refused
+    found: BeyondFolders = {"source_kind": listing.kind}
+    if refused:
+        found["num_parts_refused"] = len(refused)
+        found["parts_refused"] = [*refused[:_MOST_NAMED]]
+    return found
 
 
 def _write_shards(
@@ -232,6 +255,13 @@ def _summarise(out: Path, manifest: Manifest, listing: Listing) -> None:
         logger.info("  ... and %d more, listed in %s", len(invalid) - 5, out / MANIFEST)
     if num_links:
         logger.info("  %d symbolic links were not followed.", num_links)
+    if listing.refused:
+        logger.warning(
+            "%d parts of %s were not taken, such as: %s.",
+            len(listing.refused),
+            listing.origin,
+            listing.refused[0],
+        )
     if listing.others:
         logger.info(
             "  %d files are no pictures by their suffix, and were left out: %s.",

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from patchcollide.errors import ConfigError, ImageError
-from patchcollide.images.folders import ImageFile, find_images, sample_images
+from patchcollide.images.folders import ImageFile
+from patchcollide.images.listings import sample_images
 from patchcollide.images.pictures import png_bytes
+from patchcollide.images.sources import find_images
 from tests.helpers.pictures import noise, read, save, smooth
 
 # Finding ------------------------------------------------------------------------------------------

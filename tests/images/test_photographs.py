@@ -6,9 +6,9 @@ from patchcollide import pipeline, progress
 from patchcollide.cli.framework import app
 from patchcollide.errors import DataError, ImageError, MissingLibraryError
 from patchcollide.images import bundled, photographs
-from patchcollide.images.folders import find_images
 from patchcollide.images.photographs import PHOTOGRAPHS, cut_squares, photograph, write_photographs
 from patchcollide.images.pictures import read_image, read_pixels, read_png
+from patchcollide.images.sources import find_images
 
 FEW = ("camera", "chelsea", "china")
 

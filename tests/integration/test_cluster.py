@@ -16,8 +16,10 @@ import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.comm.core import CommClosedError
 
+from patchcollide import pipeline
 from patchcollide.config_files import load_config
-from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
+from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError, StoreError
+from patchcollide.images.sources import find_images
 from patchcollide.parallel import LOCAL, Backend, _losses_explained, map_shards
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.store.descriptors import fit_basis
@@ -25,6 +27,8 @@ from patchcollide.store.index_builder import build_index
 from patchcollide.store.index_files import INDEX_FILE
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
+from tests.helpers.archives import write_as
+from tests.helpers.killing import contents
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask's own making, in threads of its own
 
@@ -107,6 +111,32 @@ def test_a_store_and_its_index_have_the_same_bytes(backend, config, write_images
     for path in here.path.iterdir():
         assert path.read_bytes() == (there.path / path.name).read_bytes(), path.name
     assert (there.path / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "kill"), [("tar of tars", False), ("webdataset", True), ("parquet", False)]
+)
+def test_a_store_of_archives_and_tables_has_the_same_bytes(
+    kind, kill, backend, cluster, write_images, tmp_path, monkeypatch
+):
+    """Workers have another working folder, and read the source where it lies."""
+    source = write_as(kind, write_images(num=14), tmp_path / "source")
+    settings = load_config(overrides=[*SMALL, "store.images_per_shard=4", "index.kind=flat"])
+    here = pipeline.index(settings, source, tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    with a_worker_killed(cluster, tmp_path) if kill else contextlib.nullcontext():
+        there = pipeline.index(
+            settings, source.relative_to(tmp_path), Path("there"), backend=backend
+        )
+    assert contents(there) == contents(here)
+
+
+def test_a_source_that_workers_do_not_see_ends_the_work(backend, config, write_images, tmp_path):
+    source = write_as("tar of tars", write_images(num=14), tmp_path / "source")
+    listing = find_images(source)
+    source.rename(tmp_path / "elsewhere.tar")
+    with pytest.raises(StoreError, match=r"can no longer be read.*on a cluster, let all machines"):
+        write_store(config, listing, tmp_path / "store", backend=backend)
 
 
 @pytest.mark.parametrize("kill", [False, True])

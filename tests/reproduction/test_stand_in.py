@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
 from patchcollide.errors import ImageError
-from patchcollide.images.folders import find_images
 from patchcollide.images.pictures import write_png
+from patchcollide.images.sources import find_images
 from patchcollide.reproduction import stand_in
 from patchcollide.reproduction.inputs import Inputs
 from patchcollide.reproduction.stand_in import (

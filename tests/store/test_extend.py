@@ -14,8 +14,9 @@ from patchcollide import pipeline
 from patchcollide.cli.framework import app
 from patchcollide.config_files import load_config
 from patchcollide.errors import StoreError
-from patchcollide.images.folders import find_images, sample_images
+from patchcollide.images.listings import sample_images
 from patchcollide.images.pictures import read_image, write_png
+from patchcollide.images.sources import find_images
 from patchcollide.io import hdf5
 from patchcollide.store import manifest, writer
 from patchcollide.store import shards as shard_writer
@@ -120,7 +121,7 @@ def test_a_touched_file_has_not_changed(images, out, said):
 
 
 def test_files_whose_times_are_the_same_are_not_read(images, out, said, monkeypatch):
-    monkeypatch.setattr("patchcollide.store.changes.source_digest", Path.read_text)
+    monkeypatch.setattr("patchcollide.images.folders.source_digest", Path.read_text)
     write_store(CONFIG, images, out)
     assert "nothing to do" in said.text
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.images.folders import find_images, stored_name
+from patchcollide.images.listings import stored_name
+from patchcollide.images.sources import find_images
 from patchcollide.store.changes import find_changes
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.writer import write_store

@@ -10,8 +10,9 @@ from PIL import Image
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import ImageError, StoreError
-from patchcollide.images.folders import find_images, sample_images
+from patchcollide.images.listings import sample_images
 from patchcollide.images.pictures import read_image
+from patchcollide.images.sources import find_images
 from patchcollide.images.thumbnails import thumbnail
 from patchcollide.io.provenance import array_digest, self_digest
 from patchcollide.store.writer import write_store

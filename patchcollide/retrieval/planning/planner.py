@@ -13,7 +13,8 @@ import torch
 from patchcollide.config import Config
 from patchcollide.errors import PatchCollideError
 from patchcollide.formats import format_seconds, format_size
-from patchcollide.images.folders import find_images, sample_images
+from patchcollide.images.listings import Listing, sample_images
+from patchcollide.images.sources import find_images
 from patchcollide.io.system import busy_cores
 from patchcollide.retrieval.planning.budgets import (
     existing_folder,
@@ -173,25 +174,27 @@ def plan(
     queries: int = 289,
     num_images: int | None = None,
     gpu: bool = False,
+    classes: str | None = None,
 ) -> Plan:
-    """Measures this machine for some seconds and returns what indexing a folder would cost.
+    """Measures this machine for some seconds and returns what indexing images would cost.
 
     Args:
         config: The settings, as :func:`patchcollide.pipeline.index` takes them.
-        images: The folder; some of its images are read.
+        images: Where they are; some of them are read.
         out: Where the store would lie; only its disk is looked at.
         memory: How much may be used, such as ``8GB``; None for 80 % of what is available.
         queries: How many patches would be searched for at once.
         num_images: Plan for so many images, instead of those chosen of the folder.
         gpu: Whether to say what a GPU would take: measured if there is one, else estimated.
+        classes: Take these alone, separated by commas.
 
     Raises:
         ConfigError: If ``memory`` is no size.
-        ImageError: If the folder holds no images, or none that can be read.
-        MissingLibraryError: If FAISS is not installed.
+        ImageError: If there are no images, or none that can be read.
+        MissingLibraryError: If FAISS is not installed, or what reads the images.
     """
     budget = memory_budget(memory)
-    found = find_images(images).files
+    found = find_images(images, classes).files
     files = sample_images(found, config.store.fraction, config.seed)
     wanted = num_images or len(files)
     busy = busy_cores()
@@ -220,13 +223,13 @@ def plan(
 
 
 def require_resources(
-    config: Config, images: Path, out: Path, memory: str | None, extend: bool = False
+    config: Config, images: Listing, out: Path, memory: str | None, extend: bool = False
 ) -> None:
     """Refuses to index what memory or disk cannot hold; formulas only, nothing is measured.
 
     Args:
         config: The settings.
-        images: The folder to be indexed.
+        images: What is to be indexed.
         out: The store's folder. Whatever is finished there needs no more space.
         memory: How much may be used, such as ``8GB``; None for 80 % of what is available.
         extend: Whether what is finished there is to be extended.
@@ -234,12 +237,12 @@ def require_resources(
     Raises:
         ConfigError: If a stage needs more memory.
         StoreError: If store, index and its parts need more disk.
-        ImageError: If the folder holds no images.
+        ImageError: If no class is large enough to give an image.
     """
     budget = memory_budget(memory)
     if (out / ABOUT_FILE).exists() and not extend:
         return
-    files = sample_images(find_images(images).files, config.store.fraction, config.seed)
+    files = sample_images(images.files, config.store.fraction, config.seed)
     work = Workload(config, len(files))
     require_memory(work, budget)
     require_disk(work, out)

@@ -17,7 +17,7 @@ import torch
 from patchcollide.config import Config
 from patchcollide.errors import ImageError
 from patchcollide.geometry import PatchGrid
-from patchcollide.images.folders import ImageFile
+from patchcollide.images.listings import SourceImage
 from patchcollide.images.pictures import read_image
 from patchcollide.images.thumbnails import thumbnail
 from patchcollide.io.provenance import array_digest
@@ -71,7 +71,7 @@ class Sample:
 
 def measure_rates(
     config: Config,
-    files: Sequence[ImageFile],
+    files: Sequence[SourceImage],
     folder: Path,
     num_queries: int,
     num_images: int,
@@ -129,7 +129,7 @@ def expected_bounds(
     return np.ceil(last * growth ** (-2 * inverse)).astype(np.int64)
 
 
-def _read_sample(config: Config, files: Sequence[ImageFile], num_queries: int) -> Sample:
+def _read_sample(config: Config, files: Sequence[SourceImage], num_queries: int) -> Sample:
     count = min(_SAMPLED_IMAGES, len(files))
     numbers = keyed_generator(config.seed, "plan").choice(len(files), count, replace=False)
     start = time.perf_counter()
@@ -138,7 +138,7 @@ def _read_sample(config: Config, files: Sequence[ImageFile], num_queries: int) -
     if not images:
         raise ImageError(
             f"None of {count} sampled images could be read, for example "
-            f"{files[numbers[0]].path}. Check the folder."
+            f"{files[numbers[0]]}. Check the folder."
         )
     for image in images:
         array_digest(image)
@@ -149,11 +149,11 @@ def _read_sample(config: Config, files: Sequence[ImageFile], num_queries: int) -
     return Sample(np.stack(images[1:] or images), queries, config.grid, seconds)
 
 
-def _read(config: Config, file: ImageFile) -> np.ndarray | None:
+def _read(config: Config, file: SourceImage) -> np.ndarray | None:
     settings = config.images
     try:
         return read_image(
-            file.path, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
+            file, size=settings.size_px, fit=settings.fit, max_pixels=settings.max_pixels
         )
     except ImageError:
         return None

@@ -17,7 +17,7 @@ from patchcollide.cli.framework import app
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import ConfigError, ImageError, StoreError
-from patchcollide.images.folders import find_images
+from patchcollide.images.sources import find_images
 from patchcollide.io import system
 from patchcollide.retrieval.planning import planner
 from patchcollide.retrieval.planning import rates as machine
