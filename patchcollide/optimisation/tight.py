@@ -45,7 +45,8 @@ _PARTED = 3.0
 _PATIENCE, _HALVINGS = 4, 3
 _LEAST_GAIN = 0.005
 _HOLD, _LAST_SIZE = 0.7, 0.05
-"""For how long the steps of vertices keep their size, and to what share they fall after."""
+"""For how long steps keep their size, of the centre's or of the vertices', and to what share they
+fall after. A centre whose steps fell from the first ended on its way, in steps too small."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,14 @@ class TightObjective(Objective):
         return torch.optim.Adam([parameterisation.parameter], betas=self._gait.averages)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
-        """See :meth:`Objective.step_size`: a cosine for the centre, and one for the vertices.
+        """See :meth:`Objective.step_size`: constant, then a cosine; so for centre and vertices.
 
         Theirs is also halved each time nothing is gained any more.
         """
         settings, begun = self.task.optimiser, self.state["begun"]
         end = settings.steps if begun else self._centre_steps
         done = (step - begun) / (end - begun)
-        if begun:
-            done = max(0.0, (done - _HOLD) / (1 - _HOLD))
+        done = max(0.0, (done - _HOLD) / (1 - _HOLD))
         fall = (1 + math.cos(math.pi * done)) / 2
         rise = min(1.0, (step - begun + 1) / max(1, settings.warmup_steps))
         size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * fall)

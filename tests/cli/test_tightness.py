@@ -1,6 +1,7 @@
 """Bounds on features on the command line, one or several."""
 
 import json
+from decimal import ROUND_CEILING, Context
 from typing import get_type_hints
 
 import pytest
@@ -33,6 +34,28 @@ def test_bounds_that_are_no_share_are_refused(world, bound):
     outcome = world.collide("--pixels", "--tightness", bound)
     assert_refused(outcome, 2, "should be a number between 0 and 1")
     assert world.files() == before
+
+
+def test_a_bound_below_the_floor_is_refused_before_anything_is_written(world):
+    before = world.files()
+    outcome = world.collide("--pixels", "--tightness", 1e-6)
+    assert_refused(outcome, 2, "ConfigError", "objective.tightness = 1e-06", "or more, or choose")
+    assert world.files() == before
+
+
+def test_a_bound_that_is_not_reached_is_no_error_and_the_nearest_is_named(world):
+    outcome = world.collide("--pixels", *QUICK, "--tightness", 0.05)
+    assert outcome.exit_code == 0, outcome.said
+    block = json.loads((world.run / "summary.json").read_text())["tightness"]
+    assert block["verdict"] != "feature collision"
+    nearest = f"features differ by up to {as_told(block['hull']['tau_max'])} (0.05 asked)"
+    assert nearest in block["sentence"]
+    assert nearest in outcome.printed
+
+
+def as_told(tau):
+    """Two digits, rounded up."""
+    return str(Context(prec=2, rounding=ROUND_CEILING).create_decimal(repr(tau)))
 
 
 @pytest.mark.parametrize("method", ["class", "features", "metamer", "null_space"])

@@ -1,5 +1,6 @@
 """The bound on features: a share of the target's, whatever the network; vertices part within it."""
 
+import itertools
 import math
 import signal
 
@@ -130,7 +131,11 @@ def test_a_step_follows_the_gradient_of_its_formula(small_network, kind, phase, 
 
 
 def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
+    # As drawn, the network is as good as undecided between two classes of its target.
+    with torch.no_grad():
+        small_network.module.classifier.bias[tight_task(small_network).target_class] += 0.5
     task = tight_task(small_network, 0.2)
+    assert task.target_margin > 0.1
     start = parameterise("pixels")
     vertices, progress = run(task, start)
     found, classes = hull_distances(task, vertices)
@@ -139,6 +144,16 @@ def test_vertices_end_apart_within_the_bound_and_near_the_source(small_network):
     apart = torch.pdist(vertices.flatten(1)) / math.sqrt(vertices[0].numel())
     assert apart.min() > 0.05
     assert progress.stopped_because
+
+
+def test_steps_of_the_centre_keep_their_size_until_most_are_done(small_network):
+    task = tight_task(small_network, 0.1, warmup_steps=0)
+    start = parameterise("pixels")
+    objective = TightObjective(task, start.source)
+    sizes = [objective.step_size(step, start) for step in range(100)]
+    assert sizes[:70] == [sizes[0]] * 70
+    assert all(first > second for first, second in itertools.pairwise(sizes[70:]))
+    assert 0.05 * sizes[0] <= sizes[-1] < 0.1 * sizes[0]
 
 
 def test_a_looser_bound_lets_vertices_farther_apart(small_network):
