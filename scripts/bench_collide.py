@@ -1,11 +1,15 @@
 """Measures the descent for vertices: ours against others from one start, and what a step costs.
 
-Prints one JSON document. A race ends, for each method, when random points between the vertices
-collide as the paper's do: all of 2000 are classified as the target, with a mean probability of at
-least 0.95 of the target's own, after rounding to 8 bits. Every method starts from the same
-parameters; the authors' schedule is tried at several step sizes first, and the best is raced.
+Prints one JSON document. ``features`` says in how many steps, and seconds, features of all points
+between the vertices are as near to the target's as is asked: by ours, and by the authors' schedule,
+which ends after ``--factor`` times as many. A race ends, for each method, when random points
+between the vertices collide as the paper's do: all of 2000 are classified as the target, with a
+mean probability of at least 0.95 of the target's own, after rounding to 8 bits. Every method starts
+from the same parameters; the authors' schedule is tried at several step sizes first, and the best
+is raced.
 
     python scripts/bench_collide.py race --source cat.jpg --target cup.jpg --store stores/photos
+    python scripts/bench_collide.py features --source cat.jpg --target cup.jpg --tightness 0.1
     python scripts/bench_collide.py step --source cat.jpg --target cup.jpg --store stores/photos \
         --set 'network.name="vgg16"' --set 'network.weights="random"'
 """
@@ -30,9 +34,16 @@ from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
-from patchcollide.optimisation.objective import HullObjective
+from patchcollide.optimisation.objective import HullObjective, Objective
 from patchcollide.optimisation.schedules import make_optimiser
-from patchcollide.optimisation.stopping import DescentTask, far_enough, sure_enough, validate
+from patchcollide.optimisation.stopping import (
+    DescentTask,
+    far_enough,
+    sure_enough,
+    validate,
+    validate_features,
+)
+from patchcollide.optimisation.tight import TightObjective
 from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.randomness import seeded
 from patchcollide.runs.retrieve import retrieve_neighbours
@@ -119,6 +130,107 @@ def race(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
         "steps_ratio_at_least": runs[-1]["steps"] / ours["steps"],
         "seconds_ratio": runs[-1]["seconds"] / ours["seconds"],
         "table": table(runs),
+    }
+
+
+Checked = tuple[dict[str, float], str]
+"""What a check found, and why the descent is over."""
+
+
+class _Ours(TightObjective):
+    """Our objective, until features are near enough."""
+
+    wanted: float
+
+    def check(self, parameterisation: Parameterisation, step: int) -> Checked:
+        """See :meth:`Objective.check`."""
+        return _until(self.wanted, self, parameterisation, super().check(parameterisation, step))
+
+
+class _Authors(HullObjective):
+    """The paper's objective, until features are near enough."""
+
+    wanted: float
+
+    def check(self, parameterisation: Parameterisation, step: int) -> Checked:
+        """See :meth:`Objective.check`."""
+        return _until(self.wanted, self, parameterisation, super().check(parameterisation, step))
+
+
+def _until(
+    wanted: float, objective: Objective, parameterisation: Parameterisation, checked: Checked
+) -> Checked:
+    """Ends a descent where features of all points of a validation are near enough."""
+    row, why = checked
+    # Ours begins with one image, between which and itself there is nothing.
+    if objective.state.get("phase", 1.0):
+        row |= validate_features(objective.task, parameterisation.images())
+        if row["validation_tau_max"] <= wanted:
+            objective.kept = parameterisation.parameter.detach().clone()
+            why = "the features are as near as asked"
+    return row, why
+
+
+def features(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Lets ours and the authors' schedule run from one start until features are near enough."""
+    wanted, bound = arguments.tightness, {"objective": {"tightness": arguments.tightness}}
+    ours = _run_until(start, wanted, bound, ours=True)
+    # Vertices part after that: where ours ends shows what for.
+    whole = _run_until(start, 0.0, bound, ours=True)
+    rate, trials = _best_rate(start, arguments.rates, arguments.trial_steps)
+    limit = arguments.factor * ours["steps"]
+    changes = {"method": "authors", "learning_rate": rate, "steps": limit, "stop_distance": 0.0}
+    asked = {"objective": {**AUTHORS_OBJECTIVE, "tightness": 0.0}, "optimiser": changes}
+    theirs = _run_until(start, wanted, asked, ours=False)
+    named = {"ours": ours, "ours, to its end": whole, "authors": theirs}
+    runs = [{"method": name, **run} for name, run in named.items()]
+    return {
+        "tightness": wanted,
+        "network": start.network.full_name,
+        "layer": start.network.layer,
+        "runs": runs,
+        "authors_rates_tried": trials,
+        "steps_ratio_at_least": theirs["steps"] / ours["steps"],
+        "seconds_ratio": theirs["seconds"] / ours["seconds"],
+        "table": features_table(runs, wanted),
+    }
+
+
+def features_table(runs: list[dict[str, Any]], wanted: float) -> list[str]:
+    """Returns Markdown: a line a descent, to where its features were near enough or its end."""
+    lines = [
+        "| descent | near enough | steps | seconds | tau max | tau max, least | vertex L2 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {run['method']} | {'yes' if run['tau_max'] <= wanted else 'no'} | {run['steps']} "
+        f"| {run['seconds']:.3g} | {run['tau_max']:.3f} | {run['tau_max_least']:.3f} "
+        f"| {run['vertex_distance_mean']:.0f} |"
+        for run in runs
+    ]
+    return lines
+
+
+def _run_until(
+    start: Start,
+    wanted: float,
+    changes: dict[str, dict[str, Any]],
+    *,
+    ours: bool,
+) -> dict[str, Any]:
+    task, parameterisation = start.task(**changes), start.parameterisation()
+    objective = _Ours(task, parameterisation.source) if ours else _Authors(task)
+    objective.wanted = wanted
+    begun = time.perf_counter()
+    _, progress = find_vertices(task, parameterisation, objective=objective)
+    seconds = time.perf_counter() - begun
+    found = [row for row in progress.history if "validation_tau_max" in row]
+    return {
+        "steps": progress.step,
+        "seconds": seconds,
+        "tau_max": found[-1]["validation_tau_max"],
+        "tau_max_least": min(row["validation_tau_max"] for row in found),
+        "vertex_distance_mean": found[-1]["validation_distance"],
     }
 
 
@@ -219,12 +331,13 @@ def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
 def read_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["race", "step"])
+    parser.add_argument("what", choices=["race", "features", "step"])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--store", type=Path, help="compose patches of it; without, free pixels")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--tightness", type=float, default=0.1, help="that features are to reach")
     parser.add_argument("--factor", type=count, default=50, help="stop the authors' here")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.01, 0.1, 1.0])
     parser.add_argument("--trial-steps", type=count, default=60)
@@ -236,7 +349,7 @@ def main() -> dict[str, Any]:
     """Runs what the command line asks for."""
     arguments = read_arguments()
     measure: Callable[[Start, argparse.Namespace], dict[str, Any]]
-    measure = {"race": race, "step": step}[arguments.what]
+    measure = {"race": race, "features": features, "step": step}[arguments.what]
     return {"machine": describe_machine(), **measure(Start(arguments), arguments)}
 
 

@@ -274,6 +274,22 @@ def test_a_race_has_one_start_and_stops_the_slow_one(kind, small_descent, store,
         assert run["reached"] == (run["success_rate"] == 1 and run["probability_share"] >= 0.95)
 
 
+def test_features_are_raced_to_a_bound_from_one_start(small_descent, write_images):
+    images = write_images("others", num=2, seed=8)
+    words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
+    words += ["--factor", 2, "--trial-steps", 2, "--rates", 1e-9, 1e-5, "--tightness", 0.5]
+    document = small_descent("bench_collide", "features", *words)
+    assert_can_be_taken_over(document)
+    ours, whole, authors = document["runs"]
+    assert ours["steps"] <= whole["steps"]
+    assert authors["steps"] <= 2 * ours["steps"]
+    assert document["steps_ratio_at_least"] == authors["steps"] / ours["steps"]
+    for run, line in zip(document["runs"], document["table"][2:], strict=True):
+        near = "yes" if run["tau_max"] <= 0.5 else "no"
+        assert line.startswith(f"| {run['method']} | {near} | {run['steps']} |")
+        assert run["tau_max_least"] <= run["tau_max"]
+
+
 def test_a_step_of_the_descent_is_timed(small_descent, store, write_images):
     images = write_images("others", num=2, seed=8)
     words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
