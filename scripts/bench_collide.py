@@ -70,11 +70,11 @@ class Start:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.config: Config = load_config(arguments.config, arguments.set)
         self.network: CollisionNetwork = load_network(self.config.network, self.config.seed)
-        size = self.network.input_size
-        self.source = read_square(self.config, arguments.source, size)
-        self.target = Target.of_picture(
-            self.network, read_square(self.config, arguments.target, size)
+        self.source, picture = (
+            read_square(self.config, path, self.network.input_size, self.network.channels)
+            for path in (arguments.source, arguments.target)
         )
+        self.target = Target.of_picture(self.network, picture)
         self.neighbours = None
         if arguments.store:
             store = open_store(self.config, arguments.store)
