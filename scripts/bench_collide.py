@@ -218,7 +218,9 @@ def _run_until(
     *,
     ours: bool,
 ) -> dict[str, Any]:
-    task, parameterisation = start.task(**changes), start.parameterisation()
+    # The schedule goes on where the class is the target's: features are asked for.
+    task = replace(start.task(**changes), stops_early=False)
+    parameterisation = start.parameterisation()
     objective = _Ours(task, parameterisation.source) if ours else _Authors(task)
     objective.wanted = wanted
     begun = time.perf_counter()

@@ -224,6 +224,10 @@ class TightObjective(Objective):
         found = validate_features(self.task, parameterisation.images())
         measured = math.exp(log_tau) / max(found["validation_tau_max"], _TINY)
         state["slack"] = (state["slack"] + min(1.0, max(0.5, measured))) / 2
+        if (asked := self.task.objective.tightness) < state["goal"]:
+            # A bound was widened to what the centre reached: vertices that are nearer need less.
+            reached = _OUT_OF_REACH * found["validation_tau_max"]
+            state["goal"] = max(asked, min(state["goal"], reached))
         if found["validation_tau_max"] <= _SAFE * state["goal"] and not self._has_class(found):
             # Of a target that is barely its class's, features as near as asked may be another's.
             state["goal"] *= _TIGHTER

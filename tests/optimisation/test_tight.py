@@ -156,6 +156,20 @@ def test_steps_of_the_centre_keep_their_size_until_most_are_done(small_network):
     assert 0.05 * sizes[0] <= sizes[-1] < 0.1 * sizes[0]
 
 
+@pytest.mark.parametrize(("goal", "expected"), [(0.5, 0.1), (0.08, 0.08)])
+def test_a_widened_bound_narrows_to_what_vertices_reach(small_network, goal, expected):
+    task = tight_task(small_network, 0.1, num_vertices=2)
+    # Vertices as good as at the target.
+    start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
+    objective = TightObjective(task, start.source)
+    with torch.no_grad():
+        objective.check(start, 3)
+        objective.state |= {"phase": 1.0, "goal": goal}
+        small_network.module.classifier.bias[task.target_class] += 5
+        objective.check(start, 6)
+    assert objective.state["goal"] == expected
+
+
 def test_a_looser_bound_lets_vertices_farther_apart(small_network):
     spreads = []
     for tightness in (0.05, 0.2):
