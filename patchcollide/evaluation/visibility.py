@@ -237,12 +237,14 @@ def block_share(differences: Float64[ndarray, "images height width channels"]) -
     The mean over all places of the blocks' grid: where it lies decides nothing.
 
     Args:
-        differences: Of images; blocks are a :data:`BLOCKS`-th of a side, 8 pixels of 224.
+        differences: Of images; blocks are a :data:`BLOCKS`-th of a side, 8 pixels of 224, but at
+            least 2: of small images pixel noise is not coarse either.
 
     Returns:
         From 0 of noise alone to 1 of one colour; 0 where nothing differs.
     """
-    side = max(1, min(differences.shape[1:3]) // BLOCKS)
+    shorter = min(differences.shape[1:3])
+    side = min(shorter, max(2, shorter // BLOCKS))
     total = np.square(differences).mean()
     sums = np.pad(differences, ((0, 0), (1, 0), (1, 0), (0, 0))).cumsum(axis=1).cumsum(axis=2)
     boxes = sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side]
