@@ -1,16 +1,21 @@
 """What a person at the terminal sees while work goes on, and Ctrl-C as a request.
 
-There are log lines, bars, the time left. The library itself is silent: the command line switches
-this on; a program that shows progress in a way of its own listens instead. On Ctrl-C work stops at
-the next safe point instead of in the middle of a step.
+There are log lines, bars, the time left; where there is no terminal, a line every half minute. The
+library itself is silent: the command line switches this on; a program that shows progress in a way
+of its own listens instead, or reads a file of JSON. On Ctrl-C work stops at the next safe point
+instead of in the middle of a step.
 """
 
 import contextlib
+import json
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import IO, TypeVar, cast
 
@@ -19,7 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from patchcollide.errors import ConfigError
 from patchcollide.output import StandardError, output_explained
+from patchcollide.pace import Pace
 
 T = TypeVar("T")
 
@@ -33,6 +40,13 @@ _console = Console(file=cast(IO[str], StandardError()), highlight=False)
 _bars_wanted = False
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+_pace: ContextVar[Pace | None] = ContextVar("pace", default=None)
+
+LINE_EVERY_S = 30.0
+"""Seconds between two lines on one piece of work, where there is no terminal."""
+
+_RECORD_EVERY_S = 1.0
 
 _WIDEST = 1000
 
@@ -49,20 +63,128 @@ def show(level: int) -> None:
     """Prints log records from ``level`` on to standard error; bars too, up to ``INFO``."""
     global _bars_wanted
     _bars_wanted = level <= logging.INFO
-    logger.handlers = [_LineHandler()]
+    logger.handlers = [_LineHandler(), *([_records] if _records else [])]
     logger.setLevel(level)
     logger.propagate = False
+
+
+class _RecordHandler(logging.Handler):
+    """Writes log records, and how far work has come, as JSON: an object a line."""
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(logging.INFO)
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(
+            {"event": "log", "level": record.levelname.lower(), "message": self.format(record)}
+        )
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Writes one object, with the time; whoever reads along sees it at once."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._file.write(json.dumps({"time": now, **record}) + "\n")
+        self._file.flush()
+
+
+_records: _RecordHandler | None = None
+
+
+@contextlib.contextmanager
+def recording(path: Path | None) -> Iterator[None]:
+    """Adds to a file of JSON what is logged and how far work comes while the block runs.
+
+    Args:
+        path: The file; None for none.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    global _records
+    if path is None:
+        yield
+        return
+    before = _records
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a file that can be written at --log-json {path}, but: {error.strerror}. "
+            "Choose another."
+        ) from error
+    with file:
+        _records = _RecordHandler(file)
+        logger.addHandler(_records)
+        try:
+            yield
+        finally:
+            logger.removeHandler(_records)
+            _records = before
+
+
+def note(**figures: float | None) -> None:
+    """Takes note of figures of the work that is tracked, such as its loss; None for none."""
+    pace = _pace.get()
+    if pace is not None:
+        pace.note(**figures)
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     """Yields ``items``, with a bar and the time left when standard error is a terminal.
 
-    Inside :func:`listening` the listener is told instead, before each item and after the last.
+    Where it is none, a line is logged every :data:`LINE_EVERY_S` seconds, with the figures of
+    :func:`note`. Inside :func:`listening` the listener is told instead, before each item and after
+    the last.
     """
     listener = _listener.get()
     if listener is not None:
         yield from _told(items, label, total, listener)
         return
+    pace = Pace(label, total)
+    with _lines(pace):
+        yield from _shown(_paced(items, pace), label, total)
+
+
+def _paced(items: Iterable[T], pace: Pace) -> Iterator[T]:
+    """Yields items; figures noted while one is at work are its pace's."""
+    written = -_RECORD_EVERY_S
+    for item in items:
+        token = _pace.set(pace)
+        try:
+            yield item
+        finally:
+            with contextlib.suppress(ValueError):  # Another thread may close what this one began.
+                _pace.reset(token)
+        pace.done += 1
+        now = time.monotonic()
+        is_due = now - written >= _RECORD_EVERY_S or pace.done == pace.total
+        if _records is not None and is_due:
+            _records.write(pace.record())
+            written = now
+
+
+@contextlib.contextmanager
+def _lines(pace: Pace) -> Iterator[None]:
+    """Logs a line every half minute while the block runs, however long an item takes."""
+    if not _bars_wanted or _console.is_terminal:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(LINE_EVERY_S):
+            logger.info("%s", pace.line())
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _shown(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

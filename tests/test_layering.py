@@ -15,8 +15,9 @@ FLOORS = [
     row.split()
     for row in """
 errors shapes _version _moved
-output torch_modes
-geometry formats parallel progress randomness
+output torch_modes formats
+pace
+geometry parallel progress randomness
 io config
 config_files
 images

@@ -1,5 +1,6 @@
 """What every command shares: the application, common options, errors turned into sentences."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -62,6 +63,13 @@ Scheduler = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only warnings and errors.")]
+LogJson = Annotated[
+    Path | None,
+    typer.Option(
+        help="Add to this file what is said and how far work is: a JSON object a line.",
+        metavar="FILE",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -157,24 +165,30 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     }
 
     @functools.wraps(function)
-    def wrapped(*, verbose: bool, quiet: bool, debug: bool, **options: Any) -> None:
+    def wrapped(
+        *, verbose: bool, quiet: bool, debug: bool, log_json: Path | None, **options: Any
+    ) -> None:
         level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
         progress.show(level)
-        try:
-            with termination_as_interrupt():
-                for name, fields in groups.items():
-                    given = {field: options.pop(field) for field in fields}
-                    options[name] = signature.parameters[name].annotation(**given)
-                function(**options)
-        except (Exception, KeyboardInterrupt) as error:
-            if debug or isinstance(error, typer.BadParameter | typer.Exit):
-                raise
-            raise typer.Exit(_explain(error)) from None
+        # What went wrong is recorded too.
+        with contextlib.ExitStack() as recorded:
+            try:
+                recorded.enter_context(progress.recording(log_json))
+                with termination_as_interrupt():
+                    for name, fields in groups.items():
+                        given = {field: options.pop(field) for field in fields}
+                        options[name] = signature.parameters[name].annotation(**given)
+                    function(**options)
+            except (Exception, KeyboardInterrupt) as error:
+                if debug or isinstance(error, typer.BadParameter | typer.Exit):
+                    raise
+                raise typer.Exit(_explain(error)) from None
 
     common = {"verbose": Verbose, "quiet": Quiet, "debug": Debug}
     parameters = [
         *(option for each in signature.parameters.values() for option in _options_of(each)),
         *(_option(name, kind, default=False) for name, kind in common.items()),
+        _option("log_json", LogJson, default=None),
     ]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {each.name: each.annotation for each in parameters}

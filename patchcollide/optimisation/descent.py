@@ -13,7 +13,7 @@ from patchcollide.errors import DivergedError, InterruptedWorkError
 from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
 from patchcollide.optimisation.objective import HullObjective, Objective
 from patchcollide.optimisation.stopping import DescentTask
-from patchcollide.progress import StopRequest, stop_requests, track
+from patchcollide.progress import StopRequest, note, stop_requests, track
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
 from patchcollide.torch_modes import proof_modes
@@ -103,6 +103,9 @@ class Descent:
             is_due = state.step == settings.steps or self._objective.is_due(state.step)
             if is_due or state.step % settings.check_every == 0:
                 self._check()
+            row = state.history[-1]
+            tau = row.get("tau", row.get("validation_tau_max"))
+            note(step=state.step, loss=row["loss"], tau=tau)
             is_over = bool(state.stopped_because)
             if request.requested or is_over or state.step % settings.checkpoint_every == 0:
                 self._keep()

@@ -11,6 +11,7 @@ import pytest
 from patchcollide import pipeline
 from patchcollide.config_files import load_config
 from patchcollide.images.pictures import write_png
+from tests.helpers.archives import KINDS, write_as
 from tests.helpers.killing import KILLED, Commands, contents
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,24 @@ def test_twenty_kills_change_no_byte_of_a_store_nor_of_its_extension(tmp_path):
         assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
         assert command("verify", tmp_path / "store") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"images", "store", "undisturbed"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_kills_change_no_byte_of_a_store_of_archives(kind, tmp_path):
+    images = add_images(tmp_path / "images", 400, seed=0)
+    source, rng = write_as(kind, images, tmp_path / "source"), np.random.default_rng(5)
+    undisturbed = ["index", source, "--out", tmp_path / "undisturbed", *WORDS]
+    words = ["index", source, "--out", tmp_path / "store", *WORDS]
+    with Commands() as command:
+        assert command(*undisturbed) == 0
+        assert run_killed(command, words, 20, rng, command.spent) >= 5
+        assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+        add_images(images, 200, seed=1)
+        write_as(kind, images, tmp_path / "source")
+        assert command(*undisturbed, "--extend") == 0
+        assert run_killed(command, [*words, "--extend"], 10, rng, command.spent) >= 2
+        assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+        assert command("verify", tmp_path / "store") == 0
 
 
 def test_twenty_flipped_bits_are_found_and_repaired(tmp_path):

@@ -21,7 +21,7 @@ from patchcollide.io.provenance import array_digest, fingerprint
 from patchcollide.networks.models.digit_networks import build_digit_network
 from patchcollide.networks.models.regularisers import HyperplaneCollinearity, hidden_layers
 from patchcollide.networks.models.weights import SAFETENSORS_SUFFIX, read_metadata, write_weights
-from patchcollide.progress import track
+from patchcollide.progress import note, track
 from patchcollide.shapes import Float, Int64, Tensor
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,7 @@ def train_module(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
+        note(loss=float(loss))
     return Trained(module.eval(), measure_accuracy(module, test))
 
 
