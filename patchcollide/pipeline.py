@@ -13,9 +13,10 @@ from patchcollide.audit.adequacy import compare_audits
 from patchcollide.audit.audit import audit
 from patchcollide.config import Config
 from patchcollide.config_files import builtin_config, load_config
-from patchcollide.errors import RunError
+from patchcollide.errors import ConfigError, RunError
 from patchcollide.evaluation.dimensions import measure_dimensions
 from patchcollide.images.photographs import photograph, write_photographs
+from patchcollide.images.pillow import Picture
 from patchcollide.images.sources import find_images
 from patchcollide.io.files import output_path
 from patchcollide.io.locks import locked
@@ -28,6 +29,7 @@ from patchcollide.runs.collide import collide, evaluate, report
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.frontier import trace_frontier
+from patchcollide.runs.pictures import Crop, choose_picture, warn_of_whole
 from patchcollide.runs.prove import prove
 from patchcollide.runs.retrieve import (
     import_neighbours,
@@ -73,6 +75,7 @@ def retrieve(
     store_path: Path,
     out: Path,
     backend: Backend = LOCAL,
+    crop: Crop | None = None,
 ) -> Path:
     """Finds neighbours for every location of images; writes them, and contact sheets beside.
 
@@ -80,11 +83,12 @@ def retrieve(
 
     Args:
         config: Sections ``images``, ``patches`` and ``retrieval``.
-        sources: One image or more.
+        sources: One image or more: files, or ``imagenet:CLASS/NAME`` of the store.
         store_path: A store made by :func:`index`.
         out: Of one image, the HDF5 file to write; of more, a folder of files named after them. The
             contact sheet has the same name and ``.png``.
         backend: Where the exact and the certified engine pass over the store.
+        crop: The part of the image that is meant, if there is one image.
 
     Returns:
         ``out``.
@@ -96,7 +100,17 @@ def retrieve(
     of_each = {out: sources[0]} if len(sources) == 1 else _named_after(sources, out)
     for path in of_each:
         require_free(path)
-    retrieve_neighbours_of_each(config, of_each, [], open_store(config, store_path), backend)
+    if crop is not None and len(sources) > 1:
+        raise ConfigError(
+            f"Expected one image with --crop, but found {len(sources)}. Retrieve one by one."
+        )
+    store = open_store(config, store_path)
+    pictures: dict[Path, Picture] = {}
+    for path, source in of_each.items():
+        chosen = choose_picture(config, source, store, crop)
+        warn_of_whole(config, chosen)
+        pictures[path] = chosen.picture
+    retrieve_neighbours_of_each(config, pictures, [], store, backend)
     return out
 
 

@@ -29,10 +29,20 @@ DataImages = Annotated[
         "--images", help="A folder of the data set's images, to compare with.", metavar="FOLDER"
     ),
 ]
-Source = Annotated[Path, Option(help="The image whose look is kept.")]
-Target = Annotated[
-    Path, Option(help="The image whose features are matched, or features: .h5 or .npz.")
+Source = Annotated[
+    Path, Option(help="The image whose look is kept: a file, or imagenet:CLASS/NAME of the store.")
 ]
+Target = Annotated[
+    Path,
+    Option(help="The image whose features are matched, likewise, or features: .h5 or .npz."),
+]
+
+
+SourceCrop = Annotated[
+    str | None,
+    Option("--crop", help="The square part of the source that is meant.", metavar="X,Y,SIDE"),
+]
+TargetCrop = Annotated[str | None, Option(help="The same of the target.", metavar="X,Y,SIDE")]
 
 
 @dataclass(frozen=True)
@@ -53,19 +63,25 @@ class Origin:
 
 @command
 def retrieve(
-    images: Annotated[list[Path], Argument(help="The source image, or several.")],
+    images: Annotated[
+        list[Path],
+        Argument(help="The source image, or several: files, or imagenet:CLASS/NAME of the store."),
+    ],
     store: StorePath,
     out: Annotated[Path, Option(help="The HDF5 file to write; of several images, a folder.")],
     engine: Engine = None,
+    crop: SourceCrop = None,
     *,
     where: BackendChoice,
     given: Settings,
 ) -> None:
     """Finds the nearest patches for every location of an image, or of several at once."""
     from patchcollide import pipeline
+    from patchcollide.runs.pictures import Crop
 
     settings = given.read({"retrieval.engine": engine})
-    echo(pipeline.retrieve(settings, images, store, out, where.read()))
+    part = None if crop is None else Crop.parse(crop)
+    echo(pipeline.retrieve(settings, images, store, out, where.read(), part))
 
 
 @command
@@ -116,6 +132,8 @@ def collide(
             metavar="GAMMA",
         ),
     ] = None,
+    crop: SourceCrop = None,
+    target_crop: TargetCrop = None,
     images: DataImages = None,
     chosen: NetworkChoice,
     device: Device = None,
@@ -126,6 +144,7 @@ def collide(
     """Finds vertices that collide with a target, measures what lies between, and reports."""
     from patchcollide import pipeline
     from patchcollide.optimisation.methods.registry import require_bound
+    from patchcollide.runs.pictures import Crop, Crops
 
     origin.require_one()
     if tightness is not None and not 0 < tightness < 1:
@@ -143,8 +162,17 @@ def collide(
     settings, backend = given.read(options), where.read()
     if tightness is not None:
         require_bound(settings)
+    parts = [None if text is None else Crop.parse(text) for text in (crop, target_crop)]
     run = pipeline.collide(
-        settings, source, target, out, origin.store, backend, origin.neighbours, images
+        settings,
+        source,
+        target,
+        out,
+        origin.store,
+        backend,
+        origin.neighbours,
+        images,
+        Crops(*parts),
     )
     _show_run(run)
 

@@ -11,6 +11,7 @@ from patchcollide.config import Config
 from patchcollide.errors import GeometryError, RetrievalError
 from patchcollide.geometry import Canvas, PatchGrid
 from patchcollide.images.pictures import read_square
+from patchcollide.images.pillow import Picture
 from patchcollide.io.hdf5 import open_hdf5, write_hdf5
 from patchcollide.io.provenance import versions
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
@@ -137,7 +138,7 @@ class Neighbours:
             )
 
 
-def require_neighbours(config: Config, source: Path, path: Path) -> None:
+def require_neighbours(config: Config, source: Picture, path: Path) -> None:
     """Checks that a file of neighbours can be composed under the settings.
 
     Args:

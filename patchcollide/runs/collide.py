@@ -31,6 +31,7 @@ from patchcollide.runs.inputs import (
     require_two_pictures,
     write_pair,
 )
+from patchcollide.runs.pictures import WHOLE, Crops, choose_picture
 from patchcollide.runs.report import write_report
 from patchcollide.runs.retrieve import adopt_neighbours, retrieve_neighbours
 from patchcollide.runs.summary import record_seconds, write_summary
@@ -51,6 +52,7 @@ def collide(
     backend: Backend = LOCAL,
     neighbours_path: Path | None = None,
     images: Path | None = None,
+    crops: Crops = WHOLE,
 ) -> Path:
     """Finds vertices that collide with a target, measures the polytope between them, and reports.
 
@@ -58,8 +60,9 @@ def collide(
 
     Args:
         config: All settings.
-        source: The image whose look is kept.
-        target: The image whose features are matched, or a file of features, ``.h5`` or ``.npz``.
+        source: The image whose look is kept: a file, or ``imagenet:CLASS/NAME`` of the store.
+        target: The image whose features are matched, likewise, or a file of features, ``.h5`` or
+            ``.npz``.
         out: The run's folder.
         store_path: Where patches come from.
         backend: Where the exact and the certified engine pass over the store.
@@ -67,6 +70,7 @@ def collide(
             not kept out of them. With neither, pixels vary freely.
         images: A folder of the data set's images, for the distances and the gaps of random pairs;
             without it they are of the store's images.
+        crops: The parts of source and target that are meant.
 
     Returns:
         ``out``.
@@ -86,9 +90,12 @@ def collide(
         )
     store = open_store(config, store_path) if store_path else None
     if neighbours_path:
-        require_neighbours(config, source, neighbours_path)
+        seen = choose_picture(config, source, store, crops.source)
+        require_neighbours(config, seen.picture, neighbours_path)
     network, origin = load_network(config.network, config.seed), store or neighbours_path
-    inputs = CollisionInputs.read(config, network, source, target, origin, images=images)
+    inputs = CollisionInputs.read(
+        config, network, source, target, origin, images=images, crops=crops
+    )
     require_two_pictures(config, inputs)
 
     def make(run: Run) -> None:
@@ -194,7 +201,7 @@ def _neighbours(
     path = run / "neighbours.h5"
     if isinstance(origin, Path):
         return adopt_neighbours(origin, path)
-    others = [inputs.target_path]
+    others = [inputs.target_picture]
     if inputs.target.picture is None:
         others = []
         if config.retrieval.leak_guard:
@@ -202,7 +209,7 @@ def _neighbours(
                 "the target is given as features, so its own patches are not known and not left "
                 "out. If its image is in the store, name it in retrieval.exclude."
             )
-    return retrieve_neighbours(config, inputs.source_path, others, origin, path, backend)
+    return retrieve_neighbours(config, inputs.source_picture, others, origin, path, backend)
 
 
 @proof_modes(grad=True)

@@ -67,6 +67,8 @@ class RunInputs(TypedDict, total=False):
     images: str | None
     parameterisation: str
     command: str
+    source_crop: str
+    target_crop: str
 
 
 class RunIdentity(TypedDict, total=False):

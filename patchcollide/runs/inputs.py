@@ -7,6 +7,7 @@ import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -17,12 +18,23 @@ from patchcollide.errors import ConfigError, ImageError, RunError, TargetError
 from patchcollide.evaluation.feature_distances import target_features
 from patchcollide.evaluation.known_changes import noise_floor
 from patchcollide.images.pictures import read_pixels, read_square, write_png
+from patchcollide.images.pillow import Picture
 from patchcollide.io.provenance import array_digest, file_digest, printable
-from patchcollide.networks.feature_files import holds_features, read_target, write_features
+from patchcollide.networks.feature_files import holds_features, write_features
 from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, require_finite
 from patchcollide.runs.folder import Run, RunIdentity, RunInputs
+from patchcollide.runs.pictures import (
+    OF_STORE,
+    WHOLE,
+    Crops,
+    choose_picture,
+    choose_target,
+    target_of,
+    warn_of_cut,
+    warn_of_picture,
+)
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
 
@@ -30,12 +42,6 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = Path("an image in memory")
 """Stands where the path of a file would."""
-
-# Digits of 8 pixels, which come with scikit-learn, are enlarged three and a half times.
-_MUCH_LARGER = 8
-
-# Of 255: what a grey photograph may have from being compressed.
-_COLOURED = 8.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class CollisionInputs:
         images: A folder of the data set's images, to compare with; None for the store's.
         exact: Whether vertices are found by linear programming.
         own_network: Whether the network is the caller's, which no settings can name.
+        pictures: What source and target are read from, where that is not their files.
+        crops: The parts of them that are meant.
     """
 
     source_path: Path
@@ -62,6 +70,8 @@ class CollisionInputs:
     images: Path | None = None
     exact: bool = False
     own_network: bool = False
+    pictures: tuple[Picture, Picture] | None = None
+    crops: Crops = WHOLE
 
     @classmethod
     def read(
@@ -74,11 +84,36 @@ class CollisionInputs:
         *,
         images: Path | None = None,
         exact: bool = False,
+        crops: Crops = WHOLE,
     ) -> "CollisionInputs":
         """Reads source and target as the network sees them; InputError if it cannot."""
-        picture = read_square(config, source, network.input_size, network.channels)
-        features = read_target(config, network, target)
-        return cls(source, target, picture, features, origin, images, exact)
+        store = origin if isinstance(origin, PatchStore) else None
+        seen = choose_picture(config, source, store, crops.source)
+        picture = read_square(config, seen.picture, network.input_size, network.channels)
+        aim = choose_target(config, target, store, crops.target)
+        features = target_of(config, network, aim)
+        pictures = seen.picture, aim.picture
+        return cls(
+            seen.path,
+            aim.path,
+            picture,
+            features,
+            origin,
+            images,
+            exact,
+            pictures=pictures,
+            crops=crops,
+        )
+
+    @property
+    def source_picture(self) -> Picture:
+        """What the source is read from: its file, or pixels."""
+        return self.pictures[0] if self.pictures else self.source_path
+
+    @property
+    def target_picture(self) -> Picture:
+        """What the target is read from: its file, or pixels."""
+        return self.pictures[1] if self.pictures else self.target_path
 
     @property
     def store(self) -> PatchStore | None:
@@ -92,6 +127,8 @@ class CollisionInputs:
 
     def described(self, config: Config, network: CollisionNetwork, out: Path) -> RunInputs:
         """Returns names and paths, and the command line that makes the run again, if one can."""
+        parts = {"source_crop": self.crops.source, "target_crop": self.crops.target}
+        given = cast(RunInputs, {key: str(part) for key, part in parts.items() if part})
         return {
             "source": printable(self.source_path),
             "target": printable(self.target_path),
@@ -105,6 +142,7 @@ class CollisionInputs:
             "images": printable(self.images) if self.images else None,
             "parameterisation": self._kind,
             "command": self._command(config, out),
+            **given,
         }
 
     def identity(self, network: CollisionNetwork) -> RunIdentity:
@@ -130,6 +168,8 @@ class CollisionInputs:
         else:
             free = [] if self.exact else ["--pixels"]
             words += ["--neighbours", printable(self.origin)] if self.origin else free
+        words += ["--crop", str(self.crops.source)] if self.crops.source else []
+        words += ["--target-crop", str(self.crops.target)] if self.crops.target else []
         words += ["--images", printable(self.images)] if self.images else []
         words += ["--out", printable(out)]
         for override in overrides_of(config):
@@ -224,10 +264,17 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
     require_features(network, inputs.target)
     if not inputs.exact:
         require_reachable(config, network, inputs.target)
-    for what, path in (("source", inputs.source_path), ("target", inputs.target_path)):
-        if path != IN_MEMORY and not holds_features(path):
-            pixels = read_pixels(path, max_pixels=config.images.max_pixels)
-            _warn_of_picture(network, f"{what} {path}", pixels)
+    read = {
+        f"source {inputs.source_path}": inputs.source_picture,
+        f"target {inputs.target_path}": inputs.target_picture,
+    }
+    for what, picture in read.items():
+        if isinstance(picture, np.ndarray):
+            warn_of_picture(network, what, picture)
+        elif isinstance(picture, Path) and picture != IN_MEMORY and not holds_features(picture):
+            pixels = read_pixels(picture, max_pixels=config.images.max_pixels)
+            warn_of_picture(network, what, pixels)
+            warn_of_cut(config, what, pixels)
     _, class_name, probability = network.top(inputs.source)
     require_finite(network, "source", probability)
     logger.info("source: %s, %.3f by %s", class_name, probability, network.full_name)
@@ -241,7 +288,7 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
             target.probability,
             config.network.min_confidence,
         )
-    label = inputs.target_path.parent.name
+    label = inputs.target_path.parent.name.removeprefix(OF_STORE)
     if label in network.class_names and label != target.class_name:
         logger.warning(
             "the target lies in the folder of class %s, but %s takes it for %s: what collides with "
@@ -249,31 +296,6 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
             label,
             network.full_name,
             target.class_name,
-        )
-
-
-def _warn_of_picture(
-    network: CollisionNetwork, what: str, pixels: UInt8[ndarray, "height width 3"]
-) -> None:
-    """Warns of a picture that is much smaller than what the network sees, or has other colours."""
-    side = min(pixels.shape[:2])
-    if network.input_size >= _MUCH_LARGER * side:
-        logger.warning(
-            "the %s is enlarged %.1f times, from %d to %d pixels: most of what the network sees "
-            "of it is made up between its pixels.",
-            what,
-            network.input_size / side,
-            side,
-            network.input_size,
-        )
-    colour = float(np.ptp(pixels, axis=-1).mean())
-    if network.channels == 1 and colour > _COLOURED:
-        logger.warning(
-            "the %s is in colour (channels differ by %.0f levels of 255 on average), but %s "
-            "sees grey images alone: it may not be what the network is for.",
-            what,
-            colour,
-            network.full_name,
         )
 
 

@@ -14,16 +14,24 @@ import torch
 from patchcollide.errors import InputError, RunError
 from patchcollide.images.pictures import read_png, read_square
 from patchcollide.io.provenance import array_digest, differences, file_digest, machine, versions
-from patchcollide.networks.feature_files import read_target
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.report.headlines import figure_title
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import SUMMARY_FILE, Run, RunRecord, open_run
 from patchcollide.runs.inputs import network_of
+from patchcollide.runs.pictures import (
+    OF_STORE,
+    Crop,
+    Crops,
+    choose_picture,
+    choose_target,
+    target_of,
+)
 from patchcollide.runs.report import write_run_differences
 from patchcollide.runs.summary import read_summary
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
+from patchcollide.store.manifest import MANIFEST
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
@@ -76,6 +84,7 @@ class _Inputs:
     places: dict[str, Path | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    crops: dict[str, Crop] = field(default_factory=dict)
 
 
 @proof_modes(grad=True)
@@ -109,7 +118,7 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
             parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="patchcollide-"))
             out = Path(parent) / "replay"
         stack.enter_context(_threads(_threads_of(run.about)))
-        made = open_run(_make(run, found.places, out))
+        made = open_run(_make(run, found.places, Crops(**found.crops), out))
         names = sorted(path.name for path in run.folder.glob("*.png"))
         lines = [_compare_png(run / name, made / name) for name in names if name != _FIGURE]
         lines.append(_compare_figures(run, made) if _FIGURE in names else "")
@@ -121,7 +130,7 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
     )
 
 
-def _make(run: Run, places: dict[str, Path | None], out: Path) -> Path:
+def _make(run: Run, places: dict[str, Path | None], crops: Crops, out: Path) -> Path:
     source, target = places["source"], places["target"]
     if source is None or target is None:
         raise RunError(f"{run.folder} records no source or no target.")
@@ -142,28 +151,16 @@ def _make(run: Run, places: dict[str, Path | None], out: Path) -> Path:
         places["store"],
         neighbours_path=places["neighbours"],
         images=places["images"],
+        crops=crops,
     )
 
 
 def _find_inputs(run: Run, network: CollisionNetwork) -> _Inputs:
     """Finds the inputs, and says which are not those the run was made from."""
-    config, recorded, identity = run.config, run.inputs, run.about["identity"]
+    recorded, identity = run.inputs, run.about["identity"]
     found = _Inputs()
-
-    def picture_digest(path: Path) -> str:
-        return array_digest(read_square(config, path, network.input_size, network.channels))
-
-    copies = {"source": run / "source.png", "target": run / run.target_file}
-    digests: dict[Literal["source", "target"], Callable[[Path], str]] = {
-        "source": picture_digest,
-        "target": lambda path: read_target(config, network, path).digest,
-    }
-    for name, digest in digests.items():
-        path = Path(recorded[name])
-        if not path.is_file():
-            path = copies[name]
-            found.notes.append(f"{name}: {recorded[name]} is gone, so the run's own copy is used")
-        _compare_digest(found, name, path, identity[name], digest)
+    _find_picture(found, run, network, "source", run / "source.png")
+    _find_picture(found, run, network, "target", run / run.target_file)
     store, lists = recorded["store"], recorded["neighbours"]
     found.places |= {"store": None, "neighbours": None, "images": _folder(recorded.get("images"))}
     if store and Path(store).exists():
@@ -177,6 +174,35 @@ def _find_inputs(run: Run, network: CollisionNetwork) -> _Inputs:
         )
         found.places["neighbours"] = run / "neighbours.h5"
     return found
+
+
+def _find_picture(
+    found: _Inputs,
+    run: Run,
+    network: CollisionNetwork,
+    name: Literal["source", "target"],
+    copy: Path,
+) -> None:
+    """Finds a picture where it was, in a file or the store, or else the run's own copy."""
+    config, recorded = run.config, run.inputs
+    path, text = Path(recorded[name]), recorded.get(f"{name}_crop")
+    crop = Crop.parse(text) if isinstance(text, str) else None
+    is_of_store = recorded[name].startswith(OF_STORE)
+    place = Path(recorded["store"] or "")
+    if not (place / MANIFEST if is_of_store else path).is_file():
+        found.notes.append(f"{name}: {recorded[name]} is gone, so the run's own copy is used")
+        path, crop, is_of_store = copy, None, False
+    if crop is not None:
+        found.crops[name] = crop
+
+    def digest(path: Path) -> str:
+        store = PatchStore.open(place) if is_of_store else None
+        if name == "target":
+            return target_of(config, network, choose_target(config, path, store, crop)).digest
+        seen = choose_picture(config, path, store, crop).picture
+        return array_digest(read_square(config, seen, network.input_size, network.channels))
+
+    _compare_digest(found, name, path, run.about["identity"][name], digest)
 
 
 def _compare_digest(

@@ -8,6 +8,7 @@ from pathlib import Path
 from patchcollide.config import Config
 from patchcollide.errors import RunError
 from patchcollide.images.pictures import read_square
+from patchcollide.images.pillow import Picture
 from patchcollide.io.files import output_path, written_beside
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.engines import open_searcher
@@ -25,8 +26,8 @@ _FEW_IMAGES = 20
 
 def retrieve_neighbours(
     config: Config,
-    source: Path,
-    others: Sequence[Path],
+    source: Picture,
+    others: Sequence[Picture],
     store: PatchStore,
     out: Path,
     backend: Backend = LOCAL,
@@ -49,8 +50,8 @@ def retrieve_neighbours(
 
 def retrieve_neighbours_of_each(
     config: Config,
-    sources: Mapping[Path, Path],
-    others: Sequence[Path],
+    sources: Mapping[Path, Picture],
+    others: Sequence[Picture],
     store: PatchStore,
     backend: Backend = LOCAL,
 ) -> list[Neighbours]:

@@ -43,6 +43,7 @@ from patchcollide.optimisation.units import driven_units
 from patchcollide.proofs.worst import WorstFound, claims_of_hull, find_worst_sample
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import EXACT_FILE, SAMPLES_FILE, SUMMARY_FILE, Run, RunRecord
+from patchcollide.runs.pictures import OF_STORE
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.reader import PatchStore
@@ -199,7 +200,7 @@ def _compare(
 ) -> _Others:
     network, drawn, seed = collision.network, images.draw(), images.config.seed
     count, settings = len(collision.vertices), images.config.evaluation
-    alike = images.same_class(Path(about["inputs"]["target"]), _MOST_ALIKE)
+    alike = images.same_class(Path(about["inputs"]["target"].removeprefix(OF_STORE)), _MOST_ALIKE)
     another = median_distance(network, collision.target, alike)
     null = sample_null(collision.quick, collision.target, drawn, count, settings, seed)
     hull = measured.gaps["hull"]
