@@ -17,6 +17,9 @@ NOT_MEASURED = "not measured"
 # Keeps a number and its unit on one line.
 _SPACE = "\N{NARROW NO-BREAK SPACE}"
 
+_MANY_TIMES = 10
+_MOST_DECIMALS = 4
+
 
 def parse_size(text: str, name: str = "--memory") -> int:
     """Returns the bytes that ``text`` says, such as ``8GB``, ``6GiB``, ``500MB`` or ``1.5e9``.
@@ -93,3 +96,20 @@ def as_percent(share: float | None, digits: int = 1) -> str:
     elif share in (0, 1):
         text = f"{100 * share:.0f}"
     return f"{text}{_SPACE}%"
+
+
+def as_share(share: float | None) -> str:
+    """Formats a share in three digits, as :func:`as_percent` does; a large one in times."""
+    if share is None or not math.isfinite(share):
+        return NOT_MEASURED
+    if share >= _MANY_TIMES:
+        return f"{as_amount(share)} times"
+    places = 2 - math.floor(math.log10(100 * share)) if share > 0 else 0
+    return as_percent(share, min(max(places, 0), _MOST_DECIMALS))
+
+
+def as_amount(value: float | None) -> str:
+    """Formats an amount in no more digits than are read: ``33,854``, ``27.5``, ``0.0123``."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:,.0f}" if abs(value) >= 999.5 else as_gap(value)

@@ -160,7 +160,7 @@ def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(scope="session", autouse=True)
 def _equal_charts_are_drawn_once() -> Iterator[None]:
     """Of a small run, drawing its page's charts takes most, and many tests make the same run."""
-    from patchcollide.report.charts import draw_distances, draw_history, draw_samples
+    from patchcollide.report.charts import draw_history, draw_samples
     from patchcollide.runs import report as writer
 
     history = drawn_once(draw_history)
@@ -172,8 +172,7 @@ def _equal_charts_are_drawn_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writer, "draw_history", draw_without_seconds)
-        for draw in (draw_samples, draw_distances):
-            patched.setattr(writer, draw.__name__, drawn_once(draw))
+        patched.setattr(writer, draw_samples.__name__, drawn_once(draw_samples))
         yield
 
 

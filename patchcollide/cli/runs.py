@@ -253,7 +253,7 @@ def certify(
 ) -> None:
     """Walks the edges between a run's vertices exactly, or proves what it can of its hull."""
     from patchcollide import pipeline
-    from patchcollide.report.page import claim_lines
+    from patchcollide.report.claims import claim_lines
     from patchcollide.runs.folder import open_run
     from patchcollide.runs.summary import read_summary
 

@@ -86,7 +86,7 @@ def verdict_sentence(
     """
     name = verdict(max_tau, hits / num_samples, gamma)
     found = "No collision" if name == "none" else name.capitalize()
-    features = "without a bound" if max_tau is None else f"by up to {_beside(max_tau, gamma)}"
+    features = "without a bound" if max_tau is None else f"by up to {beside(max_tau, gamma)}"
     wanted = f"{gamma:g} asked" if asked else f"at most {gamma:g} is a feature collision"
     return (
         f"{found}: {hits} of {num_samples} samples are of the target's class; features differ "
@@ -94,7 +94,7 @@ def verdict_sentence(
     )
 
 
-def _beside(tau: float, gamma: float) -> str:
+def beside(tau: float, gamma: float) -> str:
     """Returns a number in two digits, or as many as it takes to be on its side of another.
 
     Rounded up: nothing is said to differ by less than it does.

@@ -29,7 +29,6 @@ from patchcollide.shapes import Float, ndarray
 __all__ = [
     "LEGEND",
     "Chart",
-    "draw_distances",
     "draw_history",
     "draw_samples",
     "inline_svg",
@@ -48,7 +47,8 @@ _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "patchcolli
 _MARGINS_IN = (0.62, 0.45, 0.14, 0.26)
 """Space left of, below, right of and above axes, for their labels and title."""
 
-_LEGEND_COLUMNS, _LEGEND_ROW_IN = 3, 0.17
+# In a page, letters are wider than those that matplotlib measures.
+_LEGEND_COLUMNS, _LEGEND_ROW_IN = 2, 0.17
 
 LEGEND: dict[str, Any] = {
     "ncols": _LEGEND_COLUMNS,
@@ -65,22 +65,19 @@ _HULL = "between the vertices"
 
 _NULL = "between random images"
 
-_LOSS_TERMS = {
-    "loss": "loss",
-    "active": "active",
-    "inactive": "inactive",
-    "unit": "unit",
-    "total_variation": "total variation",
-    "hull_active": "hull, active",
-    "hull_inactive": "hull, inactive",
-    "misfit": "features, before the activation",
-    "tau": "features, behind it",
+_FEATURES = {
+    "tau": "vertices and samples",
+    "validation_tau_mean": "at validation, mean",
+    "validation_tau_max": "at validation, largest",
 }
 
+# What is minimised where features are not followed: a sum of terms in units of their own, which
+# history.csv has one by one.
+_LOSS = {"loss": "loss"}
+
 _CHANCES = {
-    "validation_probability": "hull, probability",
-    "validation_success": "hull, success",
-    "validation_tau_max": "hull, largest tau",
+    "validation_probability": "probability",
+    "validation_success": "success",
 }
 
 _DISTANCES = {"distance": "vertices", "validation_distance": "at validation"}
@@ -207,27 +204,6 @@ def draw_samples(
     return charts
 
 
-def draw_distances(distances: Sequence[float], dataset_mean: float | None) -> str:
-    """Draws the distances between vertices, and the mean distance of images of the data set.
-
-    Args:
-        distances: L2 in 0..255, of each pair of vertices.
-        dataset_mean: The same between random images, on average; None if it was not measured.
-    """
-    chart = Chart("Distances between vertices (L2)")
-    chart.xlabel = "pairs of vertices, nearest first"
-    found = np.sort(np.asarray(distances, dtype=np.float64))
-    places = np.arange(1, len(found) + 1)
-    chart.is_empty = not len(found)
-    if len(found):
-        chart.axes.bar(places, found, color=SERIES[0], width=0.7, label="two vertices")
-        chart.axes.set_xticks(places if len(places) <= 10 else [1, len(places)])
-        if dataset_mean is not None:
-            label = "two random images, mean"
-            chart.axes.axhline(dataset_mean, color=SERIES[1], lw=1.3, ls="--", label=label)
-    return chart.svg("pairs", "Distance of each pair of vertices beside that of random images")
-
-
 def _draw_shares(
     chart: Chart, columns: Sequence[Float[ndarray, "_"]], edges: Float[ndarray, "_"]
 ) -> None:
@@ -241,7 +217,7 @@ def _draw_shares(
 
 
 def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
-    """Draws how an optimisation went as three charts: loss terms, probabilities, distances.
+    """Draws how an optimisation went as three charts: features or loss, classes, distances.
 
     Args:
         history: One mapping a step, with the columns of ``history.csv``; values that are missing,
@@ -252,9 +228,11 @@ def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
         colours follow the page's ``--ink``, ``--muted``, ``--rule`` and ``--series-1`` to
         ``--series-7`` where it has them.
     """
+    has_features = any(len(_series(history, key)[1]) for key in _FEATURES)
+    first = ("features", "Features: tau", _FEATURES) if has_features else ("loss", "Loss", _LOSS)
     charts = (
-        ("losses", "Loss terms", _LOSS_TERMS),
-        ("chances", "Probability and success", _CHANCES),
+        first,
+        ("chances", "Samples at validation", _CHANCES),
         ("distances", "Mean distance between vertices (L2)", _DISTANCES),
     )
     return "\n".join(_draw(history, *chart) for chart in charts)
@@ -290,28 +268,17 @@ def _draw(
     shown = []
     for (key, label), colour in zip(terms.items(), SERIES, strict=False):
         steps, values = _series(history, key)
-        if not values.any():
+        if not len(values):
             continue
         marker = "o" if key.startswith("validation") or len(steps) == 1 else ""
         axes.plot(steps, values, color=colour, label=label, lw=1.3, marker=marker, ms=2.8)
         shown.append(values)
-    if name == "losses":
-        _scale_losses(axes, shown)
+    if name == "loss" and shown:
+        axes.set_yscale("log" if min(values.min() for values in shown) > 0 else "linear")
     elif shown:
         axes.set_ylim(0, 1.03 if name == "chances" else None)
     chart.is_empty = not shown
     return chart.svg(name, f"{title} over the steps of the optimisation")
-
-
-def _scale_losses(axes: Axes, shown: Sequence[Float[ndarray, "_"]]) -> None:
-    # The term that drives a unit down ends below zero, where a logarithm has nothing to show.
-    values = np.concatenate(shown) if shown else np.ones(1)
-    if (values > 0).all():
-        axes.set_yscale("log")
-    else:
-        size = np.abs(values[values != 0])
-        threshold = 10.0 ** math.floor(math.log10(float(np.quantile(size, 0.1))))
-        axes.set_yscale("symlog", linthresh=threshold)
 
 
 def _series(

@@ -26,7 +26,14 @@ from patchcollide.report.sheet import (
 )
 from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
-__all__ = ["caption", "write_contact_sheet", "write_figure", "write_polytope_figure"]
+__all__ = [
+    "caption",
+    "differences_from_mean",
+    "largest_shown",
+    "write_contact_sheet",
+    "write_figure",
+    "write_polytope_figure",
+]
 
 _CROPS_PER_ROW = 2
 
@@ -82,8 +89,8 @@ def write_figure(
     corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
     for left in columns[1:]:
         sheet.frames(corners, left, tops[0], scale, box_size(vertices), BOX)
-    differences = _differences(vertices)
-    norm = Normalize(0, max(float(np.quantile(differences, 0.995)), 1.0))
+    differences = differences_from_mean(vertices)
+    norm = Normalize(0, largest_shown(differences))
     for left, difference in zip(columns[1:], differences, strict=True):
         sheet.picture(difference, left, tops[1], width, height, cmap="magma", norm=norm)
     words = "difference from the mean vertex at each pixel, L2 over channels in 0..255"
@@ -169,11 +176,17 @@ def write_contact_sheet(
     sheet.write(path)
 
 
-def _differences(
+def differences_from_mean(
     vertices: UInt8[ndarray, "vertices height width channels"],
 ) -> Float[ndarray, "vertices height width"]:
+    """Returns how far each vertex is from their mean at each pixel: L2 over channels, in 0..255."""
     values = vertices.astype(np.float64)
     return np.asarray(np.linalg.norm(values - values.mean(axis=0), axis=-1))
+
+
+def largest_shown(differences: Float[ndarray, "vertices height width"]) -> float:
+    """Returns where the scale of differences ends: 99.5 % of the pixels are below."""
+    return max(float(np.quantile(differences, 0.995)), 1.0)
 
 
 def _add_colour_bar(sheet: Sheet, norm: Normalize, left: int, top: int, height: int) -> None:

@@ -33,7 +33,9 @@
   async function start() {
     const root = document.getElementById("live");
     const data = JSON.parse(document.getElementById("page-data").textContent);
-    const pictures = [...document.querySelectorAll("img[data-vertex]")];
+    // Two of them stand first, large.
+    const pictures = [...document.querySelectorAll("img[data-vertex]")]
+      .sort((one, other) => Number(one.dataset.vertex) - Number(other.dataset.vertex));
     const sprite = document.getElementById("sprite");
     await Promise.all([...pictures, ...(sprite ? [sprite] : [])].map((image) => image.decode()));
     root.hidden = false;

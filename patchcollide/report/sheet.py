@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from patchcollide.io.files import written_beside
-from patchcollide.shapes import Int64, UInt8, ndarray
+from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = [
     "BOX",
@@ -37,6 +37,7 @@ __all__ = [
     "ScalarMappable",
     "Sheet",
     "cut",
+    "heat",
     "rc_context",
     "two_lines",
     "write_figure",
@@ -185,6 +186,11 @@ def write_figure(figure: Figure, path: Path) -> None:
         # A class or file may be named in a script that the font lacks; boxes are shown.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure.savefig(partial, format=kind, dpi=figure.dpi, metadata=metadata)
+
+
+def heat(values: Float[ndarray, "height width"]) -> UInt8[ndarray, "height width 3"]:
+    """Returns values of 0..1 as colours, from black to a pale yellow; what is above is as 1."""
+    return np.asarray(colormaps["magma"](values, bytes=True)[..., :3])
 
 
 def two_lines(text: str) -> str:

@@ -98,17 +98,25 @@ def _imagenet(
 
 
 #: Li, Zhang and Malik, "Approximate Feature Collisions in Neural Nets", NeurIPS 2019.
-PAPER_ROWS: tuple[Row, ...] = (
+DIGIT_ROWS: tuple[Row, ...] = (
     _mnist(1, "from the target itself", 1.33),
     _mnist(2, "from another digit", 1.28),
+)
+PHOTOGRAPH_ROWS: tuple[Row, ...] = (
     _imagenet("Table 4, row 1", "pixels, from another image", 0.993, 0.995, 4906.56),
     _imagenet("Table 6, row 1", "patches, church with itself", 0.952, 0.877, 8597.34),
     _imagenet("Table 6, row 2", "patches, church with cleaver", 0.999, 0.800, 9587.92),
 )
 
+PAPER_ROWS = DIGIT_ROWS + PHOTOGRAPH_ROWS
 
-def comparison_rows(summary: Summary) -> list[Row]:
+
+def comparison_rows(summary: Summary, *, of_digits: bool) -> list[Row]:
     """Returns the paper's rows, then the run's own.
+
+    Args:
+        summary: Of the run.
+        of_digits: Whether its images are as those of the paper's Table 2, not of Tables 4 and 6.
 
     Raises:
         KeyError: If the summary lacks one of the numbers compared.
@@ -128,7 +136,7 @@ def comparison_rows(summary: Summary) -> list[Row]:
         ),
         is_ours=True,
     )
-    return [*PAPER_ROWS, ours]
+    return [*(DIGIT_ROWS if of_digits else PHOTOGRAPH_ROWS), ours]
 
 
 def _measured(value: float | None) -> float | None:

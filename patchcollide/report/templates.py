@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from patchcollide.errors import RunError
-from patchcollide.formats import as_gap, as_number, as_percent, as_probability
+from patchcollide.formats import as_amount, as_gap, as_number, as_percent, as_probability, as_share
 
 __all__ = [
     "REPORT_SCRIPTS",
@@ -79,12 +79,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "amount": as_amount,
         "count_name": _as_count_name,
         "file_name": _as_file_name,
         "gap": as_gap,
         "number": as_number,
         "percent": as_percent,
         "probability": as_probability,
+        "share": as_share,
     }
     return environment
 

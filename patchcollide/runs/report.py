@@ -11,11 +11,11 @@ from patchcollide.evaluation.samples import HullSamples, load_samples
 from patchcollide.evaluation.simplex import hull_images, uniform_weights
 from patchcollide.evaluation.summary import Summary
 from patchcollide.images.pictures import read_png
-from patchcollide.images.tensors import as_batch, pairwise_distances
 from patchcollide.io.files import output_path, write_text
 from patchcollide.io.provenance import array_digest
 from patchcollide.randomness import Purpose, seeded
-from patchcollide.report.charts import draw_distances, draw_history, draw_samples
+from patchcollide.report.charts import draw_history, draw_samples
+from patchcollide.report.closeups import make_closeups
 from patchcollide.report.figures import (
     caption,
     write_contact_sheet,
@@ -39,7 +39,7 @@ SUFFIXES = (".png", ".pdf")
 
 _NUM_SAMPLES = 5
 
-_IMAGES = ("source", "target", "figure", "neighbours")
+_IMAGES = ("source", "target", "neighbours")
 
 
 def write_picture(run: Run, path: Path, kind: str) -> Path:
@@ -181,10 +181,11 @@ def _write(run: Run, summary: Summary) -> Path:
         summary=summary,
         config=run.about["config"],
         images={n: (run / f"{n}.png").read_bytes() for n in names if (run / f"{n}.png").exists()},
+        closeups=make_closeups(vertices),
         history_svg=draw_history(load_history(run)),
-        samples_svg=_draw_samples(summary, samples, vertices),
+        samples_svg=_draw_samples(summary, samples),
         live=make_live(summary, samples, _composed(run), run.config.grid.num_positions),
-        comparison=comparison_rows(summary),
+        comparison=comparison_rows(summary, of_digits=vertices.shape[-1] == 1),
         command=run.inputs["command"],
     )
     write_text(run / "report.html", page)
@@ -207,15 +208,8 @@ def _composed(run: Run) -> tuple[Contributions, Neighbours] | None:
     return Contributions.load(path, run.fingerprint), Neighbours.load(run / "neighbours.h5")
 
 
-def _draw_samples(
-    summary: Summary,
-    samples: dict[str, HullSamples] | None,
-    vertices: UInt8[ndarray, "vertices height width channels"],
-) -> str:
+def _draw_samples(summary: Summary, samples: dict[str, HullSamples] | None) -> str:
     if samples is None:
         return ""
-    charts = draw_samples(samples["hull"], samples.get("null"), summary["target_probability"])
-    if len(vertices) > 1:
-        distances = pairwise_distances(as_batch(vertices)).tolist()
-        charts.append(draw_distances(distances, summary["dataset_distance_mean"]))
-    return "\n".join(charts)
+    known = (samples["hull"], samples.get("null"), summary["target_probability"])
+    return "\n".join(draw_samples(*known))

@@ -93,6 +93,35 @@ def summary_of(num_vertices=2, **changes):
     return summary | changes
 
 
+def tightness_of(verdict="feature collision", **changes):
+    block = {
+        "verdict": verdict,
+        "sentence": "What was found, in a sentence",
+        "gamma": 0.4,
+        "asked": True,
+        "hull": {
+            "tau_mean": 0.335,
+            "tau_quantile": 0.345,
+            "tau_max": 0.3649,
+            "cosine_mean": 0.943,
+            "cosine_min": 0.932,
+            "dead_share_mean": 0.154,
+            "dead_share_max": 0.173,
+            "false_responders_mean": 1506.2,
+            "false_responders_max": 1670.0,
+        },
+        "active_units": 4507,
+        "floor": 0.0298,
+        "yardstick": {
+            "target moved by 4 px": 0.271,
+            "target mirrored": 0.687,
+            "another image of its class": 0.98,
+            "random images, median": 1.354,
+        },
+    }
+    return block | changes
+
+
 def history_of(num_steps):
     return [
         {

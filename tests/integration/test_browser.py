@@ -20,6 +20,7 @@ from tests.helpers.browsing import (
     nothing_wrong_in,
     serious_faults,
     slow_the_tour,
+    texts_over_texts,
     wait_until,
 )
 
@@ -77,7 +78,8 @@ def put_slider(page, index, value):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_of_each_kind_is_complete(opened, kind):
     page = opened(kind)
-    headings = page.locator("h2:visible").all_inner_texts()
+    unfold(page, True)
+    headings = page.locator("h2:visible, h3:visible").all_inner_texts()
     assert "Move through the polytope" in headings
     assert ("Whose pixels these are" in headings) == (kind == "patches")
     text = page.locator("body").inner_text()
@@ -230,8 +232,44 @@ def test_a_vertex_is_explained_by_its_own_patches(opened):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_shuts_people_out(opened, kind, scheme, width):
     page = opened(kind, width, scheme)
+    for is_open in (False, True):
+        unfold(page, is_open)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert not texts_over_texts(page)
     assert not serious_faults(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_texts_on_each_other_are_found(tab):
+    tab.set_content("<p>a</p><p style='position: relative; top: -2.2em'>b</p><p>a third</p>")
+    assert [set(pair) for pair in texts_over_texts(tab)] == [{"a", "b"}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_screen_says_it_all(opened, kind):
+    page = opened(kind)
+    within = """(name) => document.querySelector(name).getBoundingClientRect().bottom"""
+    for name in ("h1", ".front", ".crops", ".yardstick li.ours"):
+        assert page.evaluate(within, name) <= 900, name
+    # At twice their size, and more for the small pictures of these runs.
+    assert page.locator(".large img").first.bounding_box()["width"] == pytest.approx(448, abs=0.5)
+    assert page.locator("details[open]").count() == 0
+    assert page.locator("img[data-vertex]").count() == 4
+
+
+def test_pointing_at_a_crop_shows_where_it_is(opened):
+    page = opened("patches")
+    boxes = page.locator(".box-2")
+    assert not boxes.first.is_visible()
+    page.locator(".crop-2").hover()
+    assert [box.is_visible() for box in boxes.all()] == [True, True]
+    assert not page.locator(".box-1").first.is_visible()
+
+
+def unfold(page, is_open):
+    page.evaluate(
+        "(isOpen) => document.querySelectorAll('details').forEach((d) => (d.open = isOpen))",
+        is_open,
+    )
 
 
 def test_a_page_prints_without_what_only_moves(opened):

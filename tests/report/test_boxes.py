@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchcollide.report.boxes import box_size, differing_boxes
+from patchcollide.report.boxes import box_size, differing_boxes, differing_pair
 from patchcollide.report.figures import write_polytope_figure
 
 
-def brute_force(vertices, count, size):
+def brute_force(vertices, count, size, margin=0):
     """Every position measured pair by pair, the best taken, those it overlaps struck out."""
     values = vertices.astype(int)
     rows, cols = (side - size + 1 for side in vertices.shape[1:3])
     scores = {}
-    for row in range(rows):
-        for col in range(cols):
+    for row in range(margin, rows - margin):
+        for col in range(margin, cols - margin):
             windows = values[:, row : row + size, col : col + size]
             scores[row, col] = sum(((a - b) ** 2).sum() for a, b in combinations(windows, 2))
     chosen: list[list[int]] = []
@@ -28,7 +28,7 @@ def brute_force(vertices, count, size):
         scores = {
             place: score
             for place, score in scores.items()
-            if max(abs(place[0] - best[0]), abs(place[1] - best[1])) >= size
+            if max(abs(place[0] - best[0]), abs(place[1] - best[1])) >= size + 2 * margin
         }
     return chosen
 
@@ -39,8 +39,9 @@ def brute_force(vertices, count, size):
 )
 def test_boxes_are_those_of_trying_all_places(num_vertices, height, width, size, rng):
     vertices = rng.integers(0, 256, (num_vertices, height, width, 3), dtype=np.uint8)
-    found = differing_boxes(vertices, count=4, size=size)
-    assert found.tolist() == brute_force(vertices, 4, size)
+    for margin in (0, 1, 2):
+        found = differing_boxes(vertices, count=4, size=size, margin=margin)
+        assert found.tolist() == brute_force(vertices, 4, size, margin)
 
 
 def test_among_equal_boxes_the_first_by_position_wins(rng):
@@ -59,6 +60,29 @@ def test_the_only_difference_is_boxed_and_nothing_else():
 
 def test_equal_vertices_have_no_boxes():
     assert len(differing_boxes(np.full((5, 9, 9, 3), 200, np.uint8), count=3, size=2)) == 0
+
+
+@pytest.mark.parametrize("side", [28, 56, 224])
+def test_the_pair_is_of_those_that_differ_most_in_means_of_blocks(side, rng):
+    vertices = rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+    blocks = vertices.astype(float).reshape(4, 28, side // 28, 28, side // 28, 3).mean(axis=(2, 4))
+    distances = {(a, b): ((blocks[a] - blocks[b]) ** 2).sum() for a, b in combinations(range(4), 2)}
+    assert differing_pair(vertices) == max(distances, key=lambda pair: distances[pair])
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (225, 230)])
+def test_noise_does_not_decide_which_pair_differs_most(height, width, rng):
+    vertices = np.full((3, height, width, 3), 100, np.uint8)
+    vertices[0] += rng.choice([0, 90], vertices[0].shape).astype(np.uint8)
+    vertices[0] -= 45
+    vertices[1, : height // 2] += 20
+    vertices[2, height // 2 :] += 20
+    assert differing_pair(vertices) == (1, 2)
+
+
+def test_of_equal_pairs_the_first_is_chosen_and_of_one_image_none():
+    assert differing_pair(np.zeros((3, 30, 30, 1), np.uint8)) == (0, 1)
+    assert differing_pair(np.zeros((1, 30, 30, 1), np.uint8)) is None
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 2), (1, 0), (1, 10)])

@@ -7,12 +7,7 @@ import pytest
 
 from patchcollide.evaluation.samples import HullSamples
 from patchcollide.report import charts
-from patchcollide.report.charts import (
-    draw_distances,
-    draw_history,
-    draw_samples,
-    write_growth_chart,
-)
+from patchcollide.report.charts import draw_history, draw_samples, write_growth_chart
 from patchcollide.report.sheet import Figure
 from tests.helpers.pages import history_of
 
@@ -35,6 +30,14 @@ def test_a_history_leaves_out_what_was_not_recorded():
     assert svg.count("not recorded") == 2
 
 
+def test_features_are_followed_where_they_are_known_and_else_the_loss():
+    steps = [{"step": float(step), "loss": -1.0 - step, "tau": 0.5 / (1 + step)} for step in (0, 1)]
+    followed = draw_history(steps)
+    assert (">Features: tau<" in followed, ">Loss<" in followed) == (True, False)
+    without = draw_history([{"step": row["step"], "loss": row["loss"]} for row in steps])
+    assert (">Features: tau<" in without, ">Loss<" in without) == (False, True)
+
+
 @pytest.mark.parametrize("scale", [-1e5, 1e-7, 270.0, 3e8])
 def test_nothing_of_a_chart_is_cut_off_or_covered(scale, monkeypatch, tmp_path):
     drawn = []
@@ -50,15 +53,13 @@ def test_nothing_of_a_chart_is_cut_off_or_covered(scale, monkeypatch, tmp_path):
     numbers = np.zeros(2000, np.int64)
     hull = HullSamples(np.ones((2000, 1)), numbers, values, values, 1.3 * values)
     draw_samples(hull, hull, 0.5)
-    draw_distances([abs(scale), 2 * abs(scale)], 3 * abs(scale))
     series = {f"search {name}": [(1000, abs(scale)), (2000, 9.0)] for name in range(7)}
     write_growth_chart(tmp_path / "growth.png", series)
-    assert len(drawn) == 7
+    assert len(drawn) == 6
     for figure in drawn:
         box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert min(box.x0, box.y0) >= 0
         assert box.y1 <= height
-        # The last of three names may lose a letter, as nothing can stand below it.
-        assert box.x1 <= width + 0.1
+        assert box.x1 <= width
         axes = figure.axes[0].get_tightbbox()
         assert all(legend.get_window_extent().y1 <= axes.y0 + 1 for legend in figure.legends)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from patchcollide.errors import RunError
+from patchcollide.report.claims import aligned, claim_lines, walk_sentence
+from patchcollide.report.closeups import make_closeups
 from patchcollide.report.live import make_live
-from patchcollide.report.page import aligned, claim_lines, render_page, walk_sentence
+from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
 from tests.helpers.pages import Page, png_of, random_images, summary_of
 
@@ -105,16 +107,17 @@ def claimed(*, others=True, walk=None, num_vertices=2):
 
 def words_of(summary):
     rng = np.random.default_rng(3)
-    names = ["source", "target", "figure"]
+    names = ["source", "target"]
     names += [f"vertex-{number}" for number in range(summary["num_vertices"])]
     page = render_page(
         summary=summary,
         config={},
         images={name: png_of(random_images(rng, 12, 14)) for name in names},
+        closeups=make_closeups(random_images(rng, summary["num_vertices"], 12, 14)),
         history_svg="",
         samples_svg="",
         live=make_live(summary, None, None, 1),
-        comparison=comparison_rows(summary),
+        comparison=comparison_rows(summary, of_digits=False),
         command="patchcollide collide",
     )
     return Page(page).words
@@ -167,7 +170,7 @@ def test_the_page_shows_what_people_can_see():
     words = words_of(claimed())
     assert "0.654 on average, 0.543 for the least alike" in words
     assert "differ by 17.2 of 255 in coarse detail" in words
-    assert "noise of 12 grey levels 2.7, brightness changed by 40 39.9." in words
+    assert "noise of 12 grey levels: 2.7, brightness changed by 40: 39.9." in words
     assert "the noise alone gives 0.361, the brightness 0.962." in words
     assert "share 70.0" in words
     assert "left after halving 21.5" in words
@@ -182,7 +185,7 @@ def test_a_run_without_claims_has_a_page(num_vertices):
 
 def test_one_vertex_has_gaps_but_no_shape():
     words = words_of(claimed(num_vertices=1))
-    assert "Claims" in words
+    assert "Gaps" in words
     assert "dimensions" not in words
     assert "What people can see" not in words
 

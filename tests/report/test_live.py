@@ -12,7 +12,7 @@ from patchcollide.composition.mixing import tent_logits
 from patchcollide.evaluation.samples import HullSamples, interpolate, joined
 from patchcollide.evaluation.simplex import tour
 from patchcollide.geometry import Canvas, PatchGrid
-from patchcollide.report.charts import draw_distances, draw_samples
+from patchcollide.report.charts import draw_samples
 from patchcollide.report.live import THUMB_PX, contributions_data, make_live, origins_of, sprite_of
 from patchcollide.report.templates import page_script
 from patchcollide.retrieval.neighbours import Neighbours, Omissions
@@ -174,12 +174,6 @@ def test_charts_show_samples_beside_random_images(rng):
     assert ">between random images<" in both
     assert ">between random images<" not in alone
     assert both.count("<svg") == alone.count("<svg") == 2
-
-
-def test_distances_are_drawn_beside_the_data_sets():
-    assert ">two random images, mean<" in draw_distances([3.0, 2.0], 9.0)
-    assert ">two random images, mean<" not in draw_distances([3.0, 2.0], None)
-    assert ">not recorded<" in draw_distances([], None)
 
 
 def test_the_script_of_a_page_is_named_by_its_digest():

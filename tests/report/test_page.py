@@ -9,6 +9,7 @@ import pytest
 
 from patchcollide.errors import RunError
 from patchcollide.report.charts import draw_history
+from patchcollide.report.closeups import make_closeups
 from patchcollide.report.live import make_live
 from patchcollide.report.page import render_page
 from patchcollide.report.tables import comparison_rows
@@ -22,16 +23,17 @@ MAX_PAGE_BYTES = 15_000_000
 def page_of(rng):
     def build(summary=None, **changes):
         summary = summary or summary_of()
-        names = ["source", "target", "figure", "neighbours"]
+        names = ["source", "target", "neighbours"]
         names += [f"vertex-{number}" for number in range(summary["num_vertices"])]
         parts = {
             "summary": summary,
             "config": {"seed": 1234, "retrieval": {"k": 77, "exclude": ["*.gif"]}},
             "images": {name: png_of(random_images(rng, 12, 14)) for name in names},
+            "closeups": make_closeups(random_images(rng, summary["num_vertices"], 12, 14)),
             "history_svg": draw_history([{"step": 0.0, "loss": 2.0}, {"step": 1.0, "loss": 1.0}]),
             "samples_svg": "",
             "live": make_live(summary, None, None, 1),
-            "comparison": comparison_rows(summary),
+            "comparison": comparison_rows(summary, of_digits=False),
             "command": "patchcollide collide --source a.jpg",
         } | changes
         return Page(render_page(**parts))
@@ -57,14 +59,15 @@ def test_a_page_refers_to_nothing_outside_itself(page_of):
 @pytest.mark.parametrize("num_vertices", [1, 2, 5])
 def test_a_page_holds_its_images_byte_for_byte(num_vertices, page_of, rng):
     summary = summary_of(num_vertices)
-    names = ["source", "target", *(f"vertex-{number}" for number in range(num_vertices)), "figure"]
+    names = ["source", "target", *(f"vertex-{number}" for number in range(num_vertices))]
     images = {name: png_of(random_images(rng, 224, 224)) for name in names}
     page = page_of(summary, images=images)
     held = [
         base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True)
-        for uri in page.images.values()
+        for uri in page.references
+        if uri.startswith("data:image/png")
     ]
-    assert held == list(images.values())
+    assert [held.count(png) for png in images.values()] == [1] * len(images)
     assert len(page.html.encode()) < MAX_PAGE_BYTES
 
 
@@ -72,12 +75,12 @@ def test_every_number_of_the_summary_is_on_the_page(page_of):
     words = page_of().words.replace("\N{NARROW NO-BREAK SPACE}", " ")
     expected = [
         "church → cleaver", "0.999", "0.952", "of 1999 random", "98.71 %", "98.12 % to 99.13 %",
-        "0.800", "0.797", "99.34 %", "7212.34", "6543.21", "37538.22", "19.2 %", "98.56 %", "0.805",
-        "7210.98", "cleaver (499)", "0.812", "0.0123", "0.456", "7.89 %", "0.987", "317 steps",
+        "0.800", "0.797", "99.34 %", "7,212", "6,543", "37,538", "19.2 %", "98.56 %", "0.805",
+        "7,211", "cleaver (499)", "0.812", "0.0123", "0.456", "7.89 %", "0.987", "317 steps",
         "because a validation batch collided", "retrieve 12.3", "optimise 345.6", "memory 2.3",
         "1234", "torch 2.99.1", "patchcollide 0.0.9", "a.layer", "a network", "(class 499)",
         "photos/church.jpg", "photos/cleaver.jpg", "21 images of the store", "22 images excluded",
-        "23 else", "retrieval.k 77", 'retrieval.exclude ["*.gif"]', "8597.34", "9587.92",
+        "23 else", "retrieval.k 77", 'retrieval.exclude ["*.gif"]', "8,597", "9,588",
         "patchcollide collide --source a.jpg",
     ]  # fmt: skip
     assert [text for text in expected if text.lower() not in words.lower()] == []
@@ -112,12 +115,12 @@ def test_what_was_not_measured_is_said_to_be(page_of):
 def test_a_single_vertex_spans_no_polytope(page_of):
     page = page_of(summary_of(1, vertex_distance_mean=0.0, vertex_distance_min=0.0))
     assert "A single vertex spans no polytope" in page.words
-    assert "1 image was composed" in page.words
+    assert "One image was composed" in page.words
     assert "None" not in page.words
 
 
 def test_a_run_on_pixels_has_no_neighbours(page_of, rng):
-    names = ("source", "target", "figure", "vertex-0", "vertex-1")
+    names = ("source", "target", "vertex-0", "vertex-1")
     page = page_of(
         summary_of(parameterisation="pixels", neighbours=None),
         images={name: png_of(random_images(rng, 8, 8)) for name in names},
@@ -137,11 +140,12 @@ def test_a_share_is_never_rounded_to_all_or_none(share, text, page_of):
 def test_the_time_of_drawing_does_not_change_the_page(page_of, rng):
     images = {
         name: png_of(random_images(rng, 8, 8))
-        for name in ("source", "target", "figure", "vertex-0", "vertex-1")
+        for name in ("source", "target", "vertex-0", "vertex-1")
     }
-    once = page_of(summary_of(), images=images)
+    parts = {"images": images, "closeups": make_closeups(random_images(rng, 2, 8, 8))}
+    once = page_of(summary_of(), **parts)
     seconds = summary_of()["seconds"] | {"report": 9.9}
-    assert page_of(summary_of(seconds=seconds), images=images).html == once.html
+    assert page_of(summary_of(seconds=seconds), **parts).html == once.html
 
 
 def test_an_incomplete_run_is_refused_with_what_it_lacks(page_of, rng):
@@ -151,7 +155,7 @@ def test_an_incomplete_run_is_refused_with_what_it_lacks(page_of, rng):
         page_of(summary)
     with pytest.raises(RunError, match="needs the image 'source'"):
         page_of(images={})
-    names = ("source", "target", "figure", "vertex-0", "vertex-1")
+    names = ("source", "target", "vertex-0", "vertex-1")
     with pytest.raises(RunError, match="image 'source' of the run is not a PNG"):
         page_of(images=dict.fromkeys(names, b"GIF89a"))
 

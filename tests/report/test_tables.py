@@ -15,18 +15,30 @@ def test_the_papers_rows_are_as_printed():
 
 
 def test_our_row_comes_last_with_the_share_of_the_data_sets_distance():
-    *_, ours = rows = comparison_rows(summary_of())
-    assert len(rows) == len(PAPER_ROWS) + 1
+    *_, ours = comparison_rows(summary_of(), of_digits=False)
     assert ours.is_ours
     assert ours.sample_probability == 0.8004
     assert ours.distance_share == pytest.approx(7212.34 / 37538.22)
 
 
+@pytest.mark.parametrize("of_digits", [False, True])
+def test_digits_stand_beside_digits_and_photographs_beside_photographs(of_digits):
+    *papers, _ = comparison_rows(summary_of(), of_digits=of_digits)
+    assert [row.setting.startswith("MNIST") for row in papers] == [of_digits] * len(papers)
+    both = [*comparison_rows(summary_of(), of_digits=not of_digits)[:-1], *papers]
+    assert {row.origin for row in both} == {row.origin for row in PAPER_ROWS}
+
+
 @pytest.mark.parametrize("distance", [None, float("nan"), 0.0])
 def test_a_share_of_an_unknown_distance_is_unknown(distance):
-    assert comparison_rows(summary_of(dataset_distance_mean=distance))[-1].distance_share is None
+    assert (
+        comparison_rows(summary_of(dataset_distance_mean=distance), of_digits=False)[
+            -1
+        ].distance_share
+        is None
+    )
 
 
 def test_a_single_vertex_has_no_distance():
-    ours = comparison_rows(summary_of(1, vertex_distance_mean=0.0))[-1]
+    ours = comparison_rows(summary_of(1, vertex_distance_mean=0.0), of_digits=True)[-1]
     assert ours.vertex_distance is None
