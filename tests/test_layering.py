@@ -20,6 +20,7 @@ pace
 geometry parallel progress randomness
 io config
 config_files
+config_table
 images
 store polyhedra
 networks composition

@@ -8,12 +8,14 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+import typer.models
+from typer.core import TyperCommand, TyperGroup
 
 from patchcollide import progress
 from patchcollide._version import __version__
@@ -26,7 +28,27 @@ if TYPE_CHECKING:
     from patchcollide.config import Config
     from patchcollide.parallel import Backend
 
+
+class _NoKind:
+    """Says nothing of the kind of value that ``--help`` takes, which is none."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+class _Command(_NoKind, TyperCommand):
+    pass
+
+
+class _Group(_NoKind, TyperGroup):
+    pass
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -192,7 +214,31 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     ]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
-    return app.command()(wrapped)
+    return app.command(cls=_Command)(wrapped)
+
+
+def arrange(groups: Mapping[str, Sequence[str]]) -> None:
+    """Puts the commands into groups, for ``--help``, in the order in which they are used.
+
+    Args:
+        groups: The names of all commands, by the title of their group.
+
+    Raises:
+        ValueError: If a command is in no group, or a group names one that there is not.
+    """
+    known = {_name_of(info): info for info in app.registered_commands}
+    named = [name for names in groups.values() for name in names]
+    if sorted(known) != sorted(named):
+        raise ValueError(f"Commands and groups differ in {sorted(known.keys() ^ set(named))}.")
+    for title, names in groups.items():
+        for name in names:
+            known[name].rich_help_panel = title
+    app.registered_commands = [known[name] for name in named]
+
+
+def _name_of(info: typer.models.CommandInfo) -> str:
+    function: Any = info.callback
+    return info.name or str(function.__name__).rstrip("_").replace("_", "-")
 
 
 def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
@@ -205,6 +251,8 @@ def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
 
 def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
     keyword = inspect.Parameter.KEYWORD_ONLY
+    if get_origin(kind) is Annotated and get_args(kind)[0] is bool:
+        get_args(kind)[1].metavar = ""  # a switch takes no value
     return inspect.Parameter(name, keyword, default=default, annotation=kind)
 
 
@@ -280,7 +328,10 @@ def _print_version(wanted: bool) -> bool:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, metavar="", help="Say which."
+        ),
     ] = False,
 ) -> None:
     del version

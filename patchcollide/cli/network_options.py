@@ -12,10 +12,17 @@ NetworkName = Annotated[
         help="efficientnet_lite0, vgg16, mlp, lenet5, torchvision:NAME, timm:NAME, or "
         "package.module:function, whose code is then run; see `patchcollide networks`.",
         metavar="NAME",
+        show_default="efficientnet_lite0",
     ),
 ]
 LayerName = Annotated[
-    str | None, Option("--layer", help="Its activation, by name.", metavar="NAME")
+    str | None,
+    Option(
+        "--layer",
+        help="Its activation, by name.",
+        metavar="NAME",
+        show_default="its own: bn2.act of efficientnet_lite0, fc6 of vgg16",
+    ),
 ]
 Weights = Annotated[
     str | None,

@@ -310,6 +310,23 @@ def require_files(run: Run, num_vertices: int) -> None:
         )
 
 
+def _other_inputs(about: RunRecord, found: RunRecord) -> list[str]:
+    """Lists the inputs that differ, by their names, or as they are where they have none."""
+    lines = []
+    for key in sorted(about["identity"].keys() | found["identity"].keys()):
+        now, before = (cast(Any, record["identity"]).get(key) for record in (about, found))
+        if now == before:
+            continue
+        named, called = (cast(Any, record["inputs"]).get(key) for record in (about, found))
+        if not named and not called:
+            lines += differences(now, before, key)
+        elif named == called:
+            lines.append(f"{key}: {called} had another content")
+        else:
+            lines += differences(named, called, key)
+    return lines
+
+
 def _same_run(folder: Path, final: Path, about: RunRecord, how: str) -> Run:
     try:
         found = open_run(folder, about["encoding-type"]).about
@@ -320,7 +337,7 @@ def _same_run(folder: Path, final: Path, about: RunRecord, how: str) -> Run:
         before = parse_recorded(found["config"], str(folder / CONFIG_FILE)).model_dump(mode="json")
         changed = [
             *differences(about["config"], before),
-            *differences(about["identity"], found["identity"]),
+            *_other_inputs(about, found),
         ]
         if changed:
             raise RunError(f"{folder} holds another run ({'; '.join(changed)}). {how}")
