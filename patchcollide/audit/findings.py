@@ -25,7 +25,7 @@ from patchcollide.shapes import Float64, ndarray
 OUTLIER = 3.5
 """Robust z-scores beyond this are outliers (Iglewicz and Hoaglin)."""
 FEWEST_OF_CLASS = 5
-"""Of smaller classes nothing can be said to be unlike the rest."""
+"""Smaller classes are not judged, and none of their images is said to be unlike the rest."""
 NUM_BINS = 4
 
 
@@ -107,6 +107,11 @@ def summarise_classes(
             }
         )
     return sorted(found, key=lambda row: (-row["size_median"], row["label"]))
+
+
+def judged_classes(classes: Sequence[ClassSummary]) -> list[ClassSummary]:
+    """Returns the classes with enough images to be judged by, in their order."""
+    return [group for group in classes if group["num_images"] >= FEWEST_OF_CLASS]
 
 
 def suspects(rows: Sequence[JudgedRecord]) -> list[Suspect]:

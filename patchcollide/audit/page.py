@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from patchcollide.audit.documents import Audit, ClassSummary, Row
+from patchcollide.audit.findings import FEWEST_OF_CLASS, judged_classes
 from patchcollide.errors import RunError
 from patchcollide.formats import as_number, as_percent, as_probability
 from patchcollide.io.files import write_text
@@ -21,6 +22,9 @@ __all__ = ["MOST_CLASSES", "audit_lines", "draw_classes", "draw_trust", "write_a
 
 MOST_LARGEST, MOST_SMALLEST, MOST_SUSPECTS = 60, 12, 40
 """How many images the page shows; all are in ``audit.csv``."""
+
+SHOWN_LARGEST, SHOWN_SMALLEST = 8, 3
+"""How many of them stand open; the others unfold."""
 
 MOST_CLASSES = 24
 """More classes than this are not drawn, but stand in the table."""
@@ -57,6 +61,10 @@ def write_audit_page(run: Run, audit: Audit) -> Path:
         classes_svg=draw_classes(audit["images"], audit["classes"]),
         trust_svg=draw_trust(audit["images"]),
         most_classes=MOST_CLASSES,
+        judged=judged_classes(audit["classes"]),
+        fewest=FEWEST_OF_CLASS,
+        shown_first=SHOWN_LARGEST,
+        shown_last=SHOWN_SMALLEST,
         settings=list(flatten(audit["settings"])),
     )
     write_text(run / "report.html", page)
@@ -75,8 +83,7 @@ def audit_lines(audit: Audit) -> list[str]:
         ("distance of random images", as_number(audit["data_distance"])),
         ("largest polytope", _named(audit["images"][0])),
         ("smallest polytope", _named(audit["images"][-1])),
-        ("class with the largest", _classed(classes[0])),
-        ("class with the smallest", _classed(classes[-1])),
+        *_judged_lines(judged_classes(classes)),
         ("suspect images", str(len(audit["suspects"]))),
         (agreement_name(audit), "unknown" if agreement is None else as_percent(agreement)),
         ("adequacy", f"{found['score']:.4f} ({interval})"),
@@ -88,6 +95,16 @@ def agreement_name(audit: Audit) -> str:
     """Says what the agreement is with: folders' names, or only what most of them are taken for."""
     named = len(audit["named_labels"]) == len(audit["classes"])
     return "predicted as their class" if named else "predicted like most of theirs"
+
+
+def _judged_lines(judged: Sequence[ClassSummary]) -> list[tuple[str, str]]:
+    if not judged:
+        few = f"none has {FEWEST_OF_CLASS} images, which a judgement takes"
+        return [("classes by size", few)]
+    return [
+        ("class with the largest", _classed(judged[0])),
+        ("class with the smallest", _classed(judged[-1])),
+    ]
 
 
 def _named(row: Row) -> str:
@@ -129,9 +146,10 @@ def draw_classes(rows: Sequence[Row], classes: Sequence[ClassSummary]) -> str:
     for place, group in enumerate(shown):
         own = [row for row in rows if row["label"] == group["label"]]
         quartiles = group["size_quartiles"]
-        if quartiles is not None:
+        if quartiles is not None and group["num_images"] >= FEWEST_OF_CLASS:
             axes.plot(quartiles, [place, place], color=RULE, lw=8, solid_capstyle="butt", zorder=1)
-        axes.plot([group["size_median"]] * 2, [place - 0.36, place + 0.36], color=INK, lw=1.4)
+        if group["num_images"] >= FEWEST_OF_CLASS:
+            axes.plot([group["size_median"]] * 2, [place - 0.36, place + 0.36], color=INK, lw=1.4)
         # Equal sizes would hide each other: the same shifts for the same data.
         shifts = np.random.default_rng(place).uniform(-0.18, 0.18, len(own))
         _dots(axes, [row["size"] for row in own], place + shifts, [row["agrees"] for row in own])

@@ -134,10 +134,10 @@ def test_the_page_loads_nothing_and_answers_three_questions(make, tmp_path):
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert re.findall("<h2>(.*?)</h2>", page) == [
-        "Where should more data be collected?",
-        "Which examples are vulnerable or mislabelled?",
-        "Should a prediction near an image be trusted?",
-        "Images by the size of their polytopes",
+        "Images by the size of their polytopes in bright",
+        "Where should bright see more data?",
+        "Which examples are vulnerable or mislabelled for bright?",
+        "Should a prediction of bright near an image be trusted?",
         "How to make it again",
     ]
     assert page.count("<svg") == 2
@@ -147,6 +147,18 @@ def test_the_page_loads_nothing_and_answers_three_questions(make, tmp_path):
     assert not re.findall(r"<(td|th|dd|p|li)[^>]*>\s*</\1>", page)
     assert "None<" not in page
     assert "nan" not in re.findall(r">([^<]*)<", page)
+
+
+def test_a_class_of_few_images_is_not_judged(make, folder, tmp_path):
+    (folder / "day" / "4.png").unlink()
+    found = make(tmp_path / "audit")
+    page = (tmp_path / "audit" / "report.html").read_text()
+    assert "No two classes have the 5 images that a judgement takes" in " ".join(page.split())
+    judged = [line.split()[-3:] for line in audit_lines(found) if line.startswith("class with")]
+    assert [words[0] for words in judged] == ["night,", "night,"]
+    (folder / "night" / "9.png").unlink()
+    alone = make(tmp_path / "alone")
+    assert "none has 5 images" in " ".join(audit_lines(alone))
 
 
 def test_a_mislabelled_image_is_suspect_and_shown(make, folder, tmp_path):
