@@ -285,14 +285,14 @@ class Polytope(Membership, Provable):
         else:
             write_png(run / "source.png", self.source)
             write_png(run / "target.png", self.target_picture)
-        found = FoundVertices(self.unrounded, self.state, self.history, self.contributions)
-        save_found(run, found)
+        save_found(run, FoundVertices(self.unrounded, self.state, self.history, self.contributions))
         if self.neighbours is not None:
             store = str(run.about["identity"]["store"] or "")
             settings = self.config.model_dump(mode="json")
             path = run / "neighbours.h5"
             self.neighbours.save(path, settings=settings, seed=self.config.seed, store=store)
-            write_neighbour_sheet(path.with_suffix(".png"), self.neighbours)
+            positions = self.config.grid.num_positions
+            write_neighbour_sheet(path.with_suffix(".png"), self.neighbours, positions)
         if self.exact is not None:
             write_json(run / EXACT_FILE, self.exact)
         if self.samples is not None:

@@ -234,7 +234,7 @@ def transfer(
     mixed: Annotated[bool, Option("--mixed", help="Allow runs of different layers.")] = False,
     out: Annotated[
         list[Path] | None,
-        Option(help="A file to write, .md, .json, .png or .pdf; may be repeated."),
+        Option(help="A file to write, .md, .json, .png, .pdf or .svg; may be repeated."),
     ] = None,
     device: Device = None,
     *,

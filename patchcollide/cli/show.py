@@ -10,7 +10,7 @@ from patchcollide.cli.network_options import RunCode
 @command
 def figure(
     run: Annotated[Path, Argument(help="A finished run's folder.")],
-    out: Annotated[Path, Option(help="The picture to write: NAME.pdf or NAME.png.")],
+    out: Annotated[Path, Option(help="The picture to write: NAME.pdf, NAME.svg or NAME.png.")],
     kind: Annotated[
         str,
         Option(
@@ -19,7 +19,7 @@ def figure(
         ),
     ] = "table",
 ) -> None:
-    """Draws a run for a paper: letters and lines are vectors in a PDF."""
+    """Draws a run for a paper: letters and lines are vectors in PDF and SVG."""
     from patchcollide.runs.folder import open_run
     from patchcollide.runs.report import write_picture
 
@@ -62,7 +62,7 @@ def animate(
 
 @command
 def figure1(
-    out: Annotated[Path, Option(help="The picture to write: NAME.pdf or NAME.png.")],
+    out: Annotated[Path, Option(help="The picture to write: NAME.pdf, NAME.svg or NAME.png.")],
     unit: Annotated[int, Option(min=0, max=7, help="The unit that is pushed down.")] = 0,
     seed: Annotated[int, Option(help="Of the network that is trained for it.")] = 0,
 ) -> None:

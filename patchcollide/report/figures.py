@@ -7,7 +7,7 @@ the network saw. Equal inputs give equal bytes.
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _CROPS_PER_ROW = 2
+_NAME_LETTERS = 14
 
 
 def caption(class_name: str, probability: float) -> str:
@@ -61,8 +62,8 @@ def write_figure(
     stray pixels do not darken the rest.
 
     Args:
-        path: The PNG or, by its suffix, PDF file to write, at 200 dots an inch for pictures of 224
-            pixels.
+        path: The PNG or, by its suffix, PDF or SVG file to write, at 200 dots an inch for
+            pictures of 224 pixels.
         source: The source, RGB.
         target: The target, RGB; None if it was given as features.
         vertices: The vertices, RGB.
@@ -86,7 +87,7 @@ def write_figure(
     places += [(left, tops[0]) for left in columns[1:]]
     labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
     _place_pictures(sheet, layout, [source, target, *vertices], places, labels, captions)
-    corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
+    corners = _boxes(vertices, layout)
     for left in columns[1:]:
         sheet.frames(corners, left, tops[0], scale, box_size(vertices), BOX)
     differences = differences_from_mean(vertices)
@@ -97,6 +98,14 @@ def write_figure(
     sheet.text(words if num_vertices > 2 else "difference", columns[1], tops[1] - line, color=MUTED)
     _add_colour_bar(sheet, norm, right + gap, tops[1], height)
     sheet.write(path)
+
+
+def _boxes(
+    vertices: UInt8[ndarray, "vertices height width channels"], layout: Layout
+) -> Int64[ndarray, "boxes 2"]:
+    """Returns where vertices differ most, so that outlines stay inside and clear of each other."""
+    margin = Sheet.outline_px(layout.dpi, layout.scale)
+    return differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices), margin=margin)
 
 
 def _place_pictures(
@@ -126,6 +135,7 @@ def write_contact_sheet(
     squared_distances: Int64[ndarray, "locations k"],
     locations: Int64[ndarray, "locations 2"],
     window_px: int,
+    names: Sequence[Sequence[str]] | None = None,
     num_locations: int = 12,
     num_neighbours: int = 10,
 ) -> None:
@@ -139,6 +149,7 @@ def write_contact_sheet(
             scale; negative where there is no neighbour.
         locations: Top left corners (row, column) of the windows, in pixels of the source.
         window_px: Side of a window, in pixels of the source.
+        names: Of the image that each neighbour is from; None where they are not known.
         num_locations: How many locations to show, at most.
         num_neighbours: How many neighbours of each to show, at most.
 
@@ -152,10 +163,11 @@ def write_contact_sheet(
     columns = [gap + place * (side + gap) for place in range(k + 2)]
     # The neighbours stand a little apart from what they are neighbours of.
     columns[2:] = [left + 2 * gap for left in columns[2:]]
-    pitch = side + 2 * line
+    pitch = side + 3 * line
     sheet = Sheet(columns[-1] + side + gap, 2 * line + len(chosen) * pitch, dpi)
     heads = ["location", "window", *(str(rank + 1) for rank in range(k))]
-    heads[2] = "neighbour 1"
+    heads[2] = "neighbour 1, its distance (L2 of pixels in 0..255) and its image"
+    heads[3:] = [""] * (k - 1)
     for left, head in zip(columns, heads, strict=True):
         sheet.text(head, left, gap, color=MUTED)
     for place, location in enumerate(chosen):
@@ -164,16 +176,24 @@ def write_contact_sheet(
         sheet.picture(source, columns[0], top, side, side)
         corner = locations[location : location + 1]
         sheet.frames(corner, columns[0], top, side / len(source), window_px, MARK)
-        sheet.text(f"({row}, {col})", columns[0], top + side + 4, points=6, color=MUTED)
+        sheet.text(f"row {row}, col {col} px", columns[0], top + side + 4, points=6, color=MUTED)
         window = source[row : row + window_px, col : col + window_px]
         sheet.picture(window, columns[1], top, side, side)
         for rank in range(k):
             squared = int(squared_distances[location, rank])
             if squared >= 0:
                 sheet.picture(patches[location, rank], columns[2 + rank], top, side, side)
-            words = f"{math.sqrt(squared):.0f}" if squared >= 0 else "none"
-            sheet.text(words, columns[2 + rank], top + side + 4, points=6)
+            words = f"{rank + 1}: L2 {math.sqrt(squared):,.0f}" if squared >= 0 else "none"
+            if names is not None and squared >= 0:
+                words += f"\n{_ending(names[location][rank])}"
+            sheet.text(words, columns[2 + rank], top + side + 4, points=6, linespacing=1.15)
     sheet.write(path)
+
+
+def _ending(name: str) -> str:
+    """Returns the end of a name, which tells images of one class apart, in a neighbour's width."""
+    name = PurePath(name).stem
+    return name if len(name) <= _NAME_LETTERS else f"…{name[1 - _NAME_LETTERS :]}"
 
 
 def differences_from_mean(
@@ -225,6 +245,7 @@ def write_polytope_figure(
     samples: UInt8[ndarray, "samples height width channels"],
     title: str,
     captions: Sequence[str],
+    sample_captions: Sequence[str] = (),
 ) -> None:
     """Writes source, target, vertices with purple boxes, these enlarged, and hull samples.
 
@@ -232,7 +253,7 @@ def write_polytope_figure(
     of the four boxes is four times as large, in their order.
 
     Args:
-        path: The PNG or, by its suffix, PDF file to write, at 200 dots an inch for
+        path: The PNG or, by its suffix, PDF or SVG file to write, at 200 dots an inch for
             pictures of 224 pixels.
         source: The source, RGB.
         target: The target, RGB; None if it was given as features.
@@ -241,6 +262,7 @@ def write_polytope_figure(
         title: One line above all.
         captions: One each for source, target and the vertices, in this order; see
             :func:`patchcollide.report.figures.caption`.
+        sample_captions: One for each sample; none where it is not known what they are taken for.
 
     Raises:
         ValueError: If the number of captions does not match.
@@ -251,7 +273,9 @@ def write_polytope_figure(
     width, height, margin, line = layout.width, layout.height, layout.margin, layout.line
     tops = [margin + 3 * line, margin + 7 * line + height, margin + 9 * line + 2 * height]
     shown = samples[:num_vertices]
-    bottom = tops[2] + height + margin if len(shown) else tops[1] + height + 3 * line
+    said = [*sample_captions, *[""] * len(shown)][: len(shown)]
+    last = margin + (3 * line if any(said) else 0)
+    bottom = tops[2] + height + last if len(shown) else tops[1] + height + 3 * line
     sheet = Sheet(lefts[-1] + width + margin, bottom, layout.dpi)
     sheet.text(cut(title, 20 * num_vertices + 20), margin, margin, points=9, weight="bold")
     images = [source, target, *vertices, *shown]
@@ -260,9 +284,9 @@ def write_polytope_figure(
     places += [(left, tops[2]) for left in lefts[1:]]
     labels = ["source", "target", *(f"vertex {number}" for number in range(num_vertices))]
     labels += ["samples between the vertices", *[""] * num_vertices][: len(shown)]
-    words = [*captions, *[""] * len(shown)]
+    words = [*captions, *said]
     _place_pictures(sheet, layout, images, places, labels, words)
-    corners = differing_boxes(vertices, count=NUM_BOXES, size=box_size(vertices))
+    corners = _boxes(vertices, layout)
     for vertex, left in zip(vertices, lefts[1:], strict=True):
         _add_boxes(sheet, vertex, corners, left, tops[:2], scale)
     if num_vertices > 1:
@@ -282,8 +306,8 @@ def _add_boxes(
     size = box_size(vertex[None])
     side = min(vertex.shape[:2]) * scale // _CROPS_PER_ROW
     sheet.frames(corners, left, tops[0], scale, size, BOX)
-    places = [(left + col * scale, tops[0] + row * scale) for row, col in corners.tolist()]
-    sheet.numbers(places, ha="right", va="bottom")
+    places = [(left + col * scale + 3, tops[0] + row * scale + 3) for row, col in corners.tolist()]
+    sheet.numbers(places)
     cells = []
     for place, (row, col) in enumerate(corners.tolist()):
         cell = (place // _CROPS_PER_ROW * side, place % _CROPS_PER_ROW * side)

@@ -3,6 +3,7 @@
 This module owns matplotlib; charts take from here what they need of it.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from patchcollide.shapes import Float, Int64, UInt8, ndarray
 
 __all__ = [
     "BOX",
+    "FORMATS",
     "FULL_SIZE_IN",
     "FULL_SIZE_PX",
     "INK",
@@ -38,6 +40,7 @@ __all__ = [
     "Sheet",
     "cut",
     "heat",
+    "is_former_drawing",
     "rc_context",
     "two_lines",
     "write_figure",
@@ -51,7 +54,21 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a
 FULL_SIZE_PX = 224
 FULL_SIZE_IN = 1.12
 """Width of a picture, in pixels and in inches: 200 dots an inch."""
-_PDF_METADATA = ("CreationDate", "Creator", "ModDate", "Producer")
+FORMATS = (".png", ".pdf", ".svg")
+"""Of pictures, by their suffixes: PDF and SVG have letters and lines as vectors."""
+_LINE_PT = 2.2
+"""Width of an outline, all of which lies beyond its square."""
+DRAWING = "2"
+"""Which drawing this is: it changes where the same run would be drawn otherwise than before."""
+# Fonts as publishers want them: TrueType, whole outlines, no bitmaps.
+_FONTS: dict[Any, Any] = {
+    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "patchcollide",
+}  # fmt: skip
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None, "Drawing": DRAWING},
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "ModDate", "Producer")),
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
 
 
 @dataclass(frozen=True)
@@ -155,13 +172,17 @@ class Sheet:
             size: Side of a square, in pixels of the picture.
             colour: Of the lines.
         """
-        # Half a line of 2.2 points lies inside its square.
-        edge = 1.1 * self.dpi / 72
+        edge = _LINE_PT / 2 * self.dpi / 72
         side = size * scale + 2 * edge
         for row, col in corners:
             place = (left + col * scale - edge, top + row * scale - edge)
-            for line, width in (("white", 2.2), (colour, 1.1)):
+            for line, width in (("white", _LINE_PT), (colour, _LINE_PT / 2)):
                 self.axes.add_patch(Rectangle(place, side, side, fill=False, ec=line, lw=width))
+
+    @staticmethod
+    def outline_px(dpi: float, scale: float) -> int:
+        """Returns how many pixels of a picture outlines take outside of their squares."""
+        return math.ceil(_LINE_PT * dpi / 72 / scale)
 
     def numbers(self, places: Sequence[tuple[float, float]], **options: Any) -> None:
         """Writes 1, 2 ... on white at the places given, as (left, top)."""
@@ -171,18 +192,18 @@ class Sheet:
             self.text(f"{number}", left, top, **options)
 
     def write(self, path: Path) -> None:
-        """Writes the sheet as PNG or, by the suffix, as PDF, whole or not at all."""
+        """Writes the sheet, as :func:`write_figure` does."""
         write_figure(self.figure, path)
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG or, by the suffix, as PDF, whole or not at all.
+    """Writes a figure as PNG or, by the suffix, as PDF or SVG, whole or not at all.
 
     Equal figures give equal files: no dates, no names of versions.
     """
     kind = path.suffix.lower().removeprefix(".")
-    metadata = dict.fromkeys(_PDF_METADATA if kind == "pdf" else ("Software",))
-    with written_beside(path) as partial, warnings.catch_warnings():
+    metadata = _METADATA[kind]
+    with written_beside(path) as partial, warnings.catch_warnings(), rc_context(_FONTS):
         # A class or file may be named in a script that the font lacks; boxes are shown.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure.savefig(partial, format=kind, dpi=figure.dpi, metadata=metadata)
@@ -191,6 +212,13 @@ def write_figure(figure: Figure, path: Path) -> None:
 def heat(values: Float[ndarray, "height width"]) -> UInt8[ndarray, "height width 3"]:
     """Returns values of 0..1 as colours, from black to a pale yellow; what is above is as 1."""
     return np.asarray(colormaps["magma"](values, bytes=True)[..., :3])
+
+
+def is_former_drawing(path: Path) -> bool:
+    """Says whether a PNG is a figure of another :data:`DRAWING` than today's."""
+    png = path.read_bytes()
+    # Matplotlib writes a size in dots an inch, which our other pictures lack.
+    return b"pHYs" in png[:256] and b"Drawing\0" + DRAWING.encode() not in png
 
 
 def two_lines(text: str) -> str:

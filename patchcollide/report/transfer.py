@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from patchcollide.errors import InputError
 from patchcollide.evaluation.transfer import Cell, Figures, TransferMatrix
 from patchcollide.formats import as_gap, as_percent
-from patchcollide.io.files import write_json, write_text, written_beside
-from patchcollide.report.sheet import INK, MARK, MUTED, Axes, Figure, Normalize, cut, rc_context
+from patchcollide.io.files import write_json, write_text
+from patchcollide.report.sheet import FORMATS as PICTURES
+from patchcollide.report.sheet import INK, MARK, MUTED, Axes, Figure, Normalize, cut, write_figure
 from patchcollide.report.tables import markdown
 
 __all__ = ["FORMATS", "require_format", "transfer_lines", "transfer_tables", "write_transfer"]
 
-FORMATS = (".md", ".json", ".png", ".pdf")
+FORMATS = (".md", ".json", *PICTURES)
 HEADER = (
     "run",
     "network",
@@ -34,10 +35,6 @@ _UNIT = (
     "pairs may be farther than that."
 )
 _MOST_COLUMNS = 8
-_METADATA: Any = {
-    ".png": {"Software": None},
-    ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
-}
 _Column = tuple[str, str]
 
 
@@ -149,16 +146,14 @@ def _write_picture(path: Path, matrix: TransferMatrix) -> None:
     rows = [*matrix.runs, *([_PAIRS] if matrix.null else [])]
     width, height = 1.6 + 0.42 * len(matrix.columns), 0.45 + 0.26 * len(rows)
     below = 1.1
-    with rc_context({"pdf.fonttype": 42}):
-        size = max(width, 3.6), 3 * height + below
-        figure = Figure(size, dpi=200, facecolor="white")
-        for place, each in enumerate(_FIGURES):
-            bottom = below + (2 - place) * height
-            left, right = 1.3 / size[0], 1 - 0.15 / size[0]
-            box = (left, bottom / size[1], right - left, (height - 0.42) / size[1])
-            _draw_panel(figure.add_axes(box), matrix, each, rows, last=place == 2)
-        with written_beside(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+    size = max(width, 3.6), 3 * height + below
+    figure = Figure(size, dpi=200, facecolor="white")
+    for place, each in enumerate(_FIGURES):
+        bottom = below + (2 - place) * height
+        left, right = 1.3 / size[0], 1 - 0.15 / size[0]
+        box = (left, bottom / size[1], right - left, (height - 0.42) / size[1])
+        _draw_panel(figure.add_axes(box), matrix, each, rows, last=place == 2)
+    write_figure(figure, path)
 
 
 def _draw_panel(

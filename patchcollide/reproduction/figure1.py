@@ -11,14 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from patchcollide.errors import InputError, ProgramError
-from patchcollide.io.files import written_beside
 from patchcollide.polyhedra.exact_polytope import ExactPolytope, Vertex
 from patchcollide.polyhedra.polygons import HalfPlanes, box, find_corners, find_edges, nearest_point
-from patchcollide.report.sheet import INK, MARK, MUTED, RULE, SERIES, Axes, Figure, rc_context
+from patchcollide.report.sheet import (
+    FORMATS,
+    INK,
+    MARK,
+    MUTED,
+    RULE,
+    SERIES,
+    Axes,
+    Figure,
+    rc_context,
+    write_figure,
+)
 from patchcollide.reproduction.figure1_layer import PlanarLayer
 from patchcollide.shapes import Float64, ndarray
-
-FORMATS = (".png", ".pdf")
 
 _SIZE_IN = (5.5, 2.95)
 
@@ -31,13 +39,7 @@ _FILL, _PATH = "#dcebf7", MARK
 # Numerals tell classes apart; colours only help.
 _CLASS_COLOURS = (*SERIES, INK, "#8c7a00", MUTED)
 
-_SETTINGS: Any = {"mathtext.fontset": "dejavusans", "pdf.fonttype": 42}
-
-# Equal figures give equal files: no dates, no names of versions.
-_METADATA = {
-    ".png": {"Software": None},
-    ".pdf": dict.fromkeys(("Creator", "Producer", "CreationDate")),
-}
+_SETTINGS: Any = {"mathtext.fontset": "dejavusans"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +175,7 @@ def write_half_planes(path: Path, layer: PlanarLayer, lowered: LoweredUnit) -> N
     all that collides.
 
     Args:
-        path: The file to write, PNG or PDF by its suffix.
+        path: The file to write, PNG, PDF or SVG by its suffix.
         layer: The layer.
         lowered: One of its units, pushed down, from its target.
 
@@ -186,8 +188,7 @@ def write_half_planes(path: Path, layer: PlanarLayer, lowered: LoweredUnit) -> N
         figure = Figure(_SIZE_IN, dpi=200, facecolor="white")
         _draw_plane(_panel(figure, 0.03), layer)
         _draw_lowering(_panel(figure, 0.53), layer, lowered)
-        with written_beside(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+        write_figure(figure, path)
 
 
 def _panel(figure: Figure, left: float) -> Axes:

@@ -200,7 +200,7 @@ def _neighbours(
 ) -> Neighbours:
     path = run / "neighbours.h5"
     if isinstance(origin, Path):
-        return adopt_neighbours(origin, path)
+        return adopt_neighbours(config, origin, path)
     others = [inputs.target_picture]
     if inputs.target.picture is None:
         others = []

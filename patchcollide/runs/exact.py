@@ -73,7 +73,7 @@ def _make(config: Config, network: CollisionNetwork, inputs: CollisionInputs, ru
     write_pair(run, network, inputs.source, inputs.target)
     neighbours = None
     if isinstance(inputs.origin, Path):
-        neighbours = adopt_neighbours(inputs.origin, run / "neighbours.h5")
+        neighbours = adopt_neighbours(config, inputs.origin, run / "neighbours.h5")
     with run.timed("optimise"):
         exact, vertices, figures = solve_vertices(config, network, inputs.target, neighbours)
     if len(vertices) > 1 and _spread(vertices) < _ONE_IMAGE:

@@ -47,7 +47,8 @@ def trace_frontier(
         config: All settings but the bound.
         source: The image whose look is kept.
         target: The image whose features are matched, or a file of features.
-        out: The folder for runs, ``frontier.json``, ``.md``, ``.png`` and ``.pdf``.
+        out: The folder for runs, ``frontier.json``, ``.md``, ``.png``, ``.pdf``
+            and ``.svg``.
         bounds: Each between 0 and 1, once.
         store_path: Where patches come from, as the others.
         neighbours_path: Neighbours found before.
@@ -79,7 +80,7 @@ def trace_frontier(
     found = _side_by_side(runs)
     write_json(out / "frontier.json", found)
     write_text(out / "frontier.md", "\n".join(frontier_lines(found)) + "\n")
-    for name in (CHART_FILE, "frontier.pdf"):
+    for name in (CHART_FILE, "frontier.pdf", "frontier.svg"):
         write_frontier_chart(out / name, found)
     return found
 

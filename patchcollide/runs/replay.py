@@ -16,6 +16,7 @@ from patchcollide.images.pictures import read_png, read_square
 from patchcollide.io.provenance import array_digest, differences, file_digest, machine, versions
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.report.headlines import figure_title
+from patchcollide.report.sheet import is_former_drawing
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import SUMMARY_FILE, Run, RunRecord, open_run
@@ -28,7 +29,7 @@ from patchcollide.runs.pictures import (
     choose_target,
     target_of,
 )
-from patchcollide.runs.report import write_run_differences
+from patchcollide.runs.report import write_picture, write_run_differences
 from patchcollide.runs.summary import read_summary
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.store.manifest import MANIFEST
@@ -39,7 +40,7 @@ __all__ = ["Replay", "replay"]
 
 logger = logging.getLogger(__name__)
 
-_FIGURE = "figure.png"
+_FIGURE, _SHEET = "figure.png", "neighbours.png"
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,9 @@ def replay(folder: Path, out: Path | None = None) -> Replay:
         stack.enter_context(_threads(_threads_of(run.about)))
         made = open_run(_make(run, found.places, Crops(**found.crops), out))
         names = sorted(path.name for path in run.folder.glob("*.png"))
-        lines = [_compare_png(run / name, made / name) for name in names if name != _FIGURE]
-        lines.append(_compare_figures(run, made) if _FIGURE in names else "")
+        drawn = {_FIGURE: _compare_figures, _SHEET: _compare_sheets}
+        lines = [_compare_png(run / name, made / name) for name in names if name not in drawn]
+        lines += [compare(run, made) for name, compare in drawn.items() if name in names]
         lines.append(_compare_vertices(run, made))
     return Replay(
         compared=(*names, "vertices.h5"),
@@ -262,7 +264,7 @@ def _compare_png(before: Path, after: Path) -> str:
         return f"{before.name}: it was not made again"
     if before.read_bytes() == after.read_bytes():
         return ""
-    if before.name in (_FIGURE, "neighbours.png"):
+    if before.name in (_FIGURE, _SHEET):
         return f"{before.name}: another drawing"
     return f"{before.name}: {_values(read_png(before), read_png(after)) or 'the same pixels'}"
 
@@ -272,9 +274,27 @@ def _compare_figures(before: Run, after: Run) -> str:
     difference = _compare_png(before / _FIGURE, after / _FIGURE)
     if not difference or not (before / SUMMARY_FILE).exists():
         return difference
+    title = figure_title(read_summary(before))
     with tempfile.TemporaryDirectory(prefix="patchcollide-") as folder:
-        write_run_differences(Path(folder, _FIGURE), after, figure_title(read_summary(before)))
-        return _compare_png(before / _FIGURE, Path(folder, _FIGURE))
+        write_run_differences(Path(folder, _FIGURE), after, title)
+        if not is_former_drawing(before / _FIGURE):
+            return _compare_png(before / _FIGURE, Path(folder, _FIGURE))
+        # Drawn otherwise than today: what it is drawn from is drawn again.
+        again = Path(folder, "again", _FIGURE)
+        again.parent.mkdir()
+        write_run_differences(again, before, title)
+        return _compare_png(again, Path(folder, _FIGURE))
+
+
+def _compare_sheets(before: Run, after: Run) -> str:
+    """Compares contact sheets; one that is drawn otherwise than today is drawn again."""
+    difference = _compare_png(before / _SHEET, after / _SHEET)
+    known = (before / "neighbours.h5").is_file()
+    if not difference or not known or not is_former_drawing(before / _SHEET):
+        return difference
+    with tempfile.TemporaryDirectory(prefix="patchcollide-") as folder:
+        write_picture(before, Path(folder, _SHEET), "neighbours")
+        return _compare_png(Path(folder, _SHEET), after / _SHEET)
 
 
 def _compare_vertices(before: Run, after: Run) -> str:

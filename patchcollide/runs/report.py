@@ -1,9 +1,11 @@
 """Draws a run's figure and writes its page, and pictures of it for papers.
 
-These are PNG, or PDF with letters and lines as vectors.
+These are PNG, or PDF or SVG with letters and lines as vectors.
 """
 
 from pathlib import Path
+
+import torch
 
 from patchcollide.composition.contributions import Contributions
 from patchcollide.errors import RunError
@@ -25,6 +27,7 @@ from patchcollide.report.figures import (
 from patchcollide.report.headlines import figure_title
 from patchcollide.report.live import make_live
 from patchcollide.report.page import render_page
+from patchcollide.report.sheet import FORMATS
 from patchcollide.report.tables import comparison_rows
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import CONTRIBUTIONS_FILE, SAMPLES_FILE, SUMMARY_FILE, Run
@@ -34,8 +37,6 @@ from patchcollide.shapes import UInt8, ndarray
 
 # The paper's Tables 1, 3 and 5 are laid out alike: a run is one of them by what it is of.
 KINDS = ("table", "table1", "table3", "table5", "differences", "neighbours")
-
-SUFFIXES = (".png", ".pdf")
 
 _NUM_SAMPLES = 5
 
@@ -47,7 +48,8 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
 
     Args:
         run: A finished run.
-        path: The file to write; its suffix, ``.png`` or ``.pdf``, decides the format.
+        path: The file to write; its suffix, ``.png``, ``.pdf`` or ``.svg``, decides the
+            format.
         kind: ``"table"`` as in the paper's Tables 1, 3 and 5, by whose numbers it may be called
             too: vertices, what differs most in purple boxes, samples between them;
             ``"differences"`` as on the run's page; ``"neighbours"``, the contact sheet of a run of
@@ -61,8 +63,8 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
             pixels, or if a file of the run is missing or damaged.
         DiskFullError: If the disk is full.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise RunError(f"--out {path} should end in {' or '.join(SUFFIXES)}.")
+    if path.suffix.lower() not in FORMATS:
+        raise RunError(f"--out {path} should end in {' or '.join(FORMATS)}.")
     if kind not in KINDS:
         raise RunError(f"--kind should be one of {', '.join(KINDS)}, but is {kind}.")
     path = output_path(path)
@@ -87,14 +89,16 @@ def write_picture(run: Run, path: Path, kind: str) -> Path:
 def write_run_polytope(path: Path, run: Run, title: str) -> None:
     """Draws a run as the paper's Tables 1, 3 and 5 show theirs; errors as above."""
     summary, vertices = read_summary(run), load_vertex_pngs(run)
+    samples, said = _samples(run, summary, vertices)
     write_polytope_figure(
         path,
         source=read_png(run / "source.png"),
         target=_target(run),
         vertices=vertices,
-        samples=_samples(vertices, run.config.seed),
+        samples=samples,
         title=title,
         captions=_captions(summary),
+        sample_captions=said,
     )
 
 
@@ -116,11 +120,18 @@ def _write_run_neighbours(path: Path, run: Run) -> None:
             f"{run.folder} varies {run.inputs['parameterisation']}, so it has no neighbours to "
             "show. Choose another --kind, or a run of patches (`patchcollide collide --store`)."
         )
-    write_neighbour_sheet(path, Neighbours.load(run / "neighbours.h5"))
+    found, positions = Neighbours.load(run / "neighbours.h5"), run.config.grid.num_positions
+    write_neighbour_sheet(path, found, positions)
 
 
-def write_neighbour_sheet(path: Path, neighbours: Neighbours) -> None:
-    """Draws windows of the source and their neighbours, for locations spread over it."""
+def write_neighbour_sheet(path: Path, neighbours: Neighbours, positions_per_image: int) -> None:
+    """Draws windows of the source and their neighbours, for locations spread over it.
+
+    Args:
+        path: The picture to write.
+        neighbours: What is shown.
+        positions_per_image: Patches of each image of the store, which their identifiers count by.
+    """
     write_contact_sheet(
         path,
         source=neighbours.source,
@@ -128,6 +139,10 @@ def write_neighbour_sheet(path: Path, neighbours: Neighbours) -> None:
         squared_distances=neighbours.squared_distances,
         locations=neighbours.grid.corners_px(),
         window_px=neighbours.grid.window_size,
+        names=[
+            [neighbours.image_names.get(patch // positions_per_image, "") for patch in row]
+            for row in neighbours.ids.tolist()
+        ],
     )
 
 
@@ -144,12 +159,23 @@ def _captions(summary: Summary) -> list[str]:
 
 
 def _samples(
-    vertices: UInt8[ndarray, "vertices height width channels"], seed: int
-) -> UInt8[ndarray, "samples height width channels"]:
-    """Returns images between the vertices, uniformly drawn; none for a single vertex."""
+    run: Run, summary: Summary, vertices: UInt8[ndarray, "vertices height width channels"]
+) -> tuple[UInt8[ndarray, "samples height width channels"], list[str]]:
+    """Returns images between the vertices and what the network says of them.
+
+    The first ones that were measured; of runs of before they were kept some of which nothing is
+    known. None for a single vertex.
+    """
     count = _NUM_SAMPLES if len(vertices) > 1 else 0
-    weights = uniform_weights(count, len(vertices), seeded(seed, Purpose.SHOWN))
-    return hull_images(weights, vertices)
+    kept = _sample_pictures(run, vertices)
+    if kept is None:
+        weights = uniform_weights(count, len(vertices), seeded(run.config.seed, Purpose.SHOWN))
+        return hull_images(weights, vertices), []
+    hull, named = kept["hull"], {c["class"]: c["class_name"] for c in summary["sample_classes"]}
+    said = zip(hull.classes[:count].tolist(), hull.probabilities[:count].tolist(), strict=True)
+    return hull_images(torch.from_numpy(hull.weights[:count]), vertices), [
+        caption(named[number], chance) for number, chance in said
+    ]
 
 
 def write_report(run: Run) -> Path:

@@ -79,7 +79,7 @@ def retrieve_neighbours_of_each(
         for out, neighbours in zip(missing, found, strict=True):
             _log(neighbours)
             neighbours.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
-    return [_load(out) for out in sources]
+    return [_load(out, config) for out in sources]
 
 
 def import_neighbours(
@@ -114,7 +114,7 @@ def import_neighbours(
     found = neighbours_from_lists(config, lists, picture, store, options)
     settings = config.model_dump(mode="json")
     found.save(out, settings=settings, seed=config.seed, store=store.fingerprint)
-    _load(out)
+    _load(out, config)
     return out
 
 
@@ -131,18 +131,18 @@ def require_free(path: Path) -> None:
         raise RunError(f"{path} should be an HDF5 file, such as {name}.")
 
 
-def adopt_neighbours(path: Path, out: Path) -> Neighbours:
+def adopt_neighbours(config: Config, path: Path, out: Path) -> Neighbours:
     """Copies a file of neighbours to ``out`` unless that is there, and draws the contact sheet."""
     if not out.exists():
         with written_beside(out) as partial:
             shutil.copyfile(path, partial)
-    return _load(out)
+    return _load(out, config)
 
 
-def _load(path: Path) -> Neighbours:
+def _load(path: Path, config: Config) -> Neighbours:
     """Reads a file of neighbours and draws its contact sheet beside."""
     neighbours = Neighbours.load(path)
-    write_neighbour_sheet(path.with_suffix(".png"), neighbours)
+    write_neighbour_sheet(path.with_suffix(".png"), neighbours, config.grid.num_positions)
     return neighbours
 
 

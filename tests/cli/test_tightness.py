@@ -70,7 +70,7 @@ def test_a_frontier_is_a_run_within_each_bound_and_what_they_found_side_by_side(
     outcome = trace(world, "--tightness", "0.3,0.6", "--seed", 4)
     assert outcome.exit_code == 0, outcome.said
     out = world.folder / "traced"
-    files = {"frontier.json", "frontier.md", "frontier.pdf", "frontier.png"}
+    files = {"frontier.json", "frontier.md", "frontier.pdf", "frontier.png", "frontier.svg"}
     assert {path.name for path in out.iterdir()} == files | {"tightness-0.3", "tightness-0.6"}
     found = json.loads((out / "frontier.json").read_text())
     assert found.keys() - {"digest"} == get_type_hints(Frontier).keys()

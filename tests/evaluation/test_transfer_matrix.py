@@ -241,7 +241,7 @@ def test_files_are_the_same_again(run, config, tmp_path, suffix):
 
 def test_another_kind_of_file_is_refused(run, config, tmp_path):
     matrix = transfer(config, [run], [], TransferOptions(num_samples=2))
-    with pytest.raises(InputError, match=r"should end in \.md, \.json, \.png or \.pdf"):
+    with pytest.raises(InputError, match=r"should end in \.md, \.json, \.png, \.pdf or \.svg"):
         write_transfer(tmp_path / "a.txt", matrix)
 
 

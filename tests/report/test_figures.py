@@ -1,11 +1,19 @@
 """Figures and contact sheets show every picture without a change."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from patchcollide.report.charts import draw_history
-from patchcollide.report.figures import caption, write_contact_sheet, write_figure
+from patchcollide.report.figures import (
+    caption,
+    write_contact_sheet,
+    write_figure,
+    write_polytope_figure,
+)
 from tests.helpers.pages import history_of, random_images
 
 
@@ -102,13 +110,13 @@ def contact_sheet(rng, path, *, k, rows, cols, window_px=8, **options):
 @pytest.mark.parametrize(("k", "rows", "cols"), [(1, 1, 1), (1, 2, 1), (3, 5, 7)])
 def test_a_contact_sheet_has_a_row_for_each_location_shown(k, rows, cols, rng, tmp_path):
     sheet = contact_sheet(rng, tmp_path / "sheet.png", k=k, rows=rows, cols=cols)
-    assert sheet.shape[:2] == (48 + min(rows * cols, 12) * 176, 36 + (k + 2) * 140)
+    assert sheet.shape[:2] == (48 + min(rows * cols, 12) * 200, 36 + (k + 2) * 140)
 
 
 def test_a_contact_sheet_shows_at_most_what_was_asked_for(rng, tmp_path):
     path = tmp_path / "sheet.png"
     sheet = contact_sheet(rng, path, k=6, rows=5, cols=5, num_locations=4, num_neighbours=2)
-    assert sheet.shape[:2] == (48 + 4 * 176, 36 + 4 * 140)
+    assert sheet.shape[:2] == (48 + 4 * 200, 36 + 4 * 140)
 
 
 def test_a_missing_neighbour_leaves_its_place_empty(tmp_path):
@@ -124,6 +132,85 @@ def test_a_missing_neighbour_leaves_its_place_empty(tmp_path):
     line = read(path)[48 + 64]
     assert (line[12 + 2 * 140 + 24 + 64] == 0).all()
     assert (line[12 + 3 * 140 + 24 + 64] == 255).all()
+
+
+def words_in(path):
+    """The texts of a drawing, whose letters are outlines; matplotlib notes each."""
+    return re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+def test_a_contact_sheet_names_units_and_images(rng, tmp_path):
+    names = [["a/first-001.png", "b/a-very-long-name-indeed-002.png"]]
+    write_contact_sheet(
+        tmp_path / "sheet.svg",
+        source=random_images(rng, 16, 16),
+        patches=random_images(rng, 1, 2, 8, 8),
+        squared_distances=np.array([[1234**2, -1]], np.int64),
+        locations=np.array([[3, 5]], np.int64),
+        window_px=8,
+        names=names,
+    )
+    words = " ".join(words_in(tmp_path / "sheet.svg"))
+    assert "L2 of pixels in 0..255" in words
+    assert "1: L2 1,234" in words
+    assert "first-001" in words
+    assert "row 3, col 5 px" in words
+    assert "none" in words
+    assert "indeed" not in words
+
+
+def test_samples_are_captioned_where_it_is_known_what_they_are(rng, tmp_path):
+    vertices = random_images(rng, 2, 28, 28)
+    for said in ([], ["a thing\n0.875", "another\n0.625"]):
+        write_polytope_figure(
+            tmp_path / "polytope.svg",
+            source=vertices[0],
+            target=None,
+            vertices=vertices,
+            samples=vertices,
+            title="Samples",
+            captions=["a class\n0.500"] * 4,
+            sample_captions=said,
+        )
+        words = words_in(tmp_path / "polytope.svg")
+        assert ("0.875" in words, "0.625" in words) == (bool(said), bool(said))
+
+
+@pytest.mark.parametrize("num_vertices", [2, 5])
+@pytest.mark.parametrize("side", [28, 56, 224])
+def test_boxes_stay_inside_pictures_and_clear_of_each_other(num_vertices, side, rng, tmp_path):
+    vertices = random_images(rng, num_vertices, side, side)
+    # The corners differ most, and two places side by side.
+    vertices[:, 8:-8, 8:-8] //= 2
+    figure = figure_of(tmp_path / "figure.png", vertices)
+    purple = (figure == (0x8A, 0x1F, 0xA8)).all(axis=-1)
+    for number in range(num_vertices):
+        left = 20 + (number + 1) * 242
+        beside = np.r_[left - 18 : left, left + 224 : left + 242]
+        assert not purple[:, beside[beside < figure.shape[1]]].any()
+    rows = np.flatnonzero(purple.any(axis=1))
+    assert np.ptp(rows) < 224
+    picture = purple[rows[0] : rows[-1] + 1, 262 : 262 + 224]
+    assert ndimage.label(picture, structure=np.ones((3, 3)))[1] == 4, "outlines touch"
+
+
+def test_fonts_of_vector_figures_are_type_42_and_equal_figures_equal_files(rng, tmp_path):
+    vertices = random_images(rng, 2, 28, 28)
+    for suffix in ("pdf", "svg"):
+        paths = [tmp_path / f"{name}.{suffix}" for name in ("one", "other")]
+        for path in paths:
+            write_figure(
+                path,
+                source=vertices[0],
+                target=vertices[1],
+                vertices=vertices,
+                title="A title",
+                captions=["7\n1.000"] * 4,
+            )
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert b"/CIDFontType2" in paths[0].with_suffix(".pdf").read_bytes()
+    assert b"/Type3" not in paths[0].with_suffix(".pdf").read_bytes()
+    assert b"<text" not in paths[0].read_bytes()
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path):

@@ -38,7 +38,7 @@ def test_without_a_digit_inside_there_is_no_target():
     assert choose_target(z, np.eye(2), np.array([True, True])) == 1
 
 
-@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_equal_layers_give_equal_figures(layer, tmp_path, suffix):
     lowered = lower_unit(layer.polytope, 0, layer.points[layer.target])
     for name in "ab":
@@ -51,8 +51,8 @@ def test_equal_layers_give_equal_figures(layer, tmp_path, suffix):
 
 def test_other_formats_are_refused(layer, tmp_path):
     lowered = lower_unit(layer.polytope, 0, layer.points[layer.target])
-    with pytest.raises(InputError, match=r"a\.svg should end in \.png or \.pdf"):
-        write_half_planes(tmp_path / "a.svg", layer, lowered)
+    with pytest.raises(InputError, match=r"a\.gif should end in \.png or \.pdf or \.svg"):
+        write_half_planes(tmp_path / "a.gif", layer, lowered)
 
 
 def test_the_command_draws_and_refuses_before_it_trains(tmp_path):

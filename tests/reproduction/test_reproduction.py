@@ -80,6 +80,8 @@ def test_rows_are_made_compared_and_rendered(paper):
     assert lines[3] == str(paper.out / "tables.html")
     written = {path.name for path in paper.out.iterdir()}
     assert written == {"a", "b", "store", "pictures", "results.json", "tables.html", "tables.md"}
+    assert " tables, reproduced</h1>" in (paper.out / "tables.html").read_text()
+    assert "| metric | paper | expected |" in (paper.out / "tables.md").read_text()
     made = paper.results["b"]
     assert made["machine"]["cores"] >= 1
     assert made["versions"].keys() >= {"patchcollide", "torch"}
@@ -302,9 +304,14 @@ def test_the_page_needs_nothing_else_and_shows_texts_as_texts(paper):
     assert "default-src 'none'" in page.html
     assert "<script>alert('no')</script> | `{{ 7 * 7 }}` _x_" in page.words
     assert "0 of 2 numbers as expected, 1 not, 1 skipped" in page.words
+    # None of these numbers is the paper's: the page is called what it is.
+    assert "A check on substitute data" in page.words
+    assert '<th scope="col" class="number">paper</th>' not in page.html
     assert "FAIL (too low)" in page.words
     assert "patchcollide collide --pixels" in page.words
     markdown = (paper.out / "tables.md").read_text()
+    assert markdown.startswith("# A check on substitute data")
+    assert "| metric | expected | obtained | result |" in markdown
     assert "<script>" not in markdown
     assert "### &lt;script>alert('no')&lt;/script> \\| \\`{{ 7 \\* 7 }}\\` \\_x\\_" in markdown
     assert "![Polytope of a](pictures/a.png)" in markdown

@@ -170,6 +170,16 @@ def test_a_file_that_is_not_made_again_is_named(run):
     )
 
 
+def test_figures_of_a_former_drawing_are_drawn_again_and_compared(run):
+    png = (run / "figure.png").read_bytes()
+    assert b"Drawing\x00" in png
+    (run / "figure.png").write_bytes(png.replace(b"Drawing\x00", b"Comment\x00"))
+    assert replay(run).differing == ()
+    # What is drawn, not only how, is another thing.
+    write_png(run / "vertex-1.png", picture(8)[..., :1])
+    assert "figure.png: another drawing" in replay(run).differing
+
+
 def test_copies_stand_in_for_inputs_that_are_gone(run_of_pair, pair):
     for path in pair:
         path.unlink()

@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "neighbours"])
 def test_equal_runs_give_equal_pictures(run, tmp_path, kind):
-    for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         first, second = (
             write_picture(run, tmp_path / f"{name}{suffix}", kind).read_bytes() for name in "ab"
         )
