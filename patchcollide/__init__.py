@@ -42,6 +42,8 @@ _HOMES = {
     "load_config": "config_files",
     "load_network": "networks.loading",
 }
+# What is public of the package beside these names; see its architecture.
+_MODULES = ("errors", "pipeline", "polyhedra")
 
 
 sys.meta_path.append(MovedModules())
@@ -58,4 +60,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, *_MODULES])

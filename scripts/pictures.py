@@ -1,11 +1,13 @@
 """Makes the pictures of README and guide from a finished run, as this version shows it.
 
-Needs Chromium and the packages of ``test``; the run is the demo's, made by ``scripts/demo``.
+Needs Chromium and the packages of ``test``; the run is the demo's, made by ``scripts/demo``. Beside
+the pictures, ``pictures.json`` keeps a digest of what draws them: a test fails when they are older.
 
-    python scripts/pictures.py runs/demo    # data/demo.png, data/page.png
+    python scripts/pictures.py runs/demo    # data/demo.png, data/report.png, data/page.png
 """
 
 import argparse
+import hashlib
 import io
 import shutil
 from pathlib import Path
@@ -14,14 +16,20 @@ from bench_machine import finish
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from patchcollide import report
 from patchcollide.errors import MissingLibraryError
+from patchcollide.io.files import write_json
+from patchcollide.io.provenance import file_digest
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.report import write_report, write_run_differences
 from patchcollide.runs.summary import read_summary
 
+_DRAWING = ("boxes", "charts", "closeups", "figures", "front", "sheet", "yardstick")
 DATA = Path(__file__).parent.parent / "data"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_WIDTH = 1240
+_WIDTH, _HEIGHT = 1440, 900
+NAMES = ("demo.png", "report.png", "page.png")
+DIGEST_FILE = "pictures.json"
 #: Half way of the second leg of the tour, where two vertices are mixed in equal parts.
 _PLACE = 0.135
 _MOVE = "(tour, value) => {tour.value = value; tour.dispatchEvent(new Event('input'))}"
@@ -34,8 +42,18 @@ def draw_collision(run: Run, path: Path) -> None:
     write_run_differences(path, run, f"{about}: the class of the target, the look of the source")
 
 
-def photograph_page(run: Run, path: Path) -> None:
-    """Draws the run's page again, opens it in a browser and takes a picture of its control.
+def drawing_digest() -> str:
+    """Returns a digest of all that decides how pages and figures look."""
+    folder = Path(report.__file__).parent
+    known = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".css", ".j2", ".js") or path.stem in _DRAWING:
+            known.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return known.hexdigest()
+
+
+def photograph_page(run: Run, screen: Path, control: Path) -> None:
+    """Draws the run's page again, and takes pictures of its first screen and of its control.
 
     Raises:
         MissingLibraryError: If no browser is installed.
@@ -48,12 +66,16 @@ def photograph_page(run: Run, path: Path) -> None:
     page_file = write_report(run)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": _WIDTH, "height": 1000})
+        page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         page.goto(page_file.resolve().as_uri())
         page.wait_for_selector("html[data-ready=yes]")
+        _keep(page.screenshot(), screen)
         _go(page)
-        taken = page.locator("#live").screenshot()
+        _keep(page.locator("#live").screenshot(), control)
         browser.close()
+
+
+def _keep(taken: bytes, path: Path) -> None:
     with Image.open(io.BytesIO(taken)) as picture:
         picture.convert("P", palette=Image.Palette.ADAPTIVE).save(path, optimize=True)
 
@@ -69,15 +91,17 @@ def _go(page: Page) -> None:
 
 
 def main() -> dict[str, str]:
-    """Makes both pictures."""
+    """Makes the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="a finished run's folder")
     parser.add_argument("--out", type=Path, default=DATA, help="where the pictures go")
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     draw_collision(run, arguments.out / "demo.png")
-    photograph_page(run, arguments.out / "page.png")
-    return {name: str(arguments.out / name) for name in ("demo.png", "page.png")}
+    photograph_page(run, arguments.out / "report.png", arguments.out / "page.png")
+    pictures = {name: file_digest(arguments.out / name) for name in NAMES}
+    write_json(arguments.out / DIGEST_FILE, {"drawing": drawing_digest(), "pictures": pictures})
+    return {name: str(arguments.out / name) for name in NAMES}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_names_are_public_and_import_nothing_heavy():
         "__version__", "find_polytope", "load_config", "load_network",
     }  # fmt: skip
     assert all(getattr(patchcollide, name) is not None for name in patchcollide.__all__)
-    assert set(patchcollide.__all__) <= set(dir(patchcollide))
+    assert set(dir(patchcollide)) == {*patchcollide.__all__, "errors", "pipeline", "polyhedra"}
     with pytest.raises(AttributeError, match="no attribute 'polytope_of'"):
         patchcollide.polytope_of  # noqa: B018
     code = "import sys, patchcollide; sys.exit(bool({'torch', 'numpy'} & sys.modules.keys()))"

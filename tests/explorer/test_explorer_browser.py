@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from patchcollide.images.pictures import png_bytes
-from tests.helpers.browsing import nothing_wrong_in, serious_faults, slow_the_tour, wait_until
+from tests.helpers.browsing import (
+    nothing_wrong_in,
+    serious_faults,
+    slow_the_tour,
+    texts_over_texts,
+    wait_until,
+)
 from tests.helpers.presence import present
 
 
@@ -119,3 +125,4 @@ def test_nothing_shuts_people_out(page, width, scheme):
     wait_for(page, "#compare .answer:not([hidden])")
     assert not serious_faults(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not texts_over_texts(page)

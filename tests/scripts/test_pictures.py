@@ -1,0 +1,28 @@
+"""Pictures in README and guide are of today's pages."""
+
+import json
+
+from pictures import DATA, DIGEST_FILE, NAMES, drawing_digest
+
+from patchcollide.io.provenance import file_digest
+
+HOW = "Make them again: `python scripts/pictures.py runs/demo`, after `scripts/demo`."
+
+
+def test_pictures_are_not_older_than_what_they_show():
+    assert json.loads((DATA / DIGEST_FILE).read_text())["drawing"] == drawing_digest(), HOW
+
+
+def test_pictures_are_those_that_the_script_made():
+    kept = json.loads((DATA / DIGEST_FILE).read_text())["pictures"]
+    assert kept == {name: file_digest(DATA / name) for name in NAMES}, HOW
+
+
+def test_what_is_drawn_otherwise_has_another_digest(monkeypatch, tmp_path):
+    import pictures
+
+    (tmp_path / "style.css").write_text("a {}")
+    monkeypatch.setattr(pictures.report, "__file__", str(tmp_path / "__init__.py"))
+    before = drawing_digest()
+    (tmp_path / "style.css").write_text("b {}")
+    assert drawing_digest() != before
