@@ -25,7 +25,7 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.vertices import FoundVertices
 from patchcollide.proofs.provable import Provable
 from patchcollide.randomness import Purpose, seeded
-from patchcollide.report.notebook import polytope_html, shown
+from patchcollide.report.notebook import Plotted, polytope_html, shown
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.runs.folder import (
     CONFIG_FILE,
@@ -62,7 +62,7 @@ __all__ = ["Polytope"]
 
 
 @dataclass(eq=False, repr=False)
-class Polytope(Membership, Provable):
+class Polytope(Membership, Provable, Plotted):
     """The convex hull of images that collide with a target.
 
     Made by :func:`patchcollide.find_polytope`, or by :meth:`load` from its folder or a run's.

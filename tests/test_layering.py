@@ -49,6 +49,7 @@ OWNERS = {
     "jinja2": {"report.templates"},
     "joblib": {"parallel"},
     "matplotlib": {"report.sheet"},
+    "pandas": {"report.frames"},
     "pydantic": {"config"},
     "psutil": {"io.system"},
     "pyarrow": {"images.parquet"},

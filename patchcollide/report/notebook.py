@@ -5,10 +5,11 @@ from typing import Any, cast
 
 from patchcollide.evaluation.summary import Ending, Summary
 from patchcollide.images.pictures import png_bytes
+from patchcollide.report.plots import Plotted
 from patchcollide.report.templates import embedded, render
 from patchcollide.shapes import UInt8, ndarray
 
-__all__ = ["Figures", "polytope_html", "shown"]
+__all__ = ["Figures", "Plotted", "polytope_html", "shown"]
 
 _TEMPLATE = "notebook.html.j2"
 _SHOWN_PX = 112

@@ -126,3 +126,11 @@ def test_nothing_shuts_people_out(page, width, scheme):
     assert not serious_faults(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not texts_over_texts(page)
+    for name in page.locator("#live .facts dt").all():
+        assert present(name.bounding_box())["width"] > 100
+    # Picture, answer and sliders are on one screen.
+    tops = [
+        present(page.locator(f"#live {name}").first.bounding_box())["y"]
+        for name in ("canvas.blend", ".chance", "input.weight")
+    ]
+    assert max(tops) - min(tops) < 600

@@ -4,6 +4,7 @@ import json
 
 from pictures import DATA, DIGEST_FILE, NAMES, drawing_digest
 
+from patchcollide import report
 from patchcollide.io.provenance import file_digest
 
 HOW = "Make them again: `python scripts/pictures.py runs/demo`, after `scripts/demo`."
@@ -19,10 +20,8 @@ def test_pictures_are_those_that_the_script_made():
 
 
 def test_what_is_drawn_otherwise_has_another_digest(monkeypatch, tmp_path):
-    import pictures
-
     (tmp_path / "style.css").write_text("a {}")
-    monkeypatch.setattr(pictures.report, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "__init__.py"))
     before = drawing_digest()
     (tmp_path / "style.css").write_text("b {}")
     assert drawing_digest() != before
