@@ -10,6 +10,7 @@ Source:
     general activation functions", NeurIPS 2018; the lines below a ReLU are theirs.
 """
 
+from collections.abc import Mapping
 from math import prod
 
 import torch
@@ -17,7 +18,7 @@ import torch
 from patchcollide.errors import NetworkError
 from patchcollide.polyhedra.tolerances import EPSILON
 from patchcollide.proofs.bands import Band, after_step
-from patchcollide.proofs.bends import Bend, Choice, Largest, Lines
+from patchcollide.proofs.bends import Bend, Cap, Choice, Floor, Largest, Lines
 from patchcollide.proofs.programs import Linear, Program, Step
 from patchcollide.shapes import Bool, Float64, Tensor
 from patchcollide.torch_modes import proof_modes
@@ -26,6 +27,11 @@ MAX_BYTES = 1 << 30
 """How large a dense map from the units that bend in one step to earlier values may be."""
 
 _BYTES_AT_ONCE = 64 << 20
+
+_TILTS, _TILT, _TILTED = 6, 0.3, 3
+
+Ranges = Mapping[int, tuple[Tensor, Tensor]]
+"""The smallest and the largest values that steps may have, by the steps' numbers."""
 
 
 class Backward:
@@ -38,6 +44,7 @@ class Backward:
         narrows: Whether the range of all that bends is followed back too, instead of forward: that
             takes a dense map for each step that bends.
         max_bytes: How large maps may be; see :data:`MAX_BYTES`.
+        known: What values lie between, of some steps, for example over a larger simplex.
 
     Attributes:
         bands: Of all steps met so far, no wider than those of a pass forward.
@@ -51,13 +58,16 @@ class Backward:
         *,
         narrows: bool = True,
         max_bytes: int = MAX_BYTES,
+        known: Ranges | None = None,
     ) -> None:
         self.program, self._corners = program, corners
         self._narrows, self._max_bytes = narrows, max_bytes
+        self._known = {} if known is None else known
         self.bands: dict[int, Band] = {0: Band.around(corners[None], radius)}
         self._lines: dict[int, Lines] = {}
         self._choices: dict[int, Choice] = {}
         self._sizes: dict[int, Tensor] = {}
+        self._slopes: dict[int, Tensor] = {}
         self._followed_back: set[int] = set()
 
     @proof_modes()
@@ -74,7 +84,10 @@ class Backward:
         for number in self.program.needed_for(wanted):
             if number not in self.bands:
                 self._prepare(self.program.steps[number])
-                self.bands[number] = after_step(self.program.steps[number], self.bands)
+                found = after_step(self.program.steps[number], self.bands)
+                if number in self._known:
+                    found = found.within(*self._known[number])
+                self.bands[number] = found
                 self._note(number)
         # What is affine in the image is known as well as can be.
         if every_unit and not self.program.straight(wanted):
@@ -96,6 +109,79 @@ class Backward:
         most = max(step.size for step in self.program.steps[: wanted + 1])
         parts = torch.split(rows, max(1, _BYTES_AT_ONCE // (8 * most)))
         return torch.cat([self._followed(wanted, part) for part in parts])
+
+    @proof_modes()
+    def smallest(
+        self, wanted: int, rows: Float64[Tensor, "rows *shape"], tilts: int = _TILTS
+    ) -> Float64[Tensor, ""]:
+        """Returns what no linear function of a step's values, of some, is below.
+
+        Any line through a ReLU's bend with a slope of 0 to 1 is below it. Which is best for the
+        lowest of the functions is looked for by gradients.
+
+        Args:
+            wanted: The step's number.
+            rows: The coefficients.
+            tilts: How many steps to turn the lines; each takes some passes back.
+
+        Source:
+            Xu et al., "Fast and complete: enabling complete verification with rapid and massively
+            parallel incomplete verifiers", ICLR 2021.
+        """
+        found = self.lowest(wanted, rows).amin(dim=1)
+        order = found.argsort()
+        low, rest = order[:_TILTED], order[_TILTED:]
+        found[low] = torch.maximum(found[low], self._tilted(wanted, rows[low], tilts))
+        # The others are not worth it, beyond the lowest of these.
+        if len(rest) and found[rest].min() < found[low].min():
+            found[rest] = torch.maximum(found[rest], self._tilted(wanted, rows[rest], tilts))
+        return found.min()
+
+    def ranges(self) -> Ranges:
+        """Returns the ranges of all steps that were followed back."""
+        return {
+            number: (low[0], high[0])
+            for number in sorted(self._followed_back)
+            for low, high in [self.bands[number].range()]
+        }
+
+    def _tilted(self, wanted: int, rows: Tensor, tilts: int) -> Float64[Tensor, "rows"]:
+        """Returns the best of some bounds, of lines that are turned step by step."""
+        best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+        slopes = [
+            self._lines[number].lower_slope.expand(len(rows), *step.shape).clone()
+            for number, step in self._floors(wanted)
+        ]
+        numbers = [number for number, _ in self._floors(wanted)]
+        moves = [(torch.zeros_like(slope), torch.zeros_like(slope)) for slope in slopes]
+        for tilt in range(1, tilts + 1):
+            with torch.enable_grad():
+                self._slopes = {
+                    number: slope.requires_grad_()
+                    for number, slope in zip(numbers, slopes, strict=True)
+                }
+                found = self._followed(wanted, rows).amin(dim=1)
+                uphill = torch.autograd.grad(
+                    found.sum(), slopes, allow_unused=True, materialize_grads=True
+                )
+            self._slopes = {}
+            best = torch.maximum(best, found.detach())
+            moves = [
+                (0.8 * mean + 0.2 * slope, 0.9 * size + 0.1 * slope.square())
+                for (mean, size), slope in zip(moves, uphill, strict=True)
+            ]
+            # Adam's steps, ever shorter.
+            slopes = [
+                slope.detach() + _TILT * 0.8**tilt * mean / (size.sqrt() + 1e-300)
+                for slope, (mean, size) in zip(slopes, moves, strict=True)
+            ]
+            slopes = [slope.clamp(0, 1) for slope in slopes]
+        return best
+
+    def _floors(self, wanted: int) -> list[tuple[int, Step]]:
+        """Returns the steps whose lines can be turned."""
+        steps = ((number, self.program.steps[number]) for number in self.program.bends(wanted))
+        return [each for each in steps if isinstance(each[1].operation, Floor | Cap)]
 
     def _prepare(self, step: Step) -> None:
         """Narrows the band of what a step bends, where the step's lines depend on it."""
@@ -151,8 +237,11 @@ class Backward:
             self._sizes[number] = 2 * low.shape[-1] * largest + choice.offset.abs()
         elif isinstance(operation, Bend):
             lines = self._lines[number] = operation.lines(low, high)
-            slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
-            offset = torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
+            slope, offset = _largest(lines)
+            for tilt in (0.0, 1.0):
+                tilted = _largest(operation.tilted(lines, torch.full_like(slope, tilt)))
+                slope = torch.maximum(slope, tilted[0])
+                offset = torch.maximum(offset, tilted[1])
             self._sizes[number] = slope * sizes[0][0] + offset
 
     def _followed(self, number: int, rows: Tensor) -> Float64[Tensor, "rows corners"]:
@@ -192,9 +281,19 @@ class Backward:
             part = above[..., None] * choice.taken + below[..., None] * choice.slopes
             return (part,), _dot(below, choice.offset)
         lines = self._lines[number]
+        if number in self._slopes:
+            lines = operation.tilted(lines, self._slopes[number])
         part = above * lines.lower_slope + below * lines.upper_slope
         return (part,), _dot(above, lines.lower_offset) + _dot(below, lines.upper_offset)
 
 
+def _largest(lines: Lines) -> tuple[Tensor, Tensor]:
+    slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
+    return slope, torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
+
+
 def _dot(rows: Tensor, values: Tensor) -> Tensor:
+    """Returns the products of rows with values, which may be of each row its own."""
+    if values.ndim == rows.ndim:
+        return (rows * values).flatten(1).sum(dim=1)
     return rows.flatten(1) @ values.flatten()

@@ -9,6 +9,8 @@ of the network as a function of real numbers.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from patchcollide.polyhedra.tolerances import EPSILON
 from patchcollide.proofs.programs import Function, Linear, Program, Step
 from patchcollide.shapes import Float64, Tensor
@@ -53,6 +55,19 @@ class Band:
         """Returns the two functions' values at the corners, rounded outwards."""
         slack = self.radius + 2 * EPSILON * (self.middle.abs() + self.radius)
         return self.middle - slack, self.middle + slack
+
+    def within(self, low: Tensor, high: Tensor) -> "Band":
+        """Returns the same, or what is constant where values are known to lie closer together.
+
+        Args:
+            low: No value is below, anywhere on the simplices.
+            high: No value is above.
+        """
+        lower, upper = self.ends()
+        better = low[None, None] > lower.mean(dim=1, keepdim=True)
+        lower = torch.where(better, low.expand_as(lower), lower)
+        better = high[None, None] < upper.mean(dim=1, keepdim=True)
+        return Band.between(lower, torch.where(better, high.expand_as(upper), upper))
 
     def size(self) -> Tensor:
         """Returns the largest size of any value over each simplex, a corner for all."""

@@ -54,6 +54,16 @@ class Bend(ABC):
     def lines(self, low: Tensor, high: Tensor) -> Lines:
         """Returns a line below and one above the function where values lie in a range."""
 
+    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
+        """Returns lines of which those through a bend have other slopes; a smooth one has none.
+
+        Args:
+            lines: As :meth:`lines` gives them.
+            slope: From 0 to 1; other lines stay.
+        """
+        del slope
+        return lines
+
     def over(
         self, lower: Float64[Tensor, "cells corners *shape"], upper: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -114,6 +124,15 @@ class Floor(Bend):
             upper_offset=torch.where(bent, offset, flat),
         )
 
+    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
+        """As there: the lines below."""
+        bent = lines.lower_slope != lines.upper_slope
+        level = self._level(lines.lower_offset)
+        return lines._replace(
+            lower_slope=torch.where(bent, slope, lines.lower_slope),
+            lower_offset=torch.where(bent, (1 - slope) * level, lines.lower_offset),
+        )
+
     def _level(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.at, dtype=x.dtype).expand_as(x)
 
@@ -141,10 +160,15 @@ class Cap(Bend):
 
     def lines(self, low: Tensor, high: Tensor) -> Lines:
         """As there."""
-        turned = self._floor.lines(-high, -low)
-        return Lines(
-            turned.upper_slope, -turned.upper_offset, turned.lower_slope, -turned.lower_offset
-        )
+        return self._turned(self._floor.lines(-high, -low))
+
+    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
+        """As there: the lines above."""
+        return self._turned(self._floor.tilted(self._turned(lines), slope))
+
+    @staticmethod
+    def _turned(lines: Lines) -> Lines:
+        return Lines(lines.upper_slope, -lines.upper_offset, lines.lower_slope, -lines.lower_offset)
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,6 +114,7 @@ class HullBounds:
     max_bytes: int = MAX_BYTES
     too_large: str = ""
     _rows: Tensor = field(init=False)
+    _ranges: dict[int, tuple[Tensor, Tensor]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         count = self.network.num_classes
@@ -162,6 +163,11 @@ class HullBounds:
     def is_convex(self) -> bool:
         """Whether the layer is affine in the image: distances of features are largest at ends."""
         return self.program.straight(self.program.outputs[PRE_ACTIVATION])
+
+    @property
+    def _reach(self) -> Tensor:
+        # A corner is a sum of all vertices, however few corners a simplex has.
+        return self.radius + 2 * len(self.vertices) * EPSILON
 
     @property
     def class_name(self) -> str:
@@ -217,10 +223,13 @@ class HullBounds:
         """
         if method == "forward":
             return torch.cat([self._forward_margins(part) for part in self._parts(simplices)])
-        number = self.program.outputs[LOGITS]
-        images = at_corners(simplices, self.vertices)
-        found = [self._backward(each, method).lowest(number, self._rows) for each in images]
-        return torch.stack([each.min() for each in found])
+        return torch.stack([self._margin(each, method) for each in simplices])
+
+    def margin_at_centre(self, method: Method) -> float:
+        """Returns what the margin of the centre alone is bounded by, which rounding decides."""
+        count = len(self.vertices)
+        centre = torch.full((1, 1, count), 1 / count, dtype=torch.float64)
+        return float(self.margins(centre, method)[0])
 
     def distances(
         self, simplices: Float64[Tensor, "cells corners vertices"], method: Method
@@ -228,8 +237,7 @@ class HullBounds:
         """Returns what the relative distance of features is nowhere above; errors as above."""
         number = self.program.outputs[FEATURES]
         if method in ("rows", "maps"):
-            images = at_corners(simplices, self.vertices)
-            found = [self._after_layer(self._backward(each, method)) for each in images]
+            found = [self._after_layer(each, method) for each in simplices]
         else:
             found = [
                 run_forward(self.program, self._band(part), number)[number]
@@ -241,13 +249,30 @@ class HullBounds:
         return torch.split(simplices, cells_at_once(self.program, simplices.shape[1]))
 
     def _band(self, simplices: Tensor) -> Band:
-        return Band.around(at_corners(simplices, self.vertices), self.radius)
+        return Band.around(at_corners(simplices, self.vertices), self._reach)
 
-    def _backward(self, corners: Tensor, method: Method) -> Backward:
-        narrows = method == "maps"
+    def _backward(self, simplex: Tensor, method: Method) -> Backward:
         return Backward(
-            self.program, corners, self.radius, narrows=narrows, max_bytes=self.max_bytes
+            self.program,
+            at_corners(simplex[None], self.vertices)[0],
+            self._reach,
+            narrows=method == "maps",
+            max_bytes=self.max_bytes,
+            known=self._ranges if method == "maps" else None,
         )
+
+    def _note_ranges(self, simplex: Tensor, back: Backward) -> None:
+        """Keeps the ranges that maps gave of the whole, which hold in each of its parts."""
+        if torch.equal(simplex, whole(len(self.vertices))[0]):
+            self._ranges |= back.ranges()
+
+    def _margin(self, simplex: Tensor, method: Method) -> Tensor:
+        back, number = self._backward(simplex, method), self.program.outputs[LOGITS]
+        if method != "maps":
+            return back.lowest(number, self._rows).min()
+        found = back.smallest(number, self._rows)
+        self._note_ranges(simplex, back)
+        return found
 
     def _forward_margins(self, simplices: Tensor) -> Tensor:
         number = self.program.outputs[LOGITS]
@@ -258,8 +283,10 @@ class HullBounds:
         size = lower[:, :, [self.target_class]].abs() + upper[:, :, others].abs()
         return (gaps - EPSILON * size).amin(dim=(1, 2))
 
-    def _after_layer(self, back: Backward) -> Band:
+    def _after_layer(self, simplex: Tensor, method: Method) -> Band:
+        back = self._backward(simplex, method)
         back.band(self.program.outputs[PRE_ACTIVATION], every_unit=True)
+        self._note_ranges(simplex, back)
         return back.band(self.program.outputs[FEATURES])
 
     def _distance(self, band: Band) -> Float64[Tensor, "cells"]:

@@ -12,10 +12,10 @@ from patchcollide.progress import StopRequest
 from patchcollide.proofs.attack import Measure, Worst, find_worst, find_worst_nearby
 from patchcollide.proofs.bounds import HullBounds, Method
 from patchcollide.proofs.knowledge import Knowledge
-from patchcollide.proofs.parts import prove_part
+from patchcollide.proofs.parts import Partial, prove_parts
 from patchcollide.proofs.results import CounterExample, HullProof, Proved, Result, sentence
 from patchcollide.proofs.search import Budget, Cells, refine
-from patchcollide.proofs.simplices import combined
+from patchcollide.proofs.simplices import combined, whole
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
@@ -94,7 +94,7 @@ class Prover:
         self._bound(MARGIN, methods[MARGIN], share * seconds, request)
         left = seconds - (time.perf_counter() - begun) if share < 1 else 0.0
         self._bound(TAU, methods[TAU], left, request)
-        return self._described(methods, refuted or self._counterexample())
+        return self._described(methods, refuted or self._counterexample(), request)
 
     def _bound(
         self, name: str, method: Method, seconds: float, request: StopRequest | None
@@ -113,16 +113,24 @@ class Prover:
             return -self.bounds.distances(simplices, method)
 
         if name not in self.known.cells:
-            self.known.cells[name] = Cells.first(len(vertices), bound)
-        together = 16 if method == "forward" else 4
+            self.known.cells[name] = Cells.first(whole(len(vertices)), bound)
+        cells, together = self.known.cells[name], 16 if method == "forward" else 4
+        if not math.isfinite(cells.lowest) or (name == MARGIN and self._is_hopeless(method)):
+            return  # Of smaller simplices it would be as bad.
         refine(
-            self.known.cells[name],
+            cells,
             bound,
             lambda: self._goal(name),
             self._products,
             Budget(seconds, self.claim.cells, together),
             request,
         )
+
+    def _is_hopeless(self, method: Method) -> bool:
+        """Says whether not even the centre alone can be proved, since float64 rounds too much."""
+        if self.bounds.radius.any() or self.known.cells[MARGIN].lowest > 0:
+            return False
+        return self.bounds.margin_at_centre(method) <= 0
 
     def _goal(self, name: str) -> float:
         """Returns what bounds are to be: near the worst that was found, or on a limit's side."""
@@ -167,20 +175,20 @@ class Prover:
             "survives_rounding": survives,
         }
 
-    def _described(self, methods: dict[str, Method], refuted: CounterExample | None) -> HullProof:
+    def _described(
+        self,
+        methods: dict[str, Method],
+        refuted: CounterExample | None,
+        request: StopRequest | None,
+    ) -> HullProof:
+        cells, partial = self.known.cells[MARGIN], None
+        if cells.share_above(0.0) < 1:
+            partial = self._partial(methods[MARGIN], request)
+        share = cells.share_above(0.0)
         margin, tau = (self._figures(name, methods[name]) for name in (MARGIN, TAU))
-        share = self.known.cells[MARGIN].share_above(0.0)
         result: Result = "refuted" if refuted else "open"
         if not refuted and share == 1 and self._is_within(tau):
             result = "proved"
-        part = None
-        if share < 1:
-            way = methods[MARGIN]
-            part = prove_part(
-                lambda simplices: self.bounds.margins(simplices, way),
-                len(self.bounds.vertices),
-                self.claim.seconds,
-            )
         proof: HullProof = {
             "result": result,
             "sentence": "",
@@ -189,14 +197,27 @@ class Prover:
             "margin": margin,
             "tau": tau,
             "share_proved": share,
-            "part": part,
+            "part": None,
             "counterexample": refuted,
             "max_map_bytes": self.bounds.max_bytes,
         }
+        if partial and share < 1:
+            proof |= partial
         if self.bounds.too_large:
             proof["not_mapped"] = self.bounds.too_large
         proof["sentence"] = sentence(proof, len(self.bounds.vertices), self.bounds.class_name)
         return proof
+
+    def _partial(self, method: Method, request: StopRequest | None) -> Partial:
+        return prove_parts(
+            self.bounds,
+            method,
+            self.known,
+            MARGIN,
+            self._products,
+            self.claim.seconds,
+            request,
+        )
 
     def _is_within(self, tau: Proved) -> bool:
         gamma = self.claim.gamma

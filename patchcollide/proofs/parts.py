@@ -1,10 +1,18 @@
-"""The part of a hull around its centre that is proved, where the whole is not."""
+"""What is proved of a hull where the whole is not: around its centre, of its volume, of its edges.
+
+All of it is of the class's margin, and by the same bounds as a proof of the whole.
+"""
 
 import time
 from typing import TypedDict
 
-from patchcollide.proofs.search import Bound
+from patchcollide.progress import StopRequest
+from patchcollide.proofs.bounds import HullBounds, Method
+from patchcollide.proofs.edges import EdgesProof, prove_edges, walk_edges_for
+from patchcollide.proofs.knowledge import Knowledge
+from patchcollide.proofs.search import ABOVE_ZERO, Bound, Budget, refine
 from patchcollide.proofs.simplices import around_centre
+from patchcollide.shapes import Tensor
 
 _SMALLEST = 2.0**-24
 _STEPS = 6
@@ -24,6 +32,59 @@ class ProvedPart(TypedDict):
     share: float
     margin: float | None
     seconds: float
+
+
+class Partial(TypedDict):
+    """What is known of a hull that is not proved.
+
+    Attributes:
+        at_centre: What the margin at the centre alone is proved to be at least. Below 0, without
+            rounding to 8 bits, float64 rounds too much for anything to be proved: edges are walked.
+        part: Around the centre.
+        edges: Their lengths.
+    """
+
+    at_centre: float
+    part: ProvedPart
+    edges: EdgesProof
+
+
+def prove_parts(
+    bounds: HullBounds,
+    method: Method,
+    known: Knowledge,
+    name: str,
+    products: Tensor,
+    seconds: float,
+    request: StopRequest | None = None,
+) -> Partial:
+    """Proves what it can of a hull, a third of the time each: centre, volume, edges.
+
+    Args:
+        bounds: Of the hull.
+        method: Of margins.
+        known: Cells of the hull, and of edges from earlier; changed in place.
+        name: Of the hull's cells among them.
+        products: See :func:`patchcollide.proofs.simplices.halved`.
+        seconds: In all.
+        request: Of the user to stop.
+
+    Raises:
+        InterruptedWorkError: If the user asked to stop; what is known is kept.
+    """
+
+    def bound(simplices: Tensor) -> Tensor:
+        return bounds.margins(simplices, method)
+
+    at_centre = bounds.margin_at_centre(method)
+    if at_centre <= 0 and not bounds.radius.any():
+        none: ProvedPart = {"scale": 0.0, "share": 0.0, "margin": None, "seconds": 0.0}
+        return {"at_centre": at_centre, "part": none, "edges": walk_edges_for(bounds, seconds)}
+    part = prove_part(bound, len(products), seconds / 3)
+    budget = Budget(seconds / 3, at_once=4, highest=True)
+    refine(known.cells[name], bound, lambda: ABOVE_ZERO, products, budget, request)
+    edges = prove_edges(bound, known.cells, products, seconds / 3, request)
+    return {"at_centre": at_centre, "part": part, "edges": edges}
 
 
 def prove_part(bound: Bound, num_vertices: int, seconds: float) -> ProvedPart:

@@ -73,7 +73,13 @@ class Linear:
         ]
         with torch.enable_grad():
             result = self.run(*zeros)
-        return torch.autograd.grad(result, zeros, coefficients, materialize_grads=True)
+        return torch.autograd.grad(
+            result,
+            zeros,
+            coefficients,
+            materialize_grads=True,
+            create_graph=coefficients.requires_grad,
+        )
 
 
 @dataclass(frozen=True, eq=False)

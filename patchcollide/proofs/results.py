@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 from patchcollide.proofs.bounds import Method
+from patchcollide.proofs.edges import EdgesProof
 from patchcollide.proofs.parts import ProvedPart
 
 Result = Literal["proved", "refuted", "open"]
@@ -60,6 +61,8 @@ class HullProof(TypedDict):
         tau: The relative distance of features from the target's: the largest.
         share_proved: The share of the hull's volume whose class is proved.
         part: Where not all of the hull's class is proved: the part around its centre that is.
+        at_centre: There, what the margin at the centre alone is proved to be at least.
+        edges: There, what is known of the edges.
         counterexample: Of what is refuted.
         max_map_bytes: How large maps of bounds might be.
         not_mapped: Why there were none; missing where there were, or none were tried.
@@ -73,6 +76,8 @@ class HullProof(TypedDict):
     tau: Proved
     share_proved: float
     part: ProvedPart | None
+    at_centre: NotRequired[float]
+    edges: NotRequired[EdgesProof]
     counterexample: CounterExample | None
     max_map_bytes: int
     not_mapped: NotRequired[str]
@@ -98,14 +103,36 @@ def sentence(proof: HullProof, num_vertices: int, class_name: str) -> str:
             f"Refuted: not {images} {claimed}; {kept}there is one with a margin of "
             f"{margin['found']:.4g} logits, or features that differ by {tau['found']:.4g}."
         )
-    text = f"Open: whether {images} {claimed}. {numbers}"
-    text += f" The class is proved for {100 * proof['share_proved']:.3g} % of the volume"
-    if part := proof["part"]:
-        text += (
-            f", and for the simplex around the centre with edges of {part['scale']:.3g} of the "
-            f"whole one's ({100 * part['share']:.3g} %)"
+    return f"Open: whether {images} {claimed}. {numbers} {_partly(proof)}"
+
+
+def _partly(proof: HullProof) -> str:
+    """Says what is proved of a hull that is open."""
+    part, edges = proof["part"], proof.get("edges")
+    if edges and not proof["rounding"] and proof["at_centre"] <= 0:
+        text = (
+            "Nothing of it is proved: what float64 may round grows from layer to layer, and leaves "
+            f"a margin of {proof['at_centre']:.4g} even at the centre alone."
         )
-    return text + "."
+    else:
+        text = f"The class is proved for {_percent(proof['share_proved'])} of the volume"
+        if part:
+            text += (
+                f", and for the simplex around the centre with edges of {part['scale']:.3g} of the "
+                f"whole one's ({_percent(part['share'])})"
+            )
+        text += f"; and for {_percent(edges['share_proved'])} of the edges." if edges else "."
+    if edges and edges["share_walked"] is not None and edges["walked_margin"] is not None:
+        text += (
+            f" {_percent(edges['share_walked'])} of the edges was walked, {edges['pieces']} pieces "
+            f"on which the network is affine, with margins of {edges['walked_margin']:.4g} and "
+            "more: exact but for rounding, which makes it no proof."
+        )
+    return text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,8 @@
 """Branch and bound over the weights' simplex: the smallest value of something, from below.
 
 Simplices with the lowest bounds are cut in two and bounded again, until all bounds are high enough
-or the time is over. What is known is kept, so that a search can go on where another one ended.
+or the time is over; or those with the highest, where only some can be brought so far. What is known
+is kept, so that a search can go on where another one ended.
 """
 
 import time
@@ -12,11 +13,14 @@ import torch
 
 from patchcollide.errors import InterruptedWorkError
 from patchcollide.progress import StopRequest, track
-from patchcollide.proofs.simplices import halved, whole
+from patchcollide.proofs.simplices import halved
 from patchcollide.shapes import Float64, Int64, Tensor
 
 DEEPEST = 40
 """Simplices that were cut so often are not cut again: their weights would not be exact."""
+
+ABOVE_ZERO = 5e-324
+"""The smallest number above 0, as a goal: a margin of 0 is none."""
 
 Bound = Callable[[Float64[Tensor, "cells corners vertices"]], Float64[Tensor, "cells"]]
 """Gives what no point of a simplex is below, one number for each."""
@@ -41,10 +45,9 @@ class Cells:
     seconds: float = 0.0
 
     @classmethod
-    def first(cls, num_vertices: int, bound: Bound) -> "Cells":
-        """Returns the whole as one simplex."""
+    def first(cls, cell: Float64[Tensor, "1 corners vertices"], bound: Bound) -> "Cells":
+        """Returns a simplex that is not cut yet."""
         begun = time.perf_counter()
-        cell = whole(num_vertices)
         depths = torch.zeros(1, dtype=torch.int64)
         return cls(cell, bound(cell), depths, 1, time.perf_counter() - begun)
 
@@ -66,11 +69,14 @@ class Budget:
         seconds: Of time.
         cells: How many simplices may be bounded.
         at_once: How many together.
+        highest: Whether simplices are cut whose bounds are nearest to the goal, not furthest from
+            it: for the largest share where all cannot be had.
     """
 
     seconds: float
     cells: int = 1_000_000
     at_once: int = 16
+    highest: bool = False
 
 
 def refine(
@@ -105,8 +111,9 @@ def refine(
             is_open = (cells.bounds < goal()) & (cells.depths < DEEPEST)
             if not is_open.any():
                 return
-            lowest = cells.bounds.masked_fill(~is_open, torch.inf).argsort()
-            _cut(cells, lowest[: min(int(is_open.sum()), budget.at_once // 2)], bound, products)
+            sign = -1 if budget.highest else 1
+            order = (sign * cells.bounds).masked_fill(~is_open, torch.inf).argsort()
+            _cut(cells, order[: min(int(is_open.sum()), budget.at_once // 2)], bound, products)
             cells.seconds = before + time.perf_counter() - begun
 
 

@@ -1,6 +1,7 @@
 """Simplices of convex weights: their corners, halves, and shares of the whole."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 
@@ -10,6 +11,11 @@ from patchcollide.shapes import Float64, Tensor
 def whole(num_vertices: int) -> Float64[Tensor, "1 corners vertices"]:
     """Returns the simplex of all weights: a corner is all of one vertex."""
     return torch.eye(num_vertices, dtype=torch.float64)[None]
+
+
+def face(num_vertices: int, corners: Sequence[int]) -> Float64[Tensor, "1 corners vertices"]:
+    """Returns the simplex between some of the vertices."""
+    return whole(num_vertices)[:, list(corners)]
 
 
 def around_centre(num_vertices: int, scale: float) -> Float64[Tensor, "1 corners vertices"]:

@@ -66,7 +66,7 @@ def lower(simplices: torch.Tensor) -> torch.Tensor:
 
 
 def test_bounds_rise_to_the_smallest_value_and_no_further():
-    cells = Cells.first(3, lower)
+    cells = Cells.first(whole(3), lower)
     first = cells.lowest
     refine(cells, lower, lambda: -0.05, torch.eye(3).double(), Budget(20, at_once=8))
     assert first < -0.05 <= cells.lowest <= 0
@@ -78,7 +78,7 @@ def test_bounds_rise_to_the_smallest_value_and_no_further():
 
 
 def test_a_budget_of_cells_is_kept():
-    cells = Cells.first(3, lower)
+    cells = Cells.first(whole(3), lower)
     refine(cells, lower, lambda: 0.0, torch.eye(3).double(), Budget(20, cells=10, at_once=2))
     assert cells.bounded == 11
     assert len(cells.bounds) == 6
