@@ -149,6 +149,7 @@ class Objective(Section):
     """
 
     tightness: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    proved: bool = False
     source_distance: Annotated[float, Field(ge=0, le=1)] = 0.11
     coarseness: Weight = 12.0
     active: Weight = 1.0
@@ -310,6 +311,8 @@ class Config(Section):
         if not self.objective.tightness:
             for name in ("tightness", "source_distance", "coarseness"):
                 del settings["objective"][name]
+        if not self.objective.proved:
+            del settings["objective"]["proved"]
         if not self.composition.tint:
             del settings["composition"]["tint"]
         return settings

@@ -3,16 +3,17 @@
 Prints one JSON document, with Markdown tables under ``table``: one proof for each network and
 layer, of five vertices found by a search within a bound on features; then, with ``--hulls``, the
 share of many such hulls that is proved. Networks are trained first: the paper's MLP and LeNet-5, a
-small VGG with max pooling, and a small residual network with batch norm. What was trained is kept
-in OUT.
+small VGG with max pooling, and a small residual network with batch norm. What was trained and what
+was measured is kept in OUT: stopped, the same command goes on.
 
     python scripts/bench_proof.py --data mnist --out proofs --hulls 100
 """
 
 import argparse
+import functools
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from bench_machine import count, describe_machine, finish
 from torch import nn
 
 from patchcollide.api import find_polytope
+from patchcollide.errors import RunError
 from patchcollide.images.digits import Digits, read_digits
-from patchcollide.io.files import write_text
+from patchcollide.io.files import read_json, write_json, write_text
 from patchcollide.networks.models.digit_networks import build_digit_network
 from patchcollide.networks.models.training import train_module
 from patchcollide.networks.models.weights import load_weights, read_state_dict, write_weights
@@ -40,6 +42,9 @@ LAYERS = {
     "vgg": ("act1", "act3", "act5"),
     "residual": ("act1", "act3"),
 }
+MANY = {"mlp": "act1", "lenet5": "act4"}
+"""The layers of which many hulls are measured."""
+
 _HEADER = (
     "network",
     "layer",
@@ -179,34 +184,47 @@ def result_of(proof: HullProof) -> str:
     return "class proved" if proof["share_proved"] == 1 else "open"
 
 
+def kept(arguments: argparse.Namespace, name: str, measure: Callable[[], Any]) -> Any:
+    """Returns what was measured under a name, by measuring it once."""
+    path = arguments.out / "measured" / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"found": measure()})
+    return read_json(path, error=RunError)["found"]
+
+
+def proofs_of(
+    arguments: argparse.Namespace, name: str, layer: str, pictures: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
+    """Finds a hull and proves what can be proved of it, with and without rounding."""
+    network = network_of(name, arguments).at_layer(layer)
+    polytope = find_polytope(network, layer, *pictures, tightness=arguments.gamma)
+    return [
+        {"network": name, "layer": layer, "proof": prove(polytope, rounding, arguments)}
+        for rounding in (False, True)
+    ]
+
+
 def measure_layers(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
     """Proves one hull for each network and layer, with and without rounding."""
-    ((source, target),) = pairs(test, 1, arguments.seed)
+    (pair,) = pairs(test, 1, arguments.seed)
     found = []
     for name in arguments.networks:
-        network = network_of(name, arguments)
         for layer in LAYERS[name]:
-            polytope = find_polytope(
-                network.at_layer(layer), layer, source, target, tightness=arguments.gamma
-            )
-            for rounding in (False, True):
-                proof = prove(polytope, rounding, arguments)
-                found.append({"network": name, "layer": layer, "proof": proof})
+            measure = functools.partial(proofs_of, arguments, name, layer, pair)
+            found += kept(arguments, f"{name}-{layer}-{arguments.seconds:g}s", measure)
     return found
 
 
 def measure_hulls(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
-    """Proves many hulls of one layer of each network."""
+    """Proves many hulls of one layer of some networks, each in few seconds."""
     found = []
-    for name in arguments.networks if arguments.hulls else ():
-        layer = LAYERS[name][-1]
-        network = network_of(name, arguments).at_layer(layer)
-        several = list(pairs(test, arguments.hulls, arguments.seed + 1))
-        for source, target in track(several, f"Hulls of {name}", len(several)):
-            polytope = find_polytope(network, layer, source, target, tightness=arguments.gamma)
-            for rounding in (False, True):
-                proof = prove(polytope, rounding, arguments)
-                found.append({"network": name, "layer": layer, "proof": proof})
+    several = list(pairs(test, arguments.hulls, arguments.seed + 1))
+    shorter = argparse.Namespace(**{**vars(arguments), "seconds": arguments.seconds_each})
+    for name in arguments.many if several else ():
+        for number, pair in track(enumerate(several), f"Hulls of {name}", len(several)):
+            measure = functools.partial(proofs_of, shorter, name, MANY[name], pair)
+            found += kept(shorter, f"{name}-hull-{number}-{shorter.seconds:g}s", measure)
     return found
 
 
@@ -245,7 +263,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of what is trained")
     parser.add_argument("--data", type=Path, help="folder of MNIST's files")
     parser.add_argument("--networks", nargs="+", choices=[*LAYERS], default=[*LAYERS])
-    parser.add_argument("--hulls", type=int, default=0, help="of each network's last layer")
+    parser.add_argument("--hulls", type=int, default=0, help="how many of one layer to prove too")
+    parser.add_argument("--many", nargs="+", choices=[*MANY], default=[*MANY], help="of which")
+    parser.add_argument("--seconds-each", type=float, default=1.0, help="to refine each of these")
     parser.add_argument("--gamma", type=float, default=0.1, help="bound on features")
     parser.add_argument("--seconds", type=float, default=10.0, help="to refine each proof")
     parser.add_argument("--epochs", type=count, default=3)

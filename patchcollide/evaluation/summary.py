@@ -19,10 +19,18 @@ from patchcollide.proofs.worst import HullClaims, WorstFound
 
 
 class Ending(TypedDict):
-    """How the way to vertices ended."""
+    """How the way to vertices ended.
+
+    Attributes:
+        steps: How many.
+        stopped_because: Why, in words.
+        shrunk_to: The share of its size to which the hull was then shrunk, as with
+            ``objective.proved``, until it was proved; 0 if it was proved at none and was left.
+    """
 
     steps: int
     stopped_because: str
+    shrunk_to: NotRequired[float]
 
 
 class ExactVertex(TypedDict):

@@ -21,6 +21,7 @@ from patchcollide.optimisation.methods.registry import method_of
 from patchcollide.optimisation.stopping import DescentTask
 from patchcollide.optimisation.units import driven_units
 from patchcollide.polyhedra.image_spaces import PatchSimplex
+from patchcollide.proofs.shrinking import require_bounds, shrink_until_proved
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.shapes import Float32, ndarray
@@ -57,6 +58,8 @@ def find_by_method(
 ) -> FoundVertices:
     """Finds vertices by the method that the settings name; arguments and errors as above."""
     task = make_task(config, network, target)
+    if config.objective.proved:
+        require_bounds(network)
     begun, start = begin(config, source, target)
     parameterisation = make_parameterisation(begun, network, start, neighbours)
     problem = Problem(config, network, target, task, parameterisation, checkpoint)
@@ -65,9 +68,16 @@ def find_by_method(
     contributions = None
     if isinstance(parameterisation, PatchMixture):
         contributions = parameterisation.contributions()
+    unrounded, state = images.contiguous().numpy(), progress.end
+    if config.objective.proved:
+        gamma = config.objective.tightness or None
+        unrounded, scale = shrink_until_proved(
+            network, unrounded, target, gamma=gamma, seed=config.seed
+        )
+        state = {**state, "shrunk_to": scale}
     return FoundVertices(
-        unrounded=images.contiguous().numpy(),
-        state=progress.end,
+        unrounded=unrounded,
+        state=state,
         history=progress.history,
         contributions=contributions,
     )

@@ -4,6 +4,8 @@ Random points hardly come near what is worst: it lies in a corner of the weights
 of them meet. This goes downhill from many of them, and says what it found; that is no proof.
 """
 
+import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ RESTARTS = 50
 STEPS = 12
 _FIRST_STEP, _LAST_STEP = 0.3, 0.01
 _TOGETHER = 16
+# What a restart takes, in passes of one image, with those whose points are not kept.
+_PASSES = 16
 
 Measure = Callable[[Tensor], Tensor]
 """Gives images what is to be small, one number each, differentiable."""
@@ -52,6 +56,7 @@ def find_worst(
     starts: Float64[Tensor, "starts vertices"] | None = None,
     restarts: int = RESTARTS,
     steps: int = STEPS,
+    seconds: float = math.inf,
 ) -> Worst:
     """Looks for the point between vertices where a measure is smallest, by projected gradients.
 
@@ -65,7 +70,9 @@ def find_worst(
             themselves are measured in any case.
         restarts: How many points to begin at.
         steps: How many steps the best of them goes.
+        seconds: How long that may take; slow networks get fewer restarts, the first ones.
     """
+    begun = time.perf_counter()
     corners = torch.eye(len(vertices), dtype=torch.float64)
     given = corners[:0] if starts is None else starts[:restarts]
     drawn = torch.empty(restarts - len(given), len(vertices), dtype=torch.float64)
@@ -76,6 +83,8 @@ def find_worst(
     worst = _smallest(_measured(measure, vertices, corners), corners)
     if len(vertices) == 1:
         return worst
+    each = (time.perf_counter() - begun) / len(vertices)
+    points = points[: max(1, int(min(seconds / (_PASSES * each), restarts)))]
     for step in range(steps):
         share = step / max(steps - 1, 1)
         length = _FIRST_STEP * (_LAST_STEP / _FIRST_STEP) ** share
@@ -85,6 +94,8 @@ def find_worst(
         size = torch.linalg.vector_norm(slopes, dim=1, keepdim=True).clamp(min=1e-300)
         points = projected(points - length * slopes / size)
         if step % 2:
+            if time.perf_counter() - begun > seconds:
+                break
             kept = values.argsort()[: max(4, len(points) // 2)]
             points = points[kept]
     return min(

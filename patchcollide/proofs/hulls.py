@@ -43,6 +43,7 @@ class Claim:
             image come on top.
         cells: How many simplices to bound at most.
         seed: Of the search for the worst image.
+        parts: Whether to prove parts of a hull where the whole is not proved, for as long again.
     """
 
     gamma: float | None = None
@@ -50,6 +51,7 @@ class Claim:
     seconds: float = SECONDS
     cells: int = 1_000_000
     seed: int = 0
+    parts: bool = True
 
 
 class Prover:
@@ -82,7 +84,9 @@ class Prover:
         for number, (name, measure) in enumerate(self._measures.items()):
             if name not in self.known.worst:
                 generator = seeded(self.claim.seed, Purpose.WORST, number)
-                self.known.worst[name] = find_worst(measure, self.bounds.vertices, generator)
+                self.known.worst[name] = find_worst(
+                    measure, self.bounds.vertices, generator, seconds=self.claim.seconds
+                )
         methods = {
             MARGIN: self.bounds.way_of_margins(),
             TAU: self.bounds.way_of_distances(),
@@ -182,7 +186,7 @@ class Prover:
         request: StopRequest | None,
     ) -> HullProof:
         cells, partial = self.known.cells[MARGIN], None
-        if cells.share_above(0.0) < 1:
+        if self.claim.parts and cells.share_above(0.0) < 1:
             partial = self._partial(methods[MARGIN], request)
         share = cells.share_above(0.0)
         margin, tau = (self._figures(name, methods[name]) for name in (MARGIN, TAU))

@@ -32,6 +32,7 @@ from patchcollide.runs.inputs import (
     write_pair,
 )
 from patchcollide.runs.pictures import WHOLE, Crops, choose_picture
+from patchcollide.runs.prove import prove_once
 from patchcollide.runs.report import write_report
 from patchcollide.runs.retrieve import adopt_neighbours, retrieve_neighbours
 from patchcollide.runs.summary import record_seconds, write_summary
@@ -101,7 +102,10 @@ def collide(
     def make(run: Run) -> None:
         _make_run(config, network, inputs, run, backend)
 
-    return make_whole(config, network, inputs, out, make)
+    make_whole(config, network, inputs, out, make)
+    if config.objective.proved:
+        prove_once(out)
+    return out
 
 
 def make_whole(

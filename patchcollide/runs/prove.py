@@ -77,6 +77,18 @@ def prove(folder: Path, claim: Claim) -> HullProof:
     return proof
 
 
+def prove_once(folder: Path) -> None:
+    """Proves a run's hull if nothing was said of it yet; arguments and errors as of :func:`prove`.
+
+    The run was made to be proved, so what is left open is a warning.
+    """
+    claims = read_summary(open_run(folder)).get("certificate")
+    if claims is None or "hull" not in claims.get("proofs", {}):
+        proof = prove(folder, Claim())
+        if proof["result"] != "proved":
+            logger.warning(proof["sentence"])
+
+
 def _known_before(path: Path, digest: str) -> Knowledge:
     """Returns what was left open before, of the same vertices; else nothing."""
     if not path.exists():

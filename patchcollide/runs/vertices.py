@@ -81,6 +81,8 @@ def load_vertices(
             "steps": file.attribute("steps"),
             "stopped_because": file.attribute("stopped_because"),
         }
+        if file.has_attribute("shrunk_to"):
+            state["shrunk_to"] = file.attribute("shrunk_to")
         return file.array("vertices", np.float32, (None, None, None, None)), state
 
 

@@ -8,13 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
+from patchcollide.config_files import parse_recorded
 from patchcollide.errors import InterruptedWorkError, RunError
-from patchcollide.images.pictures import read_png
+from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import write_json
 from patchcollide.polytope import Polytope
 from patchcollide.progress import StopRequest
 from patchcollide.proofs.hulls import Claim, Prover
-from patchcollide.runs.collide import evaluate
+from patchcollide.runs.collide import collide, evaluate
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.prove import prove
 from patchcollide.runs.summary import read_summary
@@ -92,6 +93,32 @@ def test_a_run_that_was_not_measured_or_of_other_weights_is_refused(run):
     write_json(run / "config.json", about)
     with pytest.raises(RunError, match="with other weights of mlp"):
         prove(run, Claim())
+
+
+def test_a_hull_that_is_asked_to_be_proved_is_shrunk_until_it_is(explored_run, tmp_path):
+    """What is proved are the images between the vertices as they are saved."""
+    about = json.loads((explored_run / "config.json").read_text())
+    settings = about["config"]
+    settings["objective"] |= {"proved": True, "tightness": 0.9}
+    config = parse_recorded(settings, "the settings")
+    target, source = explored_run.parent / "target.png", tmp_path / "source.png"
+    write_png(source, read_png(target) // 16 * 15)  # Near enough for hulls of its class.
+    out = collide(config, source, target, tmp_path / "proved")
+    summary = summary_of(out)
+    assert summary["certificate"]["proofs"]["hull"]["result"] == "proved"
+    assert 0 < summary["shrunk_to"] <= 1
+    assert Polytope.load(out).state["shrunk_to"] == summary["shrunk_to"]
+    assert Polytope.load(out).prove(seconds=2)["result"] == "proved"
+    written = (out / "summary.json").read_bytes()
+    collide(config, source, target, out)
+    assert (out / "summary.json").read_bytes() == written
+    evaluate(out)
+    assert summary_of(out)["shrunk_to"] == summary["shrunk_to"]
+
+
+def test_a_run_that_is_not_asked_to_be_proved_has_the_fingerprint_it_had(explored_run):
+    config = open_run(explored_run).config
+    assert "proved" not in config.identity()["objective"]
 
 
 def certify(*words: object):
