@@ -63,6 +63,7 @@ def _view_routes(answers: "Answers", prefix: str) -> list[Route]:
         Route(f"{prefix}/pictures/{{name}}", answers.picture),
         Route(f"{prefix}/point.png", answers.point_picture),
         Route(f"{prefix}/api/point", answers.point, methods=["POST"]),
+        Route(f"{prefix}/api/faces", answers.faces, methods=["POST"]),
         Route(f"{prefix}/api/compare", answers.compare, methods=["POST"]),
     ]
 
@@ -117,6 +118,12 @@ class Answers:
             raise RequestError(400, "The weights should be a list of numbers, but are a str.")
         found = await self._session.point(view, given["weights"])
         return JSONResponse(found)
+
+    async def faces(self, request: Request) -> Response:
+        """What is proved of an edge or a triangle."""
+        view = await self._view(request)
+        given = parse_object(await _json_body(request), "vertices")
+        return JSONResponse(await self._session.prove(view, given["vertices"]))
 
     async def compare(self, request: Request) -> Response:
         """What the network makes of a picture."""

@@ -8,12 +8,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
+from patchcollide.explorer.faces import parse_face
 from patchcollide.explorer.jobs import Job, Jobs
 from patchcollide.explorer.points import Description
 from patchcollide.explorer.requests import RequestError, parse_weights
 from patchcollide.explorer.uploads import Uploads
 from patchcollide.explorer.views import RunView
 from patchcollide.images.pictures import png_bytes
+from patchcollide.proofs.faces import FaceProof
 from patchcollide.runs.collide import collide
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.inputs import network_of
@@ -44,7 +46,7 @@ class Session:
     """A run, its network and what people do with them; to be closed.
 
     The network answers in one thread, which is its lock and its queue, pictures are decoded in
-    another, and collisions are made in a third with a network of their own.
+    another, and proofs and collisions are made in a third and a fourth with networks of their own.
 
     Args:
         folder: A finished run.
@@ -62,6 +64,7 @@ class Session:
         self._jobs = Jobs(self._collide, self._run.folder)
         self._answering = ThreadPoolExecutor(1, "answers")
         self._decoding = ThreadPoolExecutor(1, "pictures")
+        self._proving = ThreadPoolExecutor(1, "proofs")
 
     @property
     def jobs(self) -> Jobs:
@@ -72,6 +75,7 @@ class Session:
         """Cancels what goes on and removes what was uploaded."""
         self._answering.shutdown(wait=False, cancel_futures=True)
         self._decoding.shutdown(wait=False, cancel_futures=True)
+        self._proving.shutdown(wait=False, cancel_futures=True)
         self._jobs.close()
         self._uploads.close()
 
@@ -108,6 +112,16 @@ class Session:
         image = await _done_in(self._decoding, self._uploads.fit, data)
         described = await _done_in(self._answering, view.points.describe, image)
         return {**described, "picture": _data_uri(image)}
+
+    async def prove(self, view: RunView, vertices: Any) -> FaceProof:
+        """Proves more of an edge or a triangle, given by what should be vertices' numbers.
+
+        Raises:
+            RequestError: If they are none.
+            NetworkError: If a part of the network has no bounds.
+        """
+        parsed = parse_face(vertices, view.points.num_vertices)
+        return await _done_in(self._proving, view.faces.prove, parsed)
 
     async def upload(self, data: bytes) -> Uploaded:
         """Keeps a picture for a collision.

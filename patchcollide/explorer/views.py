@@ -6,6 +6,7 @@ from importlib.resources import files
 from patchcollide.errors import RunError
 from patchcollide.evaluation.simplex import leg_labels, tour
 from patchcollide.evaluation.summary import Summary
+from patchcollide.explorer.faces import RunFaces
 from patchcollide.explorer.points import Points
 from patchcollide.explorer.requests import MAX_IMAGE_BYTES
 from patchcollide.images.pictures import read_png
@@ -23,6 +24,7 @@ _PARTS = (
     ("explorer/explorer.css", "text/css"),
     ("explorer/explorer.js", "text/javascript"),
     ("explorer/collisions.js", "text/javascript"),
+    ("explorer/faces.js", "text/javascript"),
 )
 
 
@@ -42,6 +44,7 @@ class RunView:
 
     Attributes:
         points: Answers about its points.
+        faces: Proofs of its edges and triangles.
         pictures: Its PNG files by name.
         report: Its page.
         page: The page that explores it.
@@ -54,6 +57,7 @@ class RunView:
         require_files(run, run.config.optimiser.num_vertices)
         summary = read_summary(run)
         self.points = Points(run, network, read_png(run / "source.png"))
+        self.faces = RunFaces(run, network)
         names = ["source", *(f"vertex-{number}" for number in range(self.points.num_vertices))]
         names += ["target"] if run.target_file == "target.png" else []
         self.pictures = {f"{name}.png": (run / f"{name}.png").read_bytes() for name in names}

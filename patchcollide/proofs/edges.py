@@ -132,7 +132,12 @@ def _walked_for(bounds: HullBounds, ends: Tensor, seconds: float) -> Walk:
         sampled = margins(bounds.network.classifier(ends), bounds.target_class).tolist()
     while True:
         walk = walk_segment(
-            bounds.network.classifier, *ends, bounds.target_class, sampled, max_pieces=pieces
+            bounds.network.classifier,
+            ends[0],
+            ends[1],
+            bounds.target_class,
+            sampled,
+            max_pieces=pieces,
         )
         spent = time.perf_counter() - begun
         # Each attempt begins anew.

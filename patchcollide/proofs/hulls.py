@@ -206,7 +206,7 @@ class Prover:
             "max_map_bytes": self.bounds.max_bytes,
         }
         if partial and share < 1:
-            proof |= partial
+            proof = {**proof, **partial}
         if self.bounds.too_large:
             proof["not_mapped"] = self.bounds.too_large
         proof["sentence"] = sentence(proof, len(self.bounds.vertices), self.bounds.class_name)

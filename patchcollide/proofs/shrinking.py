@@ -77,8 +77,7 @@ def shrink_until_proved(
         scale = (low + high) / 2 if low else scale / 2
     if not low:
         logger.warning(
-            "The hull could not be proved at any size, so its vertices stay as they were found: "
-            "%s",
+            "The hull could not be proved at any size, so its vertices stay as they were found: %s",
             proof["sentence"],
         )
     return shrunk(vertices, low or 1.0), low
@@ -98,4 +97,4 @@ def rounded(
     vertices: Float32[ndarray, "vertices height width channels"],
 ) -> UInt8[ndarray, "vertices height width channels"]:
     """Returns vertices as their PNG files hold them."""
-    return np.rint(vertices).astype(np.uint8)
+    return np.asarray(np.rint(vertices).astype(np.uint8))

@@ -21,8 +21,8 @@ def proof_lines(summary: Summary) -> Iterator[str]:
             f"After the descent the hull was shrunk towards its centre to {scale:.3g} of its size, "
             "the largest at which it was proved."
             if scale
-            else "After the descent the hull was to be shrunk until it was proved, but it could not "
-            "be at any size, so it is as it was found."
+            else "After the descent the hull was to be shrunk until it was proved; it could not be "
+            "at any size, so it is as it was found."
         )
     certificate = summary.get("certificate")
     if not certificate:

@@ -85,6 +85,21 @@ def test_the_networks_answer_follows_the_sliders(page):
     assert chance(page) == at_vertex
 
 
+def test_cells_of_a_triangle_are_shown_in_colour_and_lead_to_their_images(page):
+    page.locator("#faces select").nth(2).select_option("2")
+    page.locator("#faces .start").click()
+    wait_for(page, "#faces[data-proofs]")
+    assert page.locator("#faces polygon.cell").count() >= 1
+    assert "this triangle is proved" in page.locator("#faces .found").inner_text()
+    before = answers(page)
+    page.locator("#faces polygon.cell").last.click(force=True)
+    wait_for(page, f'#live[data-answers="{before + 1}"]')
+    page.locator("#faces select").nth(1).select_option("0")
+    page.locator("#faces .start").click()
+    page.wait_for_function("document.querySelector('#faces .problem').textContent !== ''")
+    assert "two or three different numbers" in page.locator("#faces .problem").inner_text()
+
+
 def test_the_tour_can_be_played(page):
     before = answers(page)
     slow_the_tour(page)
