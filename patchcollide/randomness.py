@@ -55,6 +55,8 @@ class Purpose(IntEnum):
     """The noise that rounding would be, for what it does to features."""
     WORST = 20
     """The points between vertices at which a search for the worst one begins."""
+    AIMED = 21
+    """The points between vertices where a failure is likely."""
 
 
 def seeded(*seeds: int) -> torch.Generator:

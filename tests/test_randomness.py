@@ -34,6 +34,7 @@ NUMBERS = {
     "SPLIT": 18,
     "FLOOR": 19,
     "WORST": 20,
+    "AIMED": 21,
 }
 
 

@@ -6,6 +6,7 @@ its type beside its measure, its key in :class:`Summary`, and its line in ``summ
 
 from typing import NotRequired, TypedDict
 
+from patchcollide.evaluation.aimed import AimedSamples
 from patchcollide.evaluation.claims import EdgeWalks
 from patchcollide.evaluation.closeness import Closeness
 from patchcollide.evaluation.controls import Controls
@@ -132,12 +133,14 @@ class Claims(CollisionGaps, HullClaims):
             version have them before the activation, as ``null``.
         degeneracy: The shape of the polytope.
         walk: Along its edges; None if none was walked.
+        aimed: Samples where a failure is likely; missing if none were drawn, as without a proof.
         vertices_digest: Of the 8-bit vertices.
     """
 
     others: NotRequired[Controls | None]
     degeneracy: Degeneracy
     walk: EdgeWalks | None
+    aimed: NotRequired[AimedSamples | None]
     vertices_digest: str
 
 

@@ -281,7 +281,7 @@ class Backward:
             part = above[..., None] * choice.taken + below[..., None] * choice.slopes
             return (part,), _dot(below, choice.offset)
         lines = self._lines[number]
-        if number in self._slopes:
+        if number in self._slopes and operation is not None:
             lines = operation.tilted(lines, self._slopes[number])
         part = above * lines.lower_slope + below * lines.upper_slope
         return (part,), _dot(above, lines.lower_offset) + _dot(below, lines.upper_offset)

@@ -95,7 +95,7 @@ class Faces:
     def _described(self, key: tuple[int, ...], cells: Cells) -> FaceProof:
         middles = combined(cells.weights.mean(dim=1), self._bounds.vertices)
         with torch.no_grad():
-            margins = torch.cat([self._bounds.margin_at(part) for part in middles.split(16)])
+            margins = torch.cat([self._bounds.margin_at(part) for part in torch.split(middles, 16)])
         share = cells.share_above(0.0)
         return {
             "vertices": [*key],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from patchcollide.evaluation.aimed import AimedSamples
 from patchcollide.evaluation.summary import Summary
 from patchcollide.formats import as_gap
 from patchcollide.proofs.results import HullProof
@@ -33,8 +34,30 @@ def proof_lines(summary: Summary) -> Iterator[str]:
             f"distance of features: it is proved to be at most {as_gap(tau)} everywhere between "
             "the vertices, before rounding to 8 bits."
         )
+    if aimed := certificate.get("aimed"):
+        yield _aimed_line(aimed, summary)
     for proof in certificate.get("proofs", {}).values():
         yield f"{proof['sentence']} {_effort(proof)}"
+
+
+def _aimed_line(aimed: AimedSamples, summary: Summary) -> str:
+    low, high = aimed["outside_interval"]
+    uniform_low, uniform_high = (1 - end for end in reversed(summary["success_interval"]))
+    where = [
+        f"{part['outside']} of {part['num_samples']} {place} (95 % interval of that share: "
+        f"{100 * part['interval'][0]:.2g} to {100 * part['interval'][1]:.2g} %)"
+        for part, place in (
+            (aimed["edges"], "near edges"),
+            (aimed["worst"], "near the worst image"),
+        )
+    ]
+    return (
+        "Samples where a failure is likely, rounded to 8 bits, that are of another class: "
+        f"{where[0]}, {where[1]}. With the uniform samples they put the share of the hull's volume "
+        f"of another class at {100 * aimed['outside_share']:.2g} %, within {100 * low:.2g} to "
+        f"{100 * high:.2g} %; the uniform ones alone within {100 * uniform_low:.2g} to "
+        f"{100 * uniform_high:.2g} % (Wilson). No such interval excludes a single image."
+    )
 
 
 def _effort(proof: HullProof) -> str:

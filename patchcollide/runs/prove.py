@@ -4,21 +4,28 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from patchcollide.errors import InterruptedWorkError, RunError
-from patchcollide.images.pictures import write_png
+from patchcollide.evaluation.aimed import AimedSamples, sample_aimed
+from patchcollide.evaluation.evaluate import Collision
+from patchcollide.evaluation.samples import load_samples
+from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import write_json
 from patchcollide.io.provenance import array_digest
+from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.targets import Target
 from patchcollide.progress import stop_requests
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover, counterexample_picture
 from patchcollide.proofs.knowledge import Knowledge
 from patchcollide.proofs.results import HullProof
 from patchcollide.runs.claims import claims_of
-from patchcollide.runs.folder import SUMMARY_FILE, open_run
+from patchcollide.runs.folder import SAMPLES_FILE, SUMMARY_FILE, Run, open_run
 from patchcollide.runs.inputs import network_of
 from patchcollide.runs.report import write_report
 from patchcollide.runs.summary import read_run_target, read_summary
-from patchcollide.runs.vertices import load_vertex_pngs
+from patchcollide.runs.vertices import load_vertex_pngs, load_vertices
 from patchcollide.torch_modes import proof_modes
 
 logger = logging.getLogger(__name__)
@@ -72,9 +79,23 @@ def prove(folder: Path, claim: Claim) -> HullProof:
         picture = counterexample_picture(bounds, proof["counterexample"])
         write_png(run / f"counterexample-{kind}.png", picture)
     claims["proofs"] = {**claims.get("proofs", {}), kind: proof}
+    if (run / SAMPLES_FILE).exists():
+        claims["aimed"] = _sample_aimed(run, network, target, proof, claim)
     write_json(run / SUMMARY_FILE, summary)
     write_report(run)
     return proof
+
+
+def _sample_aimed(
+    run: Run, network: CollisionNetwork, target: Target, proof: HullProof, claim: Claim
+) -> AimedSamples | None:
+    """Draws samples where a failure is likely, beside those that the run was measured by."""
+    vertices, (unrounded, _) = load_vertex_pngs(run), load_vertices(run)
+    uniform = load_samples(run / SAMPLES_FILE, array_digest(vertices))["hull"]
+    source, settings = read_png(run / "source.png"), run.config.evaluation
+    collision = Collision(network, source, target, vertices, unrounded)
+    worst = np.asarray(proof["margin"]["weights"])
+    return sample_aimed(collision, uniform, worst, settings, claim.seed, claim.seconds)
 
 
 def prove_once(folder: Path) -> None:

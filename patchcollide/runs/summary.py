@@ -249,14 +249,17 @@ def _claims(
     if kept is not None and kept.get("vertices_digest") != digest:
         kept = None
     proofs = kept.get("proofs") if kept else None
-    return {
+    earlier = {"aimed": kept["aimed"]} if kept and "aimed" in kept else {}
+    claims = {
         **gaps,
         "others": others or (kept.get("others") if kept else None),
         "degeneracy": measure_degeneracy(collision.vertices.astype(np.float64)),
         "walk": kept.get("walk") if kept else None,
         "vertices_digest": digest,
         **claims_of_hull(collision.network, collision.vertices, collision.target, proofs),
+        **earlier,
     }
+    return cast(Claims, claims)
 
 
 def read_summary(run: Run) -> Summary:

@@ -42,6 +42,21 @@ def test_a_proof_stands_in_the_summary_and_on_the_page(run):
     assert summary_of(run)["certificate"]["proofs"] == {"hull": proof, "rounded": rounded}
 
 
+def test_samples_where_a_failure_is_likely_stand_beside_the_uniform_ones(run):
+    prove(run, Claim(seconds=0.2))
+    aimed = summary_of(run)["certificate"]["aimed"]
+    uniform = summary_of(run)["num_samples"]
+    assert aimed["num_uniform"] == uniform
+    low, high = aimed["outside_interval"]
+    assert 0 <= low <= aimed["outside_share"] <= high <= 1
+    for kind in ("edges", "worst"):
+        assert 0 <= aimed[kind]["outside"] <= aimed[kind]["num_samples"]
+        assert aimed[kind]["num_samples"] > 0
+    assert "No such interval excludes a single image" in (run / "report.html").read_text()
+    evaluate(run)
+    assert summary_of(run)["certificate"]["aimed"] == aimed
+
+
 def test_every_run_says_the_worst_found_and_what_convexity_gives(run):
     summary = read_summary(open_run(run))
     worst, certificate = summary["worst_found"], summary["certificate"]
