@@ -153,7 +153,7 @@ def prove(polytope: Polytope, rounding: bool, arguments: argparse.Namespace) -> 
     """Proves what can be proved of a hull within the seconds given."""
     network, vertices, target = polytope.network, polytope.vertices, polytope.target
     bounds = HullBounds.of(network, vertices, target, rounding=rounding)
-    claim = Claim(arguments.gamma, rounding, arguments.seconds, seed=arguments.seed)
+    claim = Claim(arguments.gamma, rounding, arguments.seconds, seed=arguments.seed, parts=False)
     return Prover(bounds, claim).run()
 
 

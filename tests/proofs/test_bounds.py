@@ -89,6 +89,41 @@ def test_nothing_is_beyond_the_bounds_of_many_more(rounding):
         require_inside(bounds_of(seed, 1 + seed % 5, rounding=rounding))
 
 
+@pytest.mark.parametrize("seed", [1, 4])
+def test_turned_lines_are_below_too_and_no_worse(seed):
+    """Any slopes from 0 to 1: those that a search ends with, and random ones."""
+    bounds = bounds_of(seed, 4, rounding=True)
+    number, rows = bounds.program.outputs[LOGITS], bounds._rows
+    corners = at_corners(whole(4), bounds.vertices)[0]
+    back = Backward(bounds.program, corners, bounds.radius)
+    plain, turned = float(back.lowest(number, rows).min()), float(back.smallest(number, rows))
+    least = float(bounds.margin_at(combined(dense_samples(bounds), bounds.vertices)).min())
+    assert plain <= turned <= least
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(20):
+        back._slopes = {
+            step: torch.rand(bounds.program.steps[step].shape, generator=generator).double()
+            for step, _ in back._floors(number)
+        }
+        assert float(back.lowest(number, rows).min()) <= least
+
+
+def test_what_is_known_of_the_whole_narrows_its_parts_and_holds_there():
+    bounds = bounds_of(3, 3, rounding=True)
+    cells, flat = whole(3), bounds.vertices.flatten(1)
+    bounds.margins(cells, "maps")
+    assert bounds._ranges
+    fresh = bounds_of(3, 3, rounding=True)
+    for _ in range(3):
+        cells = halved(cells, flat @ flat.T)
+    points = torch.einsum("sk,ckv->csv", dense_samples(bounds)[:, :3], cells)
+    least = bounds.margin_at(combined(points.flatten(0, 1), bounds.vertices)).reshape(8, -1)
+    known, alone = bounds.margins(cells, "maps"), fresh.margins(cells, "maps")
+    assert (known <= least.amin(dim=1)).all()
+    assert float(known.min()) >= float(alone.min()) - 0.1 * abs(float(alone.min()))
+    assert bounds._ranges.keys() >= fresh._ranges.keys()
+
+
 @pytest.mark.parametrize("way", ["forward", "rows", "maps"])
 def test_smaller_simplices_are_bounded_better(way):
     bounds = bounds_of(3, 3)

@@ -180,6 +180,33 @@ def test_a_part_around_the_centre_is_proved_where_the_whole_is_not():
     assert part["margin"] > 0
 
 
+def test_the_edges_of_a_hull_are_proved_as_far_as_they_are():
+    """The planted class crosses the edges from vertex 1, by 0.05 and 0.07 of their lengths."""
+    network = tent((0.98, 0.0), 0.06)
+    edges = prover_of(network, triangle(), seconds=1).run()["edges"]
+    first, second, third = edges["shares"]  # 0 to 1, 0 to 2, 1 to 2.
+    assert 0.5 <= first <= 0.92
+    assert second == 1
+    assert 0.5 <= third <= 0.96
+    assert edges["share_proved"] == pytest.approx((first + second + third) / 3)
+    assert edges["share_walked"] is None
+
+
+def test_where_float64_rounds_too_much_edges_are_walked_and_nothing_is_proved(monkeypatch):
+    network, vertices = tent((0.9, 0.9), 0.1), triangle()
+    prover = prover_of(network, vertices, seconds=0.2)
+    rounds = torch.full((1,), -5.0, dtype=torch.float64)
+    monkeypatch.setattr(prover.bounds, "margins", lambda cells, _: rounds.expand(len(cells)))
+    proof = prover.run()
+    assert (proof["result"], proof["share_proved"]) == ("open", 0)
+    assert (proof["at_centre"], proof["part"]["scale"]) == (-5, 0)
+    assert proof["edges"]["share_proved"] == 0
+    assert proof["edges"]["share_walked"] == 1  # A tent has few pieces.
+    assert proof["edges"]["walked_margin"] >= proof["margin"]["found"] - 1e-9
+    assert "what float64 may round grows from layer to layer" in proof["sentence"]
+    assert "which makes it no proof" in proof["sentence"]
+
+
 def test_a_network_of_one_class_has_nothing_to_prove():
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
     network = CollisionNetwork(

@@ -1,11 +1,13 @@
 """Simplices are cut without gaps, and the lowest bound rises to the smallest value."""
 
+import time
+
 import pytest
 import torch
 
 from patchcollide.evaluation.simplex import uniform_weights
 from patchcollide.proofs.attack import find_worst
-from patchcollide.proofs.search import Budget, Cells, refine
+from patchcollide.proofs.search import ABOVE_ZERO, Budget, Cells, refine
 from patchcollide.proofs.simplices import around_centre, halved, projected, whole
 
 
@@ -82,6 +84,39 @@ def test_a_budget_of_cells_is_kept():
     refine(cells, lower, lambda: 0.0, torch.eye(3).double(), Budget(20, cells=10, at_once=2))
     assert cells.bounded == 11
     assert len(cells.bounds) == 6
+
+
+def test_the_share_grows_from_the_highest_bounds_where_all_cannot_be_had():
+    """Bounds as of deep networks, which rise late: breadth first, nothing would be proved."""
+
+    def bound(simplices: torch.Tensor) -> torch.Tensor:
+        reach = (simplices[:, 0] - simplices[:, 1]).norm(dim=1)
+        found: torch.Tensor = 1 - 400 * reach
+        return found
+
+    shares = {}
+    for highest in (False, True):
+        cells = Cells.first(whole(2), bound)
+        budget = Budget(20, cells=60, at_once=2, highest=highest)
+        refine(cells, bound, lambda: ABOVE_ZERO, torch.eye(2).double(), budget)
+        shares[highest] = cells.share_above(0.0)
+        assert cells.bounded == 61
+    assert shares[False] == 0
+    assert shares[True] > 0.02
+
+
+def test_an_attack_on_a_slow_network_is_shorter():
+    asked = []
+
+    def measure(images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        time.sleep(0.002 * len(images))
+        found: torch.Tensor = images.sum(dim=(1, 2, 3))
+        return found
+
+    vertices = torch.eye(4).double().reshape(4, 1, 2, 2)
+    find_worst(measure, vertices, torch.Generator(), seconds=0.05)
+    assert sum(asked) < 60
 
 
 def test_the_attack_finds_what_random_points_do_not(generator):

@@ -5,6 +5,7 @@ import math
 import shutil
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
@@ -14,7 +15,9 @@ from patchcollide.images.pictures import read_png, write_png
 from patchcollide.io.files import write_json
 from patchcollide.polytope import Polytope
 from patchcollide.progress import StopRequest
+from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover
+from patchcollide.proofs.search import Cells
 from patchcollide.runs.collide import collide, evaluate
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.prove import prove
@@ -92,6 +95,50 @@ def test_ctrl_c_keeps_what_is_proved_and_the_same_command_goes_on(run, monkeypat
     assert "proofs" not in summary_of(run)["certificate"]
     prove(run, Claim(seconds=0.2))
     assert "hull" in summary_of(run)["certificate"]["proofs"]
+
+
+def test_ctrl_c_while_edges_are_proved_keeps_their_cells(run, monkeypatch):
+    """Of a hull that is not proved in the time there is, each part of the proof can be stopped."""
+    bounding = Cells.first.__func__
+
+    def stopped(cls, cell, bound):
+        found = bounding(cls, cell, bound)
+        if cell.shape[1] == 2:
+            raise InterruptedWorkError("The user asked to stop between two simplices.")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HullBounds, "margins", lambda _, simplices, __: _open(simplices))
+        patched.setattr(Prover, "_counterexample", lambda *_: None)
+        patched.setattr(Cells, "first", classmethod(stopped))
+        with pytest.raises(InterruptedWorkError, match="run the same command again to go on"):
+            prove(run, Claim(seconds=0.05))
+        patched.setattr(Cells, "first", classmethod(bounding))
+        first = prove(run, Claim(seconds=0.05))
+        again = prove(run, Claim(seconds=0.05))
+    assert first["edges"]["num_edges"] == 3
+    assert again["edges"]["cells"] > first["edges"]["cells"]
+    assert "of the edges" in again["sentence"]
+
+
+def _open(simplices):
+    """Bounds that never are above 0, but of a point."""
+    value = 1.0 if simplices.shape[1] == 1 else -1.0
+    return torch.full((len(simplices),), value, dtype=torch.float64)
+
+
+def test_a_run_of_a_single_vertex_is_a_point_that_is_proved(explored_run, tmp_path):
+    settings = json.loads((explored_run / "config.json").read_text())["config"]
+    settings["optimiser"]["num_vertices"] = 1
+    config = parse_recorded(settings, "the settings")
+    target = explored_run.parent / "target.png"
+    source = tmp_path / "source.png"
+    write_png(source, read_png(target) // 16 * 15)
+    out = collide(config, source, target, tmp_path / "single")
+    proof = prove(out, Claim(gamma=0.9, seconds=0.1))
+    assert proof["result"] == "proved"
+    assert proof["margin"]["proved"] == pytest.approx(proof["margin"]["found"])
+    assert summary_of(out)["certificate"]["aimed"] is None
 
 
 def test_what_is_known_of_another_hull_is_not_used(run, caplog):
