@@ -2,7 +2,8 @@
 
 Prints one JSON document, with Markdown tables under ``table``: one proof for each network and
 layer, of five vertices found by a search within a bound on features; then, with ``--hulls``, the
-share of many such hulls that is proved. Networks are trained first: the paper's MLP and LeNet-5, a
+share of many such hulls that is proved; then, with ``--runs``, the worst image found in finished
+runs beside the worst of their random samples. Networks are trained first: the paper's MLP and LeNet-5, a
 small VGG with max pooling, and a small residual network with batch norm. What was trained and what
 was measured is kept in OUT: stopped, the same command goes on.
 
@@ -35,6 +36,8 @@ from patchcollide.progress import track
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover
 from patchcollide.proofs.results import HullProof
+from patchcollide.runs.folder import open_run
+from patchcollide.runs.summary import read_summary
 
 LAYERS = {
     "mlp": ("act1", "act2"),
@@ -58,6 +61,14 @@ _HEADER = (
     "by",
     "simplices",
     "s",
+)
+_WORST = (
+    "run",
+    "samples",
+    "smallest probability of them",
+    "worst found",
+    "its margin",
+    "short of 1",
 )
 _SHARES = ("network", "layer", "hulls", "rounded", "class proved", "features too", "s each, median")
 
@@ -251,6 +262,22 @@ def shares(hulls: Sequence[dict[str, Any]]) -> Iterator[Sequence[str]]:
         )
 
 
+def worst_rows(runs: Sequence[Path]) -> Iterator[Sequence[str]]:
+    """Yields the worst image found in finished runs, beside the worst of random samples."""
+    for folder in runs:
+        summary = read_summary(open_run(folder))
+        worst = summary["worst_found"]
+        found, sampled = worst["probability"], worst["sampled_probability"]
+        yield (
+            folder.name,
+            str(summary["num_samples"]),
+            f"{sampled:.5f}",
+            f"{found:.5f}",
+            f"{worst['margin']:.2f}",
+            f"{(1 - found) / max(1 - sampled, 1e-12):.2f} times as much",
+        )
+
+
 def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
     """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -268,6 +295,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds-each", type=float, default=1.0, help="to refine each of these")
     parser.add_argument("--gamma", type=float, default=0.1, help="bound on features")
     parser.add_argument("--seconds", type=float, default=10.0, help="to refine each proof")
+    parser.add_argument("--runs", nargs="*", type=Path, default=[], help="finished runs to compare")
     parser.add_argument("--epochs", type=count, default=3)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -281,6 +309,8 @@ def main() -> dict[str, Any]:
     layers, hulls = measure_layers(arguments, test), measure_hulls(arguments, test)
     rows = (row(each["network"], each["layer"], each["proof"]) for each in layers)
     lines = [*table(_HEADER, rows), "", *(table(_SHARES, shares(hulls)) if hulls else [])]
+    if arguments.runs:
+        lines += ["", *table(_WORST, worst_rows(arguments.runs))]
     write_text(arguments.out / "table.md", "\n".join(lines) + "\n")
     return {
         "machine": describe_machine(),
