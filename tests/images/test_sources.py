@@ -248,5 +248,19 @@ def test_long_names_of_both_kinds_are_read(tmp_path):
         assert read_image(long, size=9, fit="crop", max_pixels=100).sum() == 0
 
 
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_those_that_tarfile_finds(form, tmp_path, rng):
+    names = [f"{'d' * n}/{'f' * n}.png" for n in (1, 40, 80, 95)] + ["a/é.png", "a/b c.png"]
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as archive:
+        for number, name in enumerate(names):
+            about = {"mtime": 1e9 + number / 3 if form == tarfile.PAX_FORMAT else 1e9}
+            add(archive, name, rng.bytes(int(rng.integers(1, 2000))), **about)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        expected = {info.name: (info.offset_data, info.size) for info in archive}
+    found = find_images(tmp_path / "a.tar").files
+    assert {file.name: (file.offset, file.size) for file in found} == expected
+    assert len(expected) == len(names)
+
+
 def test_tar_bytes_of_tests_are_whole_records():
     assert len(tar_bytes([("a", b"x")])) == tarfile.RECORDSIZE
