@@ -33,6 +33,7 @@ from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store import export
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.reader import PatchStore
+from patchcollide.store.sums_files import open_sums
 from tests.golden import make_formats
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,7 +83,9 @@ def archived_formats() -> set[Format]:
             found.add((file.attrs[names[0]], file.attrs[names[1]]))
     documents = (json.loads(path.read_text()) for path in GOLDEN.rglob("*.json"))
     found |= {tuple(map(each.get, names)) for each in documents if names[0] in each}
-    return found
+    # The first line is a header, filled up with spaces.
+    headers = (json.loads(path.read_bytes().partition(b"\n")[0]) for path in GOLDEN.rglob("*.dat"))
+    return found | {tuple(map(each.get, names)) for each in headers}
 
 
 def test_each_version_of_each_format_is_archived():
@@ -212,6 +215,22 @@ def test_a_store_of_version_2_and_its_index_still_read(store, tmp_path):
     found = open_index(store, config.index).search(queries, 3, nobody)
     expected = ExhaustiveSearcher(store).search(queries, 3, nobody)
     np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+def test_block_sums_of_version_1_still_read(tmp_path):
+    folder = shutil.copytree(GOLDEN / "sums-v1", tmp_path / "store")
+    shutil.copy(folder / "manifest.json", folder / "manifest.backup.json")
+    store = PatchStore.open(folder)
+    assert pipeline.verify(folder).damages == ()
+    found = open_sums(store.grid, store.shards[0].origin)
+    assert found is not None
+    images = found.read(0, 4)
+    assert images is not None
+    pixels = np.stack([store.image(number) for number in range(4)]).astype(np.int64)
+    sums = pixels.reshape(4, 8, 2, 8, 2, 3).sum(axis=(2, 4))
+    np.testing.assert_array_equal(images.sums, sums)
+    squares = np.square(pixels - 128).reshape(4, 2, 8, 2, 8, 3).sum(axis=(2, 4, 5))
+    np.testing.assert_array_equal(images.norms, squares.reshape(4, 4))
 
 
 def test_a_store_of_version_1_is_refused_with_what_to_do():

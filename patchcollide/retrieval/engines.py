@@ -1,9 +1,13 @@
 """Nearest patches of a store: one interface, several engines."""
 
+import logging
+from dataclasses import replace
+
 import torch
 
 from patchcollide.config import Config
-from patchcollide.errors import ConfigError
+from patchcollide.errors import ConfigError, StoreError
+from patchcollide.io.locks import locked
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
@@ -11,8 +15,11 @@ from patchcollide.retrieval.searcher import Searcher, SearchResult
 from patchcollide.store.blocks import Blocks
 from patchcollide.store.descriptors import Basis, fit_basis
 from patchcollide.store.reader import PatchStore
+from patchcollide.store.sums_files import lacks_sums, make_sums
 
 __all__ = ["SearchResult", "Searcher", "open_searcher"]
+
+logger = logging.getLogger(__name__)
 
 # Of the components that the index has: more cost more than the comparisons they save.
 _BOUND_COMPONENTS = 32
@@ -33,9 +40,21 @@ def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -
     device = _device(config.retrieval.device)
     if config.retrieval.engine == "exact":
         return ExhaustiveSearcher(store, device=device, backend=backend)
-    guide = open_index(store, config.index)
+    guide = replace(open_index(store, config.index), patient=False)
+    _keep_sums(store)
     basis = _bound_basis(store, guide.basis)
     return ExhaustiveSearcher(store, basis, guide, device=device, backend=backend)
+
+
+def _keep_sums(store: PatchStore) -> None:
+    """Writes the block sums of a store of before, unless it is in use or cannot be written to."""
+    if not lacks_sums(store):
+        return
+    try:
+        with locked(store.path):
+            make_sums(store)
+    except (StoreError, OSError) as error:
+        logger.info("%s Going on without block sums, which takes longer.", error)
 
 
 def _bound_basis(store: PatchStore, basis: Basis) -> Basis:

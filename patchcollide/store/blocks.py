@@ -105,20 +105,24 @@ class Blocks:
         A sum is 256 times the second and the first, and 128. Flipping a bit of the low byte makes
         it a signed one.
         """
-        num, places, step = self.per_side, self.grid.positions_per_side, self._step
-        size, row, image = self.grid.patch_size // self.side, 3 * num, 3 * num * num
-        shape = (len(sums), places, places, size, 3 * size)
-        strides = (image, step * row, step * 3, row, 1)
+        shape, strides = self._layout(len(sums))
         flipped = torch.bitwise_xor(sums, CENTRE).contiguous()
         return flipped.as_strided(shape, strides).reshape(-1, self.width).view(torch.int8)
 
     def windows(
         self, sums: Int16[ndarray, "n blocks blocks 3"]
-    ) -> Int16[ndarray, "n rows cols 3 size size"]:
-        """Returns the sums of each patch, as a view."""
-        size = self.grid.patch_size // self.side
-        view = np.lib.stride_tricks.sliding_window_view(sums, (size, size), axis=(1, 2))
-        return np.asarray(view[:, :: self._step, :: self._step])
+    ) -> Int16[ndarray, "n rows cols size thrice"]:
+        """Returns the sums of each patch, as a view of those of images that lie in one piece."""
+        shape, strides = self._layout(len(sums))
+        steps = [step * sums.itemsize for step in strides]
+        return np.lib.stride_tricks.as_strided(sums, shape, steps, writeable=False)
+
+    def _layout(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns shape and strides of the patches of images, a row of blocks in one piece."""
+        num, places = self.per_side, self.grid.positions_per_side
+        step, size = self.grid.stride // self.grid.factor // self.side, self._size
+        row = 3 * num
+        return (count, places, places, size, 3 * size), (row * num, step * row, step * 3, row, 1)
 
     def rows_of_patches(self, patches: UInt8[ndarray, "n size size 3"]) -> Int8[Tensor, "n bytes"]:
         """Returns what :meth:`rows` returns, for separate patches."""
@@ -128,7 +132,7 @@ class Blocks:
         self, patches: UInt8[ndarray, "n size size 3"]
     ) -> Int16[ndarray, "n width"]:
         """Returns the sums of separate patches."""
-        size = self.grid.patch_size // self.side
+        size = self._size
         cut = patches.reshape(len(patches), size, self.side, size, self.side, 3)
         # Of one row and column at a time: NumPy sums over short axes slowly.
         sums = np.zeros((len(patches), size, size, 3), np.int16)
@@ -148,20 +152,21 @@ class Blocks:
 
     def spread(self, filters: Int8[ndarray, "m width"]) -> Int8[ndarray, "m dimension"]:
         """Returns filters with a value for each pixel, the same in each block."""
-        size = self.grid.patch_size // self.side
+        size = self._size
         cut = filters.reshape(len(filters), size, 1, size, 1, 3)
         whole = np.broadcast_to(cut, (len(filters), size, self.side, size, self.side, 3))
         return whole.reshape(len(filters), self.grid.dimension)
 
     def values_of(self, filters: Int8[ndarray, "m dimension"]) -> Int8[ndarray, "m width"]:
         """Returns what :meth:`spread` was given."""
-        size = self.grid.patch_size // self.side
+        size = self._size
         cut = filters.reshape(len(filters), size, self.side, size, self.side, 3)
         return np.ascontiguousarray(cut[:, :, 0, :, 0]).reshape(len(filters), self.width)
 
     @property
-    def _step(self) -> int:
-        return self.grid.stride // self.grid.factor // self.side
+    def _size(self) -> int:
+        """Blocks along a patch."""
+        return self.grid.patch_size // self.side
 
 
 @dataclass(frozen=True)

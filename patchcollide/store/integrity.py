@@ -1,4 +1,4 @@
-"""Finds every flipped bit, missing file and foreign part of a store and its index.
+"""Finds every flipped bit, missing file and foreign part of a store, its block sums and its index.
 
 Whatever is found damaged is not given to HDF5 or FAISS: the first may never end, the second crash.
 """
@@ -37,6 +37,7 @@ from patchcollide.store.manifest import (
     require_version,
 )
 from patchcollide.store.reader import open_shard
+from patchcollide.store.sums_files import has_sums, sums_damage, sums_file
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def inspect(folder: Path, *, quick: bool = False) -> Inspection:
 
     Args:
         folder: The store.
-        quick: Leave out the pixels and the FAISS index, which are most of the bytes.
+        quick: Leave out the pixels, their sums and the FAISS index, which are most of the bytes.
 
     Raises:
         StoreError: If the folder is no store, or one of another version.
@@ -121,6 +122,7 @@ def inspect(folder: Path, *, quick: bool = False) -> Inspection:
             functools.partial(_shard_damage, folder, manifest["grid"], quick), shards
         )
         damages += [damage for damage in track(found, "Checking shards", len(shards)) if damage]
+        damages += _inspect_sums(folder, manifest, quick) if has_sums(folder) else []
         damages += _inspect_index(folder, manifest, quick) if indexed else []
     return Inspection(folder, manifest, indexed, tuple(damages))
 
@@ -222,6 +224,13 @@ def _damaged_images(folder: Path, grid: GridSizes, entry: ShardEntry) -> str:
     ]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{len(names)} images: {', '.join(names[:_NAMED])}{more}"
+
+
+def _inspect_sums(folder: Path, manifest: Manifest, quick: bool) -> list[Damage]:
+    shards = manifest["shards"]
+    look = functools.partial(sums_damage, folder, PatchGrid(**manifest["grid"]), quick=quick)
+    found = zip(shards, map_in_threads(look, shards), strict=True)
+    return [Damage(sums_file(entry["file"]), what) for entry, what in found if what]
 
 
 def _inspect_index(folder: Path, manifest: Manifest, quick: bool) -> list[Damage]:

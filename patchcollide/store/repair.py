@@ -1,10 +1,11 @@
-"""Makes the damaged parts of a store and its index again, and nothing else."""
+"""Makes the damaged parts of a store, its block sums and its index again, and nothing else."""
 
 import contextlib
 import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from patchcollide.config import Config, Index
@@ -24,6 +25,7 @@ from patchcollide.store.manifest import (
     BACKUP,
     FILES,
     MANIFEST,
+    SUMS_FILES,
     Manifest,
     ShardEntry,
     read_exactly,
@@ -31,6 +33,7 @@ from patchcollide.store.manifest import (
 )
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.shards import ShardJob, require_space, write_shard
+from patchcollide.store.sums_files import make_sums
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ def repair_store(folder: Path, images: Path | None = None) -> None:
     entries = [entry for entry in manifest["shards"] if entry["file"] in damaged]
     if entries:
         _repair_shards(folder, manifest, entries, config, images or Path(manifest["folder"]))
+    _repair_sums(folder, damaged)
     if damaged & set(INDEX_FILES):
         _repair_index(folder, config, damaged)
     index = found_index(folder) if found.indexed else None
@@ -172,6 +176,14 @@ def _made_again(
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return made
+
+
+def _repair_sums(folder: Path, damaged: set[str]) -> None:
+    wrong = [folder / name for name in damaged if fnmatch(name, SUMS_FILES)]
+    for path in wrong:
+        path.unlink(missing_ok=True)
+    if wrong:
+        make_sums(PatchStore.open(folder))
 
 
 def _repair_index(folder: Path, config: Config, damaged: set[str]) -> None:

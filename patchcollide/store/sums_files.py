@@ -115,7 +115,7 @@ class SumsFile:
         sums = np.memmap(self.path, kinds["sums"], "r", _HEADER_BYTES, (count,))
         norms = np.memmap(self.path, kinds["norms"], "r", _HEADER_BYTES + sums.nbytes, (count,))
         windows = self.blocks.windows(np.asarray(sums))
-        found = np.moveaxis(windows[images, rows, cols], 1, -1).reshape(len(images), -1)
+        found = windows[images, rows, cols].reshape(len(images), self.blocks.width)
         return found, norms[images, rows * self.blocks.grid.positions_per_side + cols]
 
     def _read(self, wanted: Sequence[str], start: int, stop: int) -> list[np.ndarray] | None:
@@ -227,23 +227,37 @@ def has_sums(folder: Path) -> bool:
     return any(folder.glob(SUMS_FILES))
 
 
-def make_sums(store: PatchStore, backend: Backend = LOCAL) -> None:
+def lacks_sums(store: PatchStore) -> bool:
+    """Says whether shards have no block sums of their own that could have some."""
+    return bool(_without_sums(store))
+
+
+def _without_sums(store: PatchStore) -> list[Shard]:
+    if Blocks.of(store.grid) is None:
+        return []
+    return [shard for shard in store.shards if open_sums(store.grid, shard.origin) is None]
+
+
+def make_sums(store: PatchStore, backend: Backend = LOCAL, spare_bytes: int = 0) -> None:
     """Writes the block sums of the shards that have none of their own; nothing if all have.
 
     Where the disk has no room for them a warning says so: everything goes on without. It is for the
     caller to see that nobody else writes to the store meanwhile.
 
+    Args:
+        store: The store.
+        backend: Where they are summed.
+        spare_bytes: What is to be left free on the disk.
+
     Raises:
         StoreError: If a shard can no longer be read.
     """
-    blocks = Blocks.of(store.grid)
-    missing = [
-        shard for shard in store.shards if blocks and open_sums(store.grid, shard.origin) is None
-    ]
+    blocks, missing = Blocks.of(store.grid), _without_sums(store)
     if not blocks or not missing:
         return
+    num_images = sum(len(shard.valid) for shard in missing)
     try:
-        _require_space(store.path, blocks, sum(len(shard.valid) for shard in missing))
+        _require_space(store.path, sums_bytes(store.grid, num_images), spare_bytes)
         made = map_shards(functools.partial(_write, blocks=blocks), missing, backend)
         for _ in track(made, "Summing blocks of pixels, by shard", len(missing)):
             pass
@@ -258,13 +272,13 @@ def sums_bytes(grid: PatchGrid, num_images: int) -> int:
     return num_images * each
 
 
-def _require_space(folder: Path, blocks: Blocks, num_images: int) -> None:
-    needed = sums_bytes(blocks.grid, num_images) + _MARGIN_BYTES
-    free = shutil.disk_usage(folder).free
+def _require_space(folder: Path, num_bytes: int, spare_bytes: int) -> None:
+    needed, free = num_bytes + spare_bytes + _MARGIN_BYTES, shutil.disk_usage(folder).free
     if free < needed:
+        more = f", beside {spare_bytes / 1e9:.2f} GB for the index" if spare_bytes else ""
         raise DiskFullError(
-            f"{folder} needs {needed / 1e9:.2f} GB for the block sums of {num_images} images, but "
-            f"its disk has {free / 1e9:.2f} GB free."
+            f"{folder} needs {num_bytes / 1e9:.2f} GB for block sums{more}, but its disk has "
+            f"{free / 1e9:.2f} GB free."
         )
 
 

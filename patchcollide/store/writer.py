@@ -44,6 +44,7 @@ from patchcollide.store.shards import (
 
 logger = logging.getLogger(__name__)
 
+_PARTS = ("shard-", "sums-", "manifest.")
 _MOST_NAMED = 20
 """How many of the files that were left out the manifest names."""
 
@@ -229,7 +230,7 @@ def _write_shards(
 def _refuse_strange(partial: Path) -> None:
     """Refuses a folder of an unfinished store that holds anything but parts of one."""
     names = sorted(path.name for path in partial.iterdir()) if partial.exists() else []
-    strange = [name for name in names if not name.startswith(("shard-", "manifest."))]
+    strange = [name for name in names if not name.startswith(_PARTS)]
     if strange:
         raise StoreError(
             f"{partial} is where the store is written, but it holds {strange[0]}. Move that away, "

@@ -36,6 +36,7 @@ from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store.export import export_patches
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.reader import PatchStore
+from patchcollide.store.sums_files import make_sums
 from patchcollide.store.writer import write_store
 
 HERE = Path(__file__).parent
@@ -153,6 +154,14 @@ def store(out: Path) -> None:
     (out / "manifest.backup.json").unlink()
 
 
+def sums(out: Path) -> None:
+    wide = ("images.size_px=16", "patches.window_px=8", "patches.stride_px=8", "patches.patch_px=8")
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(overrides=[*SETTINGS, *wide, "retrieval.query_stride_px=8"])
+        make_sums(write_store(config, write_pictures(Path(folder)), out))
+    (out / "manifest.backup.json").unlink()
+
+
 def patches(out: Path) -> None:
     export_patches(PatchStore.open(HERE / "store-v2"), out, compress=True, patches_per_shard=99)
 
@@ -219,6 +228,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "checkpoint-v2.h5": checkpoint,
     "proof-v1.h5": proof,
     "store-v2": store,
+    "sums-v1": sums,
     "patches-v1.h5": patches,
     "reproduction-v1": reproduction,
     "audit-v1": audited,

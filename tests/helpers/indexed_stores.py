@@ -19,6 +19,10 @@ STORE_FILES = {
     "shard-00001.h5",
     "shard-00002.h5",
     "shard-00003.h5",
+    "sums-00000.dat",
+    "sums-00001.dat",
+    "sums-00002.dat",
+    "sums-00003.dat",
 }
 INDEX_FILES = {"index.faiss", "index.json", "basis.h5"}
 

@@ -359,8 +359,9 @@ def test_an_index_left_behind_by_an_extension_is_found_and_brought_up_to_date(im
     pipeline.index(CONFIG, images, tmp_path / "undisturbed", extend=True)
     write_store(CONFIG, images, tmp_path / "store", extend=True)
     found = pipeline.verify(tmp_path / "store").damages
-    assert [damage.file for damage in found] == ["index.json"]
-    assert "index of the store before it was extended" in found[0].what
+    assert [damage.file for damage in found] == ["sums-00003.dat", "index.json"]
+    assert found[0].what == "is missing"
+    assert "index of the store before it was extended" in found[1].what
     pipeline.repair(tmp_path / "store")
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
