@@ -113,9 +113,9 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
             (
                 "Difference to the eye",
                 {
-                    "vertices, kept by blocks": [p.get("block_share") for p in points],
-                    "SSIM of vertices": [p.get("vertex_ssim") for p in points],
-                    "SSIM to the source": [p.get("source_ssim") for p in points],
+                    "kept by blocks": [p.get("block_share") for p in points],
+                    "SSIM, vertices": [p.get("vertex_ssim") for p in points],
+                    "SSIM, source": [p.get("source_ssim") for p in points],
                 },
             )
         )
