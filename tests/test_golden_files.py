@@ -273,6 +273,9 @@ def test_results_of_version_1_still_read():
             "seconds": 1.5,
             "machine": {"cpu": "one", "cores": 2, "gpu": None},
             "versions": {"numpy": "2"},
+            # It says nothing of these, which came later.
+            "note": "",
+            "verdict": "",
         }
     }
 
