@@ -1,6 +1,7 @@
 """What a polytope draws of itself: its features beside what everybody knows, on one scale."""
 
 from abc import ABC
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ class Plotted(ABC):
         return self.summary
 
 
+class ShownFigure(Figure):
+    """A figure that notebooks show by themselves."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", metadata={"Software": None})
+        return file.getvalue()
+
+
 def draw_yardstick(summary: Summary) -> Figure:
     """Draws the page's yardstick of a run as a figure.
 
@@ -74,7 +84,7 @@ def draw_yardstick(summary: Summary) -> Figure:
         raise RunError("How near features are was not measured of this run. Evaluate it again.")
     above, below = scale.lanes_above, scale.lanes_below
     height = (above + below + _BAR + 1.6) * _LANE_IN
-    figure = Figure((_WIDTH_IN, height), dpi=_DPI, facecolor="white")
+    figure = ShownFigure((_WIDTH_IN, height), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0.01, 0, 0.98, 1))
     axes.set(xlim=(0, 100), ylim=(-below - 0.2, above + _BAR + 1.4))
     axes.set_axis_off()

@@ -36,6 +36,10 @@ def test_the_yardstick_is_drawn_and_written(suffix, tmp_path):
     assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
 
 
+def test_notebooks_show_the_figure():
+    assert draw_yardstick(measured().summary)._repr_png_().startswith(b"\x89PNG")
+
+
 def test_no_label_of_the_figure_stands_on_another_or_outside(tmp_path):
     figure = measured().plot(tmp_path / "a.png")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
