@@ -258,7 +258,7 @@ def test_members_are_those_that_tarfile_finds(form, tmp_path, rng):
     with tarfile.open(tmp_path / "a.tar") as archive:
         expected = {info.name: (info.offset_data, info.size) for info in archive}
     found = find_images(tmp_path / "a.tar").files
-    assert {file.name: (file.offset, file.size) for file in found} == expected
+    assert {file.name: (file.place[1], file.state()[0]) for file in found} == expected
     assert len(expected) == len(names)
 
 
