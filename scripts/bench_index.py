@@ -112,9 +112,10 @@ class IndexWatch:
         # The folder of unfinished work is made first and goes last.
         if (self._store.path / ABOUT_FILE).exists():
             return "merging"
-        if not (self._work / BASIS_FILE).exists():
+        # Files are named after the digest of their bytes when they are whole.
+        if not any(self._work.glob("basis.*.h5")):
             return "basis"
-        if not (self._work / "begun.faiss").exists():
+        if not any(self._work.glob("begun.*.faiss")):
             return "training"
         filled = sum(path.name.count(".") == 2 for path in self._work.glob("part-*.faiss"))
         return "filling" if filled < len(self._store.shards) else "merging"

@@ -10,9 +10,9 @@ from patchcollide.geometry import PatchGrid
 from patchcollide.retrieval.block_bounds import BlockBounds
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE
-from patchcollide.store.blocks import Blocks
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.integer_products import centred, row_norms
+from tests.helpers.blocks import blocks_of
 
 GRIDS = {4: PatchGrid(24, 16, 4, 16), 2: PatchGrid(16, 8, 4, 8)}
 KINDS = ("noise", "flat", "black and white", "nearly flat", "bright", "copies", "details")
@@ -58,7 +58,7 @@ def every_distance(patches, queries):
 
 
 def bounds_of(grid, queries, rng, num):
-    blocks = Blocks.of(grid)
+    blocks = blocks_of(grid)
     norms = row_norms(torch.from_numpy(centred(queries).reshape(len(queries), -1)))
     return BlockBounds(blocks, filters_of(blocks, rng, num), queries, norms)
 
@@ -81,7 +81,7 @@ def test_a_patch_within_its_bound_is_never_proven_too_far(
     # As tight as can be: of each query the distance of some patch itself.
     chosen = rng.integers(len(patches), size=len(queries))
     limits = distances[chosen, np.arange(len(queries))]
-    found = bounds_of(grid, queries, rng, num_filters).near(Blocks.of(grid).summed(images), limits)
+    found = bounds_of(grid, queries, rng, num_filters).near(blocks_of(grid).summed(images), limits)
     within = distances <= limits
     assert set(np.flatnonzero(within.any(axis=1))) <= set(found.rows)
     assert set(np.flatnonzero(within.any(axis=0))) <= set(found.queries)
@@ -96,7 +96,7 @@ def test_the_bound_is_exact_where_patches_are_constant_on_blocks(side, rng):
     queries = patches[:1]
     distances = every_distance(patches, queries)[:, 0]
     limits = np.sort(distances)[[7]]
-    found = bounds_of(grid, queries, rng, 3).near(Blocks.of(grid).summed(images), limits)
+    found = bounds_of(grid, queries, rng, 3).near(blocks_of(grid).summed(images), limits)
     np.testing.assert_array_equal(found.rows, np.flatnonzero(distances <= limits))
 
 
@@ -106,7 +106,7 @@ def test_most_patches_are_proven_too_far(rng):
     images += rng.integers(0, 200, (20, 1, 1, 3), dtype=np.uint8)
     queries = cut(grid, images[:1])
     found = bounds_of(grid, queries, rng, 12).near(
-        Blocks.of(grid).summed(images), np.full(len(queries), 1000)
+        blocks_of(grid).summed(images), np.full(len(queries), 1000)
     )
     assert set(range(len(queries))) <= set(found.rows)
     assert len(found.rows) < 0.3 * 20 * grid.num_positions
@@ -125,7 +125,7 @@ def test_a_pass_over_sums_finds_what_a_loop_in_integers_finds(
     seed, side, kinds, num_images, k, known
 ):
     rng, grid = np.random.default_rng(seed), GRIDS[side]
-    blocks = Blocks.of(grid)
+    blocks = blocks_of(grid)
     images = pictures(grid, kinds[0], num_images, rng)
     patches, queries = cut(grid, images), cut(grid, pictures(grid, kinds[1], 1, rng))[:3]
     distances = every_distance(patches, queries)

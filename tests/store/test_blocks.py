@@ -6,6 +6,7 @@ import torch
 
 from patchcollide.geometry import PatchGrid
 from patchcollide.store.blocks import BlockFilters, Blocks
+from tests.helpers.blocks import blocks_of
 
 GRIDS = [
     (PatchGrid(24, 16, 4, 16), 4),
@@ -39,7 +40,7 @@ def sums_in_a_loop(patches, side):
 @pytest.mark.parametrize(("grid", "side"), GRIDS, ids=IDS)
 def test_sums_and_norms_are_those_of_every_patch(grid, side, rng):
     images = images_of(grid, rng)
-    blocks, patches = Blocks.of(grid), patches_of(grid, images)
+    blocks, patches = blocks_of(grid), patches_of(grid, images)
     assert (blocks.side, blocks.width) == (side, grid.dimension // side**2)
     found = blocks.summed(images)
     rows = blocks.rows(torch.from_numpy(found.sums))
@@ -55,7 +56,7 @@ def test_sums_and_norms_are_those_of_every_patch(grid, side, rng):
 @pytest.mark.parametrize(("grid", "side"), GRIDS[:5], ids=IDS[:5])
 @pytest.mark.parametrize("count", [1, 2, 17])
 def test_products_with_filters_are_whole_and_right(grid, side, count, rng):
-    blocks, patches = Blocks.of(grid), patches_of(grid, images_of(grid, rng))
+    blocks, patches = blocks_of(grid), patches_of(grid, images_of(grid, rng))
     filters = rng.integers(-127, 128, (count, blocks.width)).astype(np.int8)
     filters[0] = 127
     spread = blocks.spread(filters)
@@ -77,6 +78,6 @@ def test_a_grid_whose_windows_begin_within_blocks_has_none(grid):
 
 
 def test_no_images_have_no_sums(rng):
-    blocks = Blocks.of(GRIDS[2][0])
+    blocks = blocks_of(GRIDS[2][0])
     found = blocks.summed(images_of(GRIDS[2][0], rng)[:0])
     assert (found.sums.shape, found.norms.shape) == ((0, 8, 8, 3), (0, 9))
