@@ -1,11 +1,11 @@
 """Measures what is proved of hulls of digits: class and features, with and without rounding.
 
 Prints one JSON document, with Markdown tables under ``table``: one proof for each network and
-layer, of five vertices found by a search within a bound on features; then, with ``--hulls``, the
-share of many such hulls that is proved; then, with ``--runs``, the worst image found in finished
-runs beside the worst of their random samples. Networks are trained first: the paper's MLP and LeNet-5, a
-small VGG with max pooling, and a small residual network with batch norm. What was trained and what
-was measured is kept in OUT: stopped, the same command goes on.
+layer, of five vertices found by a search within a bound on features; with ``--hulls``, the share of
+many such hulls that is proved; with ``--runs``, the worst image found in finished runs beside the
+worst of their random samples. Networks are trained first: the paper's MLP and LeNet-5, a small VGG
+with max pooling, and a small residual network with batch norm. What was trained and what was
+measured is kept in OUT: stopped, the same command goes on.
 
     python scripts/bench_proof.py --data mnist --out proofs --hulls 100
 """
