@@ -248,18 +248,20 @@ def _claims(
     kept = before.get("certificate")
     if kept is not None and kept.get("vertices_digest") != digest:
         kept = None
-    proofs = kept.get("proofs") if kept else None
-    earlier = {"aimed": kept["aimed"]} if kept and "aimed" in kept else {}
-    claims = {
+    kept = kept or cast(Claims, {})
+    earlier = {"aimed": kept["aimed"]} if "aimed" in kept else {}
+    found = {
         **gaps,
-        "others": others or (kept.get("others") if kept else None),
+        "others": others or kept.get("others"),
         "degeneracy": measure_degeneracy(collision.vertices.astype(np.float64)),
-        "walk": kept.get("walk") if kept else None,
+        "walk": kept.get("walk"),
         "vertices_digest": digest,
-        **claims_of_hull(collision.network, collision.vertices, collision.target, proofs),
+        **claims_of_hull(
+            collision.network, collision.vertices, collision.target, kept.get("proofs")
+        ),
         **earlier,
     }
-    return cast(Claims, claims)
+    return cast(Claims, found)
 
 
 def read_summary(run: Run) -> Summary:
