@@ -245,10 +245,10 @@ def _claims(
 ) -> Claims:
     """Returns what is claimed; what was said of the same vertices before and costs more is kept."""
     digest = array_digest(collision.vertices)
-    kept = before.get("certificate")
-    if kept is not None and kept.get("vertices_digest") != digest:
-        kept = None
-    kept = kept or cast(Claims, {})
+    kept = before.get("certificate") or cast(Claims, {})
+    if kept.get("vertices_digest") != digest:
+        kept = cast(Claims, {})
+    collided = collision.network, collision.vertices, collision.target
     earlier = {"aimed": kept["aimed"]} if "aimed" in kept else {}
     found = {
         **gaps,
@@ -256,9 +256,7 @@ def _claims(
         "degeneracy": measure_degeneracy(collision.vertices.astype(np.float64)),
         "walk": kept.get("walk"),
         "vertices_digest": digest,
-        **claims_of_hull(
-            collision.network, collision.vertices, collision.target, kept.get("proofs")
-        ),
+        **claims_of_hull(*collided, kept.get("proofs")),
         **earlier,
     }
     return cast(Claims, found)
