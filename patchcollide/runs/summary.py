@@ -249,7 +249,6 @@ def _claims(
     if kept.get("vertices_digest") != digest:
         kept = cast(Claims, {})
     collided = collision.network, collision.vertices, collision.target
-    earlier = {"aimed": kept["aimed"]} if "aimed" in kept else {}
     found = {
         **gaps,
         "others": others or kept.get("others"),
@@ -257,7 +256,7 @@ def _claims(
         "walk": kept.get("walk"),
         "vertices_digest": digest,
         **claims_of_hull(*collided, kept.get("proofs")),
-        **earlier,
+        **({"aimed": kept["aimed"]} if "aimed" in kept else {}),
     }
     return cast(Claims, found)
 
