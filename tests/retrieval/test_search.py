@@ -220,17 +220,26 @@ def test_descriptors_by_convolution_equal_those_of_cut_patches(factor, tmp_path,
     np.testing.assert_allclose(np.concatenate(blocks), basis.describe_patches(every), atol=0.02)
 
 
-def test_basis_is_that_of_scikit_learn(small_store):
-    basis = fit_basis(small_store, num_components=6, num_patches=10_000, seed=0)
-    every = small_store.patches(np.arange(small_store.num_patches))
-    every = every.reshape(-1, 192).astype(np.float64)
-    reference = PCA(n_components=6).fit(every)
+@pytest.mark.parametrize("stride", [4, 3])
+def test_basis_is_that_of_scikit_learn(stride, tmp_path, rng):
+    """Of sums of blocks, each times the width of one; of pixels where a grid has no blocks."""
+    images = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    sizes = [f"patches.stride_px={stride}", f"retrieval.query_stride_px={stride}"]
+    store = store_of(images, tmp_path, *sizes)
+    basis = fit_basis(store, num_components=6, num_patches=10_000, seed=0)
+    every = store.patches(np.arange(store.num_patches)).astype(np.float64)
+    side = 2 if stride == 4 else 1
+    assert (basis.blocks.side if basis.blocks else 1) == side
+    means = every.reshape(-1, 8 // side, side, 8 // side, side, 3).mean(axis=(2, 4), keepdims=True)
+    constant = np.broadcast_to(means, (len(every), 8 // side, side, 8 // side, side, 3))
+    reference = PCA(n_components=6).fit(constant.reshape(-1, 192))
     directions = basis.transform @ basis.filters
     np.testing.assert_allclose(directions @ directions.T, np.eye(6), atol=1e-5)
     # Rounding to 8 bits turns a component by less than a degree.
     cosines = np.abs((directions * reference.components_).sum(axis=1))
     np.testing.assert_allclose(cosines, 1, atol=2e-4)
-    share = reference.explained_variance_ratio_.sum()
+    total = every.reshape(-1, 192).var(axis=0).sum()
+    share = reference.explained_variance_.sum() * (1 - 1 / len(every)) / total
     assert basis.variance_share == pytest.approx(share, rel=1e-3)
 
 
