@@ -36,7 +36,8 @@ def main() -> dict[str, str]:
     written = {}
     for name in parser.parse_args().names:
         path = DATA / f"{name}.ipynb"
-        nbformat.write(run_notebook(nbformat.read(path, as_version=4)), path)
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.write(run_notebook(notebook), path)  # type: ignore[no-untyped-call]
         written[name] = str(path)
     return written
 

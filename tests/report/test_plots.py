@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_the_yardstick_is_drawn_and_written(suffix, tmp_path):
 
 
 def test_notebooks_show_the_figure():
-    assert draw_yardstick(measured().summary)._repr_png_().startswith(b"\x89PNG")
+    figure: Any = draw_yardstick(measured().summary)
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_no_label_of_the_figure_stands_on_another_or_outside(tmp_path):

@@ -58,7 +58,9 @@ def banner(tmp_path):
 def test_an_image_of_the_store_is_found_by_its_name(name, store, tmp_path):
     found = choose_picture(CONFIG, Path(f"imagenet:{name}"), store)
     assert str(found.path) == "imagenet:class-1/3.png"
-    assert np.array_equal(found.picture, store.image(store.names.index("class-1/3.png")))
+    assert np.array_equal(
+        np.asarray(found.picture), store.image(store.names.index("class-1/3.png"))
+    )
     dotted = choose_picture(CONFIG, Path("imagenet:class-0/4"), store)
     assert str(dotted.path) == "imagenet:class-0/4.png"
 
@@ -96,7 +98,7 @@ def test_a_crop_that_is_none_is_refused(text):
 def test_a_crop_is_the_part_that_it_names(banner):
     whole = read_png(banner)
     found = choose_picture(CONFIG, banner, None, Crop.parse("8, 4,20"))
-    assert np.array_equal(found.picture, whole[4:24, 8:28])
+    assert np.array_equal(np.asarray(found.picture), whole[4:24, 8:28])
     with pytest.raises(ImageError, match=r"reaches column 121 and row 41, but .* has 120 x 40 pix"):
         choose_picture(CONFIG, banner, None, Crop.parse("100,20,21"))
 
