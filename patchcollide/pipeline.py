@@ -23,6 +23,7 @@ from patchcollide.io.locks import locked
 from patchcollide.networks.feature_files import extract_features
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.report.tables import side_by_side
+from patchcollide.retrieval.planning.footprint import Workload
 from patchcollide.retrieval.planning.planner import plan, require_resources
 from patchcollide.runs.certify import certify
 from patchcollide.runs.collide import collide, evaluate, report
@@ -199,7 +200,8 @@ def index(
     out = output_path(out)
     with locked(out):
         store = write_store(config, listing, out, extend, backend)
-        make_sums(store, backend)
+        # The index comes after, and cannot be done without.
+        make_sums(store, backend, Workload(config, store.num_images).indexing_bytes)
         build_index(store, config.index, config.seed, backend)
     return out
 

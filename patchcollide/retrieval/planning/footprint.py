@@ -12,6 +12,7 @@ from patchcollide.config import Config
 from patchcollide.retrieval import candidates, exhaustive, scan
 from patchcollide.retrieval.ann import num_shortlisted
 from patchcollide.store import descriptors, faiss_library, index_builder
+from patchcollide.store.sums_files import sums_bytes
 
 STAGES = ("extraction", "basis", "training", "filling", "merging")
 ENGINES = ("exact", "certified", "ann")
@@ -99,6 +100,11 @@ class Workload:
         return self.num_images * (self.image_bytes + _KEPT_IMAGE)
 
     @property
+    def sums_bytes(self) -> int:
+        """Bytes on disk of the sums of the images' blocks, beside the store."""
+        return sums_bytes(self.config.grid, self.num_images)
+
+    @property
     def index_bytes(self) -> int:
         """Bytes of the index on disk."""
         return self.num_patches * self._entry_bytes + self.begun_bytes
@@ -119,9 +125,14 @@ class Workload:
         return self.shard_images * positions * self._entry_bytes + self.begun_bytes
 
     @property
-    def disk_bytes(self) -> int:
+    def indexing_bytes(self) -> int:
         """Bytes on disk while the index is merged: parts and whole lie beside each other."""
-        return self.store_bytes + 2 * self.index_bytes + self.num_shards * self.begun_bytes
+        return 2 * self.index_bytes + self.num_shards * self.begun_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on disk while the index is merged, with the store and the sums of its blocks."""
+        return self.store_bytes + self.sums_bytes + self.indexing_bytes
 
     @property
     def table_bytes(self) -> int:

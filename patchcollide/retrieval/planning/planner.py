@@ -64,7 +64,7 @@ class Plan:
         num_found: Images in the folder.
         num_images: Images the store would take.
         num_patches: Their patches.
-        store_bytes: On disk.
+        store_bytes: On disk, with the sums of its images' blocks.
         index_bytes: On disk.
         disk_bytes: On disk while the index is merged.
         factory: FAISS's name of the index.
@@ -150,7 +150,7 @@ def estimate(num_images: int, rates: Rates, config: Config, queries: int) -> Pla
         num_found=num_images,
         num_images=num_images,
         num_patches=work.num_patches,
-        store_bytes=work.store_bytes,
+        store_bytes=work.store_bytes + work.sums_bytes,
         index_bytes=work.index_bytes,
         disk_bytes=work.disk_bytes,
         factory=work.factory,

@@ -85,7 +85,9 @@ def test_the_papers_scale_is_as_computed_by_hand():
     assert work.index_bytes == 37_011_074 * 40 + 16_384 * (264 + 280) + 65_536 == 1_489_421_392
     # Each part begins with the same lists and codewords.
     parts = work.index_bytes + 63 * (16_384 * (264 + 280) + 65_536)
-    assert work.disk_bytes == work.store_bytes + work.index_bytes + parts
+    # Of an image 56 x 56 x 3 sums of 16 bits, 289 norms of 32 bits and a checksum.
+    assert work.sums_bytes == pytest.approx(128_066 * (56 * 56 * 3 * 2 + 289 * 4 + 4), rel=1e-3)
+    assert work.disk_bytes == work.store_bytes + work.sums_bytes + work.index_bytes + parts
     assert work.table_bytes == 16_384 * 32 * 256 * 4
 
 
@@ -242,7 +244,7 @@ def test_the_default_budget_is_a_share_of_what_is_available(monkeypatch, tmp_pat
 
 def test_a_disk_that_is_too_small_is_refused_with_both_sizes(monkeypatch, tmp_path):
     work = paper()
-    usage = Usage(total=10**12, used=0, free=work.disk_bytes - 1)
+    usage = Usage(total=10**12, used=0, free=work.disk_bytes - work.sums_bytes - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StoreError, match=r"needs 22.9GB of disk: 19.4GB .* 22.9GB are free"):
         require_disk(work, tmp_path / "not" / "there")
