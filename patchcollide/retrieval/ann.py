@@ -8,9 +8,9 @@ import numpy as np
 
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
-from patchcollide.retrieval.candidates import allowed_once, integer_distances, likeliest
+from patchcollide.retrieval.candidates import allowed_once, integer_distances
 from patchcollide.retrieval.searcher import Question, Searcher, SearchResult, nearest_first
-from patchcollide.shapes import Bool, Float32, Int64, UInt8, ndarray
+from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store.descriptors import Basis, sample_ids
 from patchcollide.store.faiss_library import (
     MOST_GPU_RESULTS,
@@ -28,21 +28,13 @@ from patchcollide.store.index_files import (
     require_own_files,
 )
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.sums_files import gather_sums
 from patchcollide.torch_modes import proof_modes
 
 _SAMPLED_PATCHES = 64
 _SHARE_FOUND = 0.9
 _DECISIVE_COMPONENTS = 16
 
-NAMED_FOR_ONE = 8
-"""Candidates that the index names for each that is compared, where sums of blocks choose."""
 _SPARE_NAMED = 64
-# Lists that unsure queries look into, for each so far, and when a query is sure.
-_FURTHER = 4
-_MOST_PROBES = 512
-_SURE_SHARE = 0.25
-_LATE_SHARE = 0.3
 
 
 def num_shortlisted(rerank: int, k: int, num_patches: int) -> int:
@@ -61,7 +53,6 @@ class AnnSearcher(Searcher):
         gpu_index: Its copy on a GPU; None without one.
         rerank: Candidates a query that are compared in whole numbers.
         probes: Lists that are visited when the index has lists.
-        patient: Whether queries that are unsure of their answer look into more lists.
     """
 
     store: PatchStore
@@ -70,7 +61,6 @@ class AnnSearcher(Searcher):
     gpu_index: Any
     rerank: int
     probes: int
-    patient: bool = True
 
     @proof_modes()
     def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
@@ -84,68 +74,19 @@ class AnnSearcher(Searcher):
         exclude: Int64[ndarray, "excluded"],
     ) -> SearchResult:
         descriptors = self.basis.describe_patches(queries)
-        found = self._nearest(queries, descriptors, k, exclude, self.probes)
-        probes, unsure = self.probes, np.arange(len(queries))
-        while self._can_look_further(probes):
-            unsure = unsure[self._is_unsure(descriptors[unsure], found.ids[unsure], probes)]
-            if not len(unsure):
-                break
-            probes *= _FURTHER
-            again = self._nearest(queries[unsure], descriptors[unsure], k, exclude, probes)
-            found.ids[unsure], found.squared_distances[unsure] = again.ids, again.squared_distances
-        return found
-
-    def _nearest(
-        self,
-        queries: UInt8[ndarray, "queries size size 3"],
-        descriptors: Float32[ndarray, "queries components"],
-        k: int,
-        exclude: Int64[ndarray, "excluded"],
-        probes: int,
-    ) -> SearchResult:
-        """Returns the nearest of what so many lists hold."""
-        num_compared = num_shortlisted(self.rerank, k, self.store.num_patches)
-        num_named = num_compared
-        if self.basis.blocks:
-            num_named = min(NAMED_FOR_ONE * num_compared, self.store.num_patches)
-        candidates = self._shortlist(descriptors, num_named, exclude, probes)
+        count = num_shortlisted(self.rerank, k, self.store.num_patches)
+        candidates = self._shortlist(descriptors, count, exclude)
         # A damaged index can name anything.
         candidates = allowed_once(self.store, candidates, exclude)
-        if num_named > num_compared:
-            candidates = likeliest(self.store, queries, candidates, num_compared)
         distances = integer_distances(self.store, queries, candidates)
         none = np.zeros(len(queries), np.bool_)
         return nearest_first(distances, candidates, k, proven=none)
-
-    def _can_look_further(self, probes: int) -> bool:
-        is_of_lists = isinstance(self.index, import_faiss().IndexIVF)
-        return bool(
-            self.basis.blocks and is_of_lists and probes < min(self.index.nlist, _MOST_PROBES)
-        )
-
-    def _is_unsure(
-        self,
-        descriptors: Float32[ndarray, "queries components"],
-        ids: Int64[ndarray, "queries k"],
-        probes: int,
-    ) -> Bool[ndarray, "queries"]:
-        """Says of which queries a neighbour may well lie in a list that was not looked into.
-
-        Lists are looked into by the distance of their centres. Where the last of the neighbours
-        that were found lie in the first lists, few can lie beyond the last ones.
-        """
-        rows, _ = gather_sums(self.store, np.maximum(ids, 0).ravel())
-        _, own = self.index.quantizer.search(self.basis.describe_rows(rows).numpy(), 1)
-        _, lists = self.index.quantizer.search(descriptors, max(int(probes * _SURE_SHARE), 1))
-        early = (own.reshape(*ids.shape, 1) == lists[:, None]).any(axis=2)
-        return np.asarray(((~early | (ids < 0)).mean(axis=1)) > _LATE_SHARE)
 
     def _shortlist(
         self,
         descriptors: Float32[ndarray, "queries components"],
         num_candidates: int,
         exclude: Int64[ndarray, "excluded"],
-        probes: int,
     ) -> Int64[ndarray, "queries candidates"]:
         """Returns what the index names, without the excluded; -1 where there is no more.
 
@@ -154,17 +95,17 @@ class AnnSearcher(Searcher):
         """
         num_named = num_candidates + (min(num_candidates, _SPARE_NAMED) if len(exclude) else 0)
         if self.gpu_index is not None and num_named <= MOST_GPU_RESULTS:
-            self.gpu_index.nprobe = probes
+            self.gpu_index.nprobe = self.probes
             _, ids = self.gpu_index.search(descriptors, num_named)
         else:
-            ids = self._named(descriptors, num_named, None, probes)
+            ids = self._named(descriptors, num_named, None)
         ids[np.isin(ids // self.store.grid.num_positions, exclude)] = -1
         order = np.argsort(ids < 0, axis=1, kind="stable")[:, :num_candidates]
         ids = np.take_along_axis(ids, order, axis=1)
         short = np.flatnonzero(ids[:, -1] < 0)
         bits = self._allowed_bits(exclude)
         if len(short) and bits is not None:
-            ids[short] = self._named(descriptors[short], num_candidates, bits, probes)
+            ids[short] = self._named(descriptors[short], num_candidates, bits)
         return ids
 
     def _named(
@@ -172,15 +113,14 @@ class AnnSearcher(Searcher):
         descriptors: Float32[ndarray, "queries components"],
         count: int,
         bits: UInt8[ndarray, "bytes"] | None,
-        probes: int,
     ) -> Int64[ndarray, "queries count"]:
         faiss = import_faiss()
         selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         if isinstance(self.index, faiss.IndexIVF):
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self.probes)
             if isinstance(faiss.downcast_index(self.index.quantizer), faiss.IndexHNSW):
                 # The graph keeps so many candidates while it looks for the lists to visit.
-                of_graph = faiss.SearchParametersHNSW(efSearch=2 * probes)
+                of_graph = faiss.SearchParametersHNSW(efSearch=2 * self.probes)
                 parameters.quantizer_params = of_graph
         else:
             parameters = faiss.SearchParameters(sel=selector)

@@ -1,7 +1,6 @@
 """Nearest patches of a store: one interface, several engines."""
 
 import logging
-from dataclasses import replace
 
 import torch
 
@@ -40,7 +39,7 @@ def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -
     device = _device(config.retrieval.device)
     if config.retrieval.engine == "exact":
         return ExhaustiveSearcher(store, device=device, backend=backend)
-    guide = replace(open_index(store, config.index), patient=False)
+    guide = open_index(store, config.index)
     _keep_sums(store)
     basis = _bound_basis(store, guide.basis)
     return ExhaustiveSearcher(store, basis, guide, device=device, backend=backend)
