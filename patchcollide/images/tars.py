@@ -23,7 +23,7 @@ _PADDING_BYTES = 1 << 20
 
 _LABELS = (".cls", ".json")
 
-_NAME_ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
+_NAMES_AS = dict(encoding="utf-8", errors="surrogateescape")  # noqa: C408
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _headers(file: FileIO, start: int, stop: int, where: str) -> Iterator[tarfil
     file.seek(start)
     try:
         # A file's own position is where an archive begins.
-        archive = tarfile.TarFile(fileobj=file, tarinfo=_Header, **_NAME_ENCODING)  # type: ignore[arg-type]
+        archive = tarfile.TarFile(fileobj=file, tarinfo=_Header, **_NAMES_AS)  # type: ignore[arg-type]
         while (info := archive.next()) is not None:
             # It would keep all members, of which there may be millions.
             archive.members.clear()  # type: ignore[attr-defined]

@@ -96,7 +96,7 @@ def test_cells_of_a_triangle_are_shown_in_colour_and_lead_to_their_images(page):
     wait_for(page, f'#live[data-answers="{before + 1}"]')
     page.locator("#faces select").nth(1).select_option("0")
     page.locator("#faces .start").click()
-    page.wait_for_function("document.querySelector('#faces .problem').textContent !== ''")
+    wait_until(page, "document.querySelector('#faces .problem').textContent !== ''")
     assert "two or three different numbers" in page.locator("#faces .problem").inner_text()
 
 

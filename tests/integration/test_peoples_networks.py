@@ -161,8 +161,8 @@ def test_layers_are_listed_run_by_run():
         ["relu", "ReLU", "1024", "4x16x16", "<="],
         ["relu_1", "ReLU", "1024", "4x16x16", "<="],
     ]
-    assert rows[0][-4:] == ["pixels,", "patches,", "exact,", "walk"]
-    assert rows[1][-3:] == ["pixels,", "patches,", "walk"]
+    assert rows[0][-5:] == ["pixels,", "patches,", "exact,", "walk,", "proof"]
+    assert rows[1][-4:] == ["pixels,", "patches,", "walk,", "proof"]
 
 
 def test_layers_are_listed_at_an_image_and_to_a_tolerance(pictures):

@@ -112,7 +112,9 @@ def test_the_same_features_again_do_nothing_and_others_are_refused(world, target
     assert "holds this run already" in world.collide("--pixels").said
     assert world.files() == before
     np.savez(world.target, featfc1=target.pre_activation.numpy()[None] + 1)
-    assert_refused(world.collide("--pixels"), 2, "RunError", "target: found", "another --out")
+    assert_refused(
+        world.collide("--pixels"), 2, "RunError", "target", "had another content", "another --out"
+    )
     world.run.joinpath("target.h5").unlink()
     np.savez(world.target, featfc1=target.pre_activation.numpy()[None])
     assert_refused(world.collide("--pixels"), 2, "RunError", "no longer whole", "target.h5")

@@ -193,7 +193,7 @@ def test_moments_are_counted_to_the_stage_that_goes_on(store, run):
     work.mkdir()
     (store.path / "index.json").unlink()
     watch(1, 100)
-    for seconds, name in ((2, "basis.h5"), (4, "begun.faiss")):
+    for seconds, name in ((2, "basis.whole.h5"), (4, "begun.whole.faiss")):
         (work / name).touch()
         watch(seconds, 100 * seconds)
     for number in range(3):

@@ -116,7 +116,7 @@ def train_module(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-        note(loss=float(loss))
+        note(loss=float(loss.detach()))
     return Trained(module.eval(), measure_accuracy(module, test))
 
 

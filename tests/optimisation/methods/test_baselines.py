@@ -77,7 +77,7 @@ def test_the_default_method_has_the_fingerprint_it_had_when_there_were_no_others
     settings = load_config(overrides=then).model_dump(mode="json")
     before = {name: part for name, part in settings.items() if name not in ("method", "baselines")}
     del before["network"]["folded"]
-    for name in ("tightness", "source_distance", "coarseness"):
+    for name in ("tightness", "source_distance", "coarseness", "proved"):
         del before["objective"][name]
     del before["composition"]["tint"]
     assert fingerprint(load_config(overrides=then).identity()) == fingerprint(before)
