@@ -233,7 +233,7 @@ def test_the_page_has_a_name_for_each_control_and_a_tour_of_the_vertices(client)
     np.testing.assert_allclose(tour.sum(axis=1), 1, atol=1e-5)
     assert len(tour) == 1 + len(data["legs"]) * data["pointsPerLeg"]
     assert page.count('role="status"') == 4
-    assert page.count('role="alert"') == 5
+    assert page.count('role="alert"') == 6
     for image in controls.images:
         if "src" in image:
             assert client.get(image["src"]).status_code == 200
