@@ -84,9 +84,9 @@ def closeness_lines(summary: Summary) -> list[tuple[str, str]]:
 
 
 def called(summary: Summary) -> str:
-    """Returns what a page calls a run's polytope; as it always did where nothing was measured."""
+    """Returns what a page calls a run's polytope: its verdict, if its features were measured."""
     if "tightness" not in summary:
-        return "feature collision"
+        return "features not measured"
     name = summary["tightness"]["verdict"]
     return "no collision" if name == "none" else name
 

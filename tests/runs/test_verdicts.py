@@ -137,7 +137,7 @@ def test_a_run_of_before_is_read_evaluated_and_replayed(made, tmp_path):
     assert (old / "figure.png").read_bytes() != (run / "figure.png").read_bytes()
     assert "verdict" not in dict(headline(summary_of(old)))
     assert "tau" not in side_by_side({"old": summary_of(old)})
-    assert "7 → 2: feature collision" in Page((old / "report.html").read_text()).words
+    assert "7 → 2: features not measured" in Page((old / "report.html").read_text()).words
     assert Polytope.load(old).verdict is None
     assert replay(old).identical
     (old / "figure.png").write_bytes((run / "source.png").read_bytes())

@@ -4,6 +4,7 @@ Written from the paper; features play no part, so nothing says that they stay ne
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -61,6 +62,13 @@ class Walkers:
         return moved.clamp(0, 1), pushes
 
 
+def _terms(logits: Tensor, first: int, target_class: int) -> tuple[Tensor, dict[str, Tensor]]:
+    del first
+    wanted = torch.full((len(logits),), target_class, device=logits.device)
+    losses = cross_entropy(logits, wanted, reduction="none")
+    return losses.sum(), {"loss": losses}
+
+
 def traverse(
     problem: Problem,
 ) -> tuple[Float[Tensor, "vertices channels height width"], DescentState]:
@@ -88,13 +96,8 @@ def traverse(
     walkers = Walkers(destinations, settings.traversal_rate, settings.traversal_push / 255)
     image = as_batch(problem.target.picture[None]).to(destinations)
     images = image.repeat(len(destinations), 1, 1, 1)
-    wanted = torch.full((len(images),), task.target_class, device=images.device)
     passes = Passes(network, len(images), lambda batch: network(batch).logits)
-
-    def terms(logits: Tensor, first: int) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = cross_entropy(logits, wanted[first : first + len(logits)], reduction="none")
-        return losses.sum(), {"loss": losses}
-
+    terms = partial(_terms, target_class=task.target_class)
     state = DescentState()
     before, pushes = images, torch.zeros_like(images)
     moving = torch.ones(len(images), dtype=torch.bool, device=images.device)
