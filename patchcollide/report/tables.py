@@ -43,6 +43,9 @@ class Row:
         tau_mean: How far features of samples are from the target's, as a share of theirs; None if
             it is not known.
         tau_max: The same, of the farthest sample.
+        coarse_share: Of the vertices' squared difference, how much means over blocks of 8 pixels
+            keep; None if it is not known.
+        source_distance: Mean distance of the vertices from the source; None if it is not known.
         store_images: Of how many images patches come from; None if it is not known.
     """
 
@@ -57,6 +60,8 @@ class Row:
     verdict: str = ""
     tau_mean: float | None = None
     tau_max: float | None = None
+    coarse_share: float | None = None
+    source_distance: float | None = None
     store_images: int | None = None
 
     @property
@@ -65,6 +70,13 @@ class Row:
         if self.dataset_distance is None or self.vertex_distance is None:
             return None
         return self.vertex_distance / self.dataset_distance if self.dataset_distance > 0 else None
+
+    @property
+    def source_share(self) -> float | None:
+        """The distance from the source as a share of the data set's; None if either is unknown."""
+        if self.dataset_distance is None or self.source_distance is None:
+            return None
+        return self.source_distance / self.dataset_distance if self.dataset_distance > 0 else None
 
 
 def _mnist(row: int, source: str, vertex_distance: float) -> Row:

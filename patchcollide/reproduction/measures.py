@@ -112,12 +112,18 @@ def _run_statistics(run: Run, summary: Summary, store: Path | None) -> Measured:
         "exact_seconds": not_exact if exact is None else float(exact["seconds"]),
         "tau_mean": _tau(hull["tau_mean"] if hull else None),
         "tau_max": _tau(hull["tau_max"] if hull else None),
+        "coarse_share": _measured(summary.get("visibility", {}).get("block_share")),
+        "source_distance": _measured(summary.get("closeness", {}).get("distance_mean")),
         **({"store_images": PatchStore.open(store).num_images} if store else {}),
     }
 
 
 def _tau(value: float | None) -> float | Missing:
     return Missing("it has no bound, or was not measured") if value is None else value
+
+
+def _measured(value: float | None) -> float | Missing:
+    return Missing("it was not measured when the run was evaluated") if value is None else value
 
 
 def verdict_of(run: Run) -> str:

@@ -26,7 +26,7 @@ _OWN_COLUMNS = ("metric", "expected", "obtained", "result")
 
 _NUMBER_COLUMNS = (
     "setting", "from", "in class", "p target", "p samples", "data set L2", "vertex L2", "share",
-    "verdict", "tau mean", "tau max", "images in store",
+    "in coarse detail", "from the source", "verdict", "tau mean", "tau max", "images in store",
 )  # fmt: skip
 
 CHECK = "A check on substitute data"
@@ -111,8 +111,8 @@ def _mean(rows: Sequence[Row]) -> Row:
         return None if None in values else sum(values) / len(values)
 
     told = ("success_rate", "target_probability", "sample_probability")
-    of_some = ("dataset_distance", "vertex_distance", "tau_mean", "tau_max")
-    values: dict[str, Any] = {name: mean(name) for name in (*told, *of_some)}
+    of_some = ("dataset_distance", "vertex_distance", "coarse_share", "source_distance")
+    values: dict[str, Any] = {name: mean(name) for name in (*told, *of_some, "tau_mean", "tau_max")}
     return Row(f"the mean of {len(rows)} pairs", "here", **values, is_ours=True)
 
 
@@ -192,6 +192,8 @@ def _number_cells(row: Row) -> list[str]:
         _or_dash(row.dataset_distance, ".2f"),
         _or_dash(row.vertex_distance, ".2f"),
         _or_dash(row.distance_share, ".1%"),
+        _or_dash(row.coarse_share, ".0%"),
+        _or_dash(row.source_share, ".1%"),
         row.verdict or "-",
         _or_dash(row.tau_mean, ".3f"),
         _or_dash(row.tau_max, ".3f"),
@@ -260,6 +262,8 @@ def _numbers(outcome: Outcome) -> Numbers | None:
         verdict=outcome.verdict,
         tau_mean=outcome.values.get("tau_mean"),
         tau_max=outcome.values.get("tau_max"),
+        coarse_share=outcome.values.get("coarse_share"),
+        source_distance=outcome.values.get("source_distance"),
         store_images=None if images is None else int(images),
     )
 

@@ -42,6 +42,8 @@ MEASURES = {
         "exact_seconds",
         "tau_mean",
         "tau_max",
+        "coarse_share",
+        "source_distance",
     ),
     "index": ("images", "positions", "positions_authors", "patches"),
 }

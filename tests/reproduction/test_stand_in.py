@@ -127,6 +127,11 @@ def test_tables_stand_beside_the_papers_and_finished_pairs_are_kept(
         assert row["verdict"] in ("feature collision", "class collision", "none")
         assert row["values"]["tau_mean"] <= row["values"]["tau_max"]
         assert "stand-in" in row["note"]
+    run_of = tmp_path / "out" / "photographs_02"
+    summary = json.loads((run_of / "summary.json").read_text())
+    values = rows["photographs_02"]["values"]
+    assert values["coarse_share"] == summary["visibility"]["block_share"]
+    assert values["source_distance"] == summary["closeness"]["distance_mean"]
     assert [row["values"]["store_images"] for row in rows.values()] == [8, 8, 4]
     assert all("optimiser.steps=4" in row["commands"][-1] for row in rows.values())
     tables = (tmp_path / "out" / "tables.md").read_text()
@@ -135,6 +140,10 @@ def test_tables_stand_beside_the_papers_and_finished_pairs_are_kept(
     assert "the mean of 2 pairs" in pairs
     assert "A stand-in for the paper's network and data" in pairs
     assert pairs.count("![Polytope of photographs") == 2
+    cells = [[cell.strip() for cell in line.split("|")] for line in pairs.splitlines()]
+    place = next(row.index("from the source") for row in cells if "from the source" in row)
+    share = f"{values['source_distance'] / values['dataset_distance']:.1%}"
+    assert share in [row[place] for row in cells if len(row) > place]
     numbers = [line for line in sizes.splitlines() if line.startswith("| ")]
     assert [line.split("|")[-2].strip() for line in numbers[2:5]] == ["-", "4", "8"]
     page = (tmp_path / "out" / "tables.html").read_text()
