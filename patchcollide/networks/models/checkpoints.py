@@ -63,7 +63,7 @@ def kind_of_file(path: Path) -> str:
     except OSError as error:
         raise NetworkError(f"The weights file {path} cannot be read: {error}.") from error
     if head.startswith(_ZIP):
-        if _is_npz(path):
+        if is_npz(path):
             raise NetworkError(
                 f"The weights file {path} is NumPy's .npz, which is read for vgg16 alone, with "
                 "Caffe's weights. Save the network's state_dict() with torch.save or as "
@@ -84,7 +84,8 @@ def kind_of_file(path: Path) -> str:
     )
 
 
-def _is_npz(path: Path) -> bool:
+def is_npz(path: Path) -> bool:
+    """Whether a file holds NumPy's arrays, as Caffe's weights of VGG-16 come."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())

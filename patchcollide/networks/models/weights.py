@@ -12,7 +12,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.io.files import expanded, written_beside
 from patchcollide.io.provenance import array_digest, file_digest, fingerprint
-from patchcollide.networks.models.checkpoints import kind_of_file, tensors_of, unpickle
+from patchcollide.networks.models.checkpoints import is_npz, kind_of_file, tensors_of, unpickle
 from patchcollide.shapes import Tensor
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def checked_file(path: Path | str, sha256: str = "") -> Path:
 def read_metadata(path: Path | str) -> dict[str, str]:
     """Returns what a file of safetensors says of its weights; nothing of other files."""
     path = checked_file(path)
-    if kind_of_file(path) != "safetensors":
+    if is_npz(path) or kind_of_file(path) != "safetensors":
         return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -131,6 +131,13 @@ def test_a_penalty_on_collinear_hyperplanes_lowers_their_cosines():
     assert penalised.test_accuracy > 0.7
 
 
+def test_weights_of_other_kinds_say_nothing_of_themselves(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "w.pt")
+    np.savez(tmp_path / "w.npz", weight=np.zeros(2))
+    # Caffe's weights of VGG-16, with which a finished row of Section 4 could not be compared.
+    assert read_metadata(tmp_path / "w.pt") == read_metadata(tmp_path / "w.npz") == {}
+
+
 def test_weights_files_say_with_which_penalty_they_were_made(tmp_path):
     path = tmp_path / "mlp.safetensors"
     plain = TrainingOptions("mlp", epochs=1)
