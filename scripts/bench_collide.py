@@ -1,4 +1,4 @@
-"""Measures the descent for vertices: ours against others from one start, and what a step costs.
+"""Measures the descent for vertices: ours against others from one start.
 
 Prints one JSON document. ``features`` says in how many steps, and seconds, features of all points
 between the vertices are as near to the target's as is asked: by ours, and by the authors' schedule,
@@ -10,8 +10,6 @@ is raced.
 
     python scripts/bench_collide.py race --source cat.jpg --target cup.jpg --store stores/photos
     python scripts/bench_collide.py features --source cat.jpg --target cup.jpg --tightness 0.1
-    python scripts/bench_collide.py step --source cat.jpg --target cup.jpg --store stores/photos \
-        --set 'network.name="vgg16"' --set 'network.weights="random"'
 """
 
 import argparse
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_machine import Meter, count, describe_machine, finish, summarise
+from bench_machine import count, describe_machine, finish
 
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.config import Config
@@ -35,7 +33,6 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.objective import HullObjective, Objective
-from patchcollide.optimisation.schedules import make_optimiser
 from patchcollide.optimisation.stopping import (
     DescentTask,
     far_enough,
@@ -305,35 +302,10 @@ def _run_lbfgs(start: Start, limit: int) -> dict[str, Any]:
     return {"method": "lbfgs", "steps": evaluations, "seconds": seconds, **found}
 
 
-def step(start: Start, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Times whole steps: composition, network, and the update of the parameters."""
-    task, parameterisation = start.task(), start.parameterisation()
-    losses = HullObjective(task)
-    optimiser = make_optimiser(task.optimiser, parameterisation)
-    seconds = []
-    with Meter() as meter:
-        for _ in range(arguments.repeat + 1):
-            begun = time.perf_counter()
-            optimiser.zero_grad()
-            losses.backward(parameterisation, 0, seeded(0))
-            optimiser.step()
-            parameterisation.project()
-            seconds.append(time.perf_counter() - begun)
-    return {
-        "network": start.network.full_name,
-        "low_precision": start.network.low_precision,
-        "images_per_step": task.optimiser.num_vertices + task.objective.hull_samples,
-        "parameters": parameterisation.parameter.numel(),
-        # The first step lets the libraries allocate.
-        "step_s": summarise(seconds[1:]),
-        **meter.memory(),
-    }
-
-
 def read_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["race", "features", "step"])
+    parser.add_argument("what", choices=["race", "features"])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--store", type=Path, help="compose patches of it; without, free pixels")
@@ -343,7 +315,6 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--factor", type=count, default=50, help="stop the authors' here")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.01, 0.1, 1.0])
     parser.add_argument("--trial-steps", type=count, default=60)
-    parser.add_argument("--repeat", type=count, default=5)
     return parser.parse_args()
 
 
@@ -351,7 +322,7 @@ def main() -> dict[str, Any]:
     """Runs what the command line asks for."""
     arguments = read_arguments()
     measure: Callable[[Start, argparse.Namespace], dict[str, Any]]
-    measure = {"race": race, "features": features, "step": step}[arguments.what]
+    measure = {"race": race, "features": features}[arguments.what]
     return {"machine": describe_machine(), **measure(Start(arguments), arguments)}
 
 

@@ -244,7 +244,7 @@ def small_descent(run, small_network, monkeypatch):
 
     def run_small(name, *words):
         script = importlib.import_module(name)
-        for module in (script, collide):
+        for module in (script, importlib.import_module("bench_collide"), collide):
             if hasattr(module, "load_network"):
                 monkeypatch.setattr(module, "load_network", lambda *_: small_network)
         # Benchmarks take numbers from runs and leave their pages, which take longest, alone.
@@ -290,14 +290,24 @@ def test_features_are_raced_to_a_bound_from_one_start(small_descent, write_image
         assert run["tau_max_least"] <= run["tau_max"]
 
 
-def test_a_step_of_the_descent_is_timed(small_descent, store, write_images):
+def test_steps_of_the_descent_take_turns(small_descent, store, write_images):
     images = write_images("others", num=2, seed=8)
     words = ["--source", images / "class-0/0.png", "--target", images / "class-1/1.png"]
-    document = small_descent("bench_collide", "step", *words, "--repeat", 2)
-    assert len(document["step_s"]["all"]) == 2
-    assert document["images_per_step"] == 10
-    assert document["parameters"] == 5 * 3 * 32 * 32
-    assert document["peak_anonymous_bytes"] > 0
+    variants = ["objective.hull_samples=5", "objective.hull_samples=0"]
+    words += ["--networks", "mlp", "lenet5", "--variants", *variants]
+    document = small_descent("bench_step", *words, "--repeat", 2)
+    assert_can_be_taken_over(document)
+    rows = document["rows"]
+    assert [row["network"] for row in rows] == ["mlp", "mlp", "lenet5", "lenet5"]
+    for row, variant, num_images in zip(rows, 2 * variants, 2 * [10, 5], strict=True):
+        assert (row["variant"], row["images_per_step"]) == (variant, num_images)
+        assert len(row["step_s"]["all"]) == 2
+        assert row["parameters"] == 5 * 3 * 32 * 32
+        assert row["features_differ_by"] == 0
+        assert row["peak_anonymous_bytes"] > 0
+    best = [row["step_s"]["best"] for row in rows]
+    ratios = [line.split("|")[6].strip() for line in document["table"][2:]]
+    assert ratios == [f"{best[n] / best[n - n % 2]:.2f}" for n in range(4)]
 
 
 def test_pairs_are_the_surest_photographs_of_different_classes(

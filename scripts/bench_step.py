@@ -1,0 +1,131 @@
+"""Times a step of the descent with settings that make it faster, or do not: in turn, in one run.
+
+A step mixes images, sends vertices and points between them through the network and back, and moves
+the parameters. Each variant is a few settings; steps of all variants take turns, so that a machine
+that becomes slow is slow for all. How far a variant's pre-activation is from the first one's, as a
+share of its norm, says what it costs.
+
+    python scripts/bench_step.py --source cat.jpg --target cup.jpg \
+        --networks vgg16 torchvision:resnet50 --weights random
+    python scripts/bench_step.py --source cat.jpg --target cup.jpg --store stores/photos \
+        --variants '' network.folded=false network.precision=bfloat16
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_collide import Start
+from bench_machine import Meter, count, describe_machine, finish, summarise
+
+from patchcollide.optimisation.objective import HullObjective
+from patchcollide.optimisation.schedules import make_optimiser
+from patchcollide.randomness import seeded
+
+VARIANTS = ("network.folded=false", "network.folded=true", "network.precision=bfloat16")
+_HEADER = """\
+| network | settings | parameters | images | seconds a step | of the first | features differ by |
+|---|---|---|---|---|---|---|"""
+
+
+class Stepper:
+    """Makes steps of a descent: composition, network, and the update of the parameters."""
+
+    def __init__(self, start: Start) -> None:
+        task = start.task()
+        self._parameterisation = start.parameterisation()
+        self._objective = HullObjective(task)
+        self._optimiser = make_optimiser(task.optimiser, self._parameterisation)
+        self.num_images = task.optimiser.num_vertices + task.objective.hull_samples
+        self.num_parameters = self._parameterisation.parameter.numel()
+
+    def __call__(self) -> float:
+        """Makes one, and returns its seconds."""
+        begun = time.perf_counter()
+        self._optimiser.zero_grad()
+        self._objective.backward(self._parameterisation, 0, seeded(0))
+        self._optimiser.step()
+        self._parameterisation.project()
+        return time.perf_counter() - begun
+
+    def features(self, start: Start) -> torch.Tensor:
+        """Returns the pre-activation of the first vertex, where the descent begins."""
+        with torch.no_grad():
+            return start.network.pre_activation(start.parameterisation().images()[:1])
+
+
+def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]:
+    """Times the variants of one network."""
+    named = [f"network.name={network}", f"network.weights={arguments.weights}"]
+    starts = [_start(arguments, [*named, *variant.split()]) for variant in arguments.variants]
+    rows: list[dict[str, Any]] = []
+    with Meter() as meter:
+        steppers = [Stepper(start) for start in starts]
+        rounds = [[step() for step in steppers] for _ in range(arguments.repeat + 1)][1:]
+    values = [step.features(start) for step, start in zip(steppers, starts, strict=True)]
+    for number, step in enumerate(steppers):
+        difference = (values[number] - values[0]).norm() / values[0].norm()
+        rows.append(
+            {
+                "network": network,
+                "variant": arguments.variants[number],
+                "parameters": step.num_parameters,
+                "images_per_step": step.num_images,
+                "step_s": summarise([found[number] for found in rounds]),
+                "features_differ_by": float(difference),
+                **meter.memory(),
+            }
+        )
+    return rows
+
+
+def _start(arguments: argparse.Namespace, settings: list[str]) -> Start:
+    own = argparse.Namespace(**vars(arguments))
+    own.set = [*arguments.set, *settings]
+    return Start(own)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns Markdown: a line a network and variant, its best step beside the first variant's."""
+    lines, first = _HEADER.splitlines(), rows[0]
+    for row in rows:
+        first = row if row["network"] != first["network"] else first
+        cells = [
+            row["network"],
+            f"`{row['variant']}`" if row["variant"] else "the defaults",
+            f"{row['parameters']:,}",
+            str(row["images_per_step"]),
+            f"{row['step_s']['best']:.3g}",
+            f"{row['step_s']['best'] / first['step_s']['best']:.2f}",
+            f"{row['features_differ_by']:.1g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def read_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--store", type=Path, help="compose patches of it; without, free pixels")
+    parser.add_argument("--networks", nargs="+", default=["efficientnet_lite0"])
+    parser.add_argument("--weights", default="pretrained", help="of all networks")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="'KEY=VALUE ...'")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--repeat", type=count, default=5)
+    return parser.parse_args()
+
+
+def main() -> dict[str, Any]:
+    """Runs what the command line asks for."""
+    arguments = read_arguments()
+    rows = [row for network in arguments.networks for row in measure(arguments, network)]
+    return {"machine": describe_machine(), "rows": rows, "table": table(rows)}
+
+
+if __name__ == "__main__":
+    finish(main)
