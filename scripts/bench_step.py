@@ -1,9 +1,9 @@
-"""Times a step of the descent with settings that make it faster, or do not: in turn, in one run.
+"""Times a step of the descent, and an evaluation, with settings that are to make them faster.
 
 A step mixes images, sends vertices and points between them through the network and back, and moves
-the parameters. Each variant is a few settings; steps of all variants take turns, so that a machine
-that becomes slow is slow for all. How far a variant's pre-activation is from the first one's, as a
-share of its norm, says what it costs.
+the parameters; an evaluation asks the network about points between vertices. Each variant is a few
+settings; all variants take turns, so that a machine that becomes slow is slow for all. How far a
+variant's pre-activation is from the first one's, as a share of its norm, says what it costs.
 
     python scripts/bench_step.py --source cat.jpg --target cup.jpg \
         --networks vgg16 torchvision:resnet50 --weights random
@@ -20,21 +20,25 @@ import torch
 from bench_collide import Start
 from bench_machine import Meter, count, describe_machine, finish, summarise
 
+from patchcollide.evaluation.sampling import sample_hull
+from patchcollide.evaluation.simplex import uniform_weights
 from patchcollide.optimisation.objective import HullObjective
 from patchcollide.optimisation.schedules import make_optimiser
 from patchcollide.randomness import seeded
 
 VARIANTS = ("network.folded=false", "network.folded=true", "network.precision=bfloat16")
 _HEADER = """\
-| network | settings | parameters | images | seconds a step | of the first | features differ by |
-|---|---|---|---|---|---|---|"""
+| network | settings | images | seconds a step | of the first | seconds for samples | of the first \
+| features differ by |
+|---|---|---|---|---|---|---|---|"""
+_BATCH = 16
 
 
 class Stepper:
     """Makes steps of a descent: composition, network, and the update of the parameters."""
 
     def __init__(self, start: Start) -> None:
-        task = start.task()
+        task = self._task = start.task()
         self._parameterisation = start.parameterisation()
         self._objective = HullObjective(task)
         self._optimiser = make_optimiser(task.optimiser, self._parameterisation)
@@ -50,10 +54,19 @@ class Stepper:
         self._parameterisation.project()
         return time.perf_counter() - begun
 
+    def evaluate(self, num_samples: int) -> float:
+        """Asks about so many points between the vertices, and returns the seconds."""
+        task, vertices = self._task, self._parameterisation.images().detach()
+        weights = uniform_weights(num_samples, len(vertices), seeded(0))
+        begun = time.perf_counter()
+        classes = task.target_class, task.target
+        sample_hull(task.network, vertices, weights, *classes, batch_size=_BATCH)
+        return time.perf_counter() - begun
+
     def features(self, start: Start) -> torch.Tensor:
         """Returns the pre-activation of the first vertex, where the descent begins."""
         with torch.no_grad():
-            return start.network.pre_activation(start.parameterisation().images()[:1])
+            return self._task.network.pre_activation(start.parameterisation().images()[:1])
 
 
 def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]:
@@ -64,6 +77,9 @@ def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]
     with Meter() as meter:
         steppers = [Stepper(start) for start in starts]
         rounds = [[step() for step in steppers] for _ in range(arguments.repeat + 1)][1:]
+        asked = [
+            [step.evaluate(arguments.samples) for step in steppers] for _ in range(arguments.repeat)
+        ]
     values = [step.features(start) for step, start in zip(steppers, starts, strict=True)]
     for number, step in enumerate(steppers):
         difference = (values[number] - values[0]).norm() / values[0].norm()
@@ -74,6 +90,8 @@ def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]
                 "parameters": step.num_parameters,
                 "images_per_step": step.num_images,
                 "step_s": summarise([found[number] for found in rounds]),
+                "samples": arguments.samples,
+                "evaluation_s": summarise([found[number] for found in asked]),
                 "features_differ_by": float(difference),
                 **meter.memory(),
             }
@@ -95,10 +113,11 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         cells = [
             row["network"],
             f"`{row['variant']}`" if row["variant"] else "the defaults",
-            f"{row['parameters']:,}",
             str(row["images_per_step"]),
             f"{row['step_s']['best']:.3g}",
             f"{row['step_s']['best'] / first['step_s']['best']:.2f}",
+            f"{row['evaluation_s']['best']:.3g} for {row['samples']}",
+            f"{row['evaluation_s']['best'] / first['evaluation_s']['best']:.2f}",
             f"{row['features_differ_by']:.1g}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -117,6 +136,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--repeat", type=count, default=5)
+    parser.add_argument("--samples", type=count, default=64, help="points that are asked about")
     return parser.parse_args()
 
 
