@@ -22,6 +22,7 @@ from bench_machine import Meter, count, describe_machine, finish, summarise
 
 from patchcollide.evaluation.sampling import sample_hull
 from patchcollide.evaluation.simplex import uniform_weights
+from patchcollide.networks.folding import quick_copy
 from patchcollide.optimisation.objective import HullObjective
 from patchcollide.optimisation.schedules import make_optimiser
 from patchcollide.randomness import seeded
@@ -39,6 +40,9 @@ class Stepper:
 
     def __init__(self, start: Start) -> None:
         task = self._task = start.task()
+        # As an evaluation does, whatever the settings of the descent.
+        folds = start.config.network.folded
+        self._asked = quick_copy(task.network) if folds else task.network
         self._parameterisation = start.parameterisation()
         self._objective = HullObjective(task)
         self._optimiser = make_optimiser(task.optimiser, self._parameterisation)
@@ -60,13 +64,13 @@ class Stepper:
         weights = uniform_weights(num_samples, len(vertices), seeded(0))
         begun = time.perf_counter()
         classes = task.target_class, task.target
-        sample_hull(task.network, vertices, weights, *classes, batch_size=_BATCH)
+        sample_hull(self._asked, vertices, weights, *classes, batch_size=_BATCH)
         return time.perf_counter() - begun
 
-    def features(self, start: Start) -> torch.Tensor:
+    def features(self) -> torch.Tensor:
         """Returns the pre-activation of the first vertex, where the descent begins."""
         with torch.no_grad():
-            return self._task.network.pre_activation(start.parameterisation().images()[:1])
+            return self._asked.pre_activation(self._parameterisation.images()[:1])
 
 
 def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]:
@@ -76,11 +80,11 @@ def measure(arguments: argparse.Namespace, network: str) -> list[dict[str, Any]]
     rows: list[dict[str, Any]] = []
     with Meter() as meter:
         steppers = [Stepper(start) for start in starts]
+        values = [step.features() for step in steppers]
         rounds = [[step() for step in steppers] for _ in range(arguments.repeat + 1)][1:]
         asked = [
             [step.evaluate(arguments.samples) for step in steppers] for _ in range(arguments.repeat)
         ]
-    values = [step.features(start) for step, start in zip(steppers, starts, strict=True)]
     for number, step in enumerate(steppers):
         difference = (values[number] - values[0]).norm() / values[0].norm()
         rows.append(
