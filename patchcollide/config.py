@@ -270,7 +270,14 @@ class Config(Section):
     """
 
     method: Literal[
-        "polytope", "class", "features", "metamer", "null_space", "adversarial", "level_set"
+        "polytope",
+        "class",
+        "features",
+        "metamer",
+        "null_space",
+        "adversarial",
+        "level_set",
+        "plenoptic",
     ] = "polytope"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     allow_same_image: bool = False

@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     },
     "adversarial": {"adversarial": []},
     "level_set": {"level set": []},
+    "plenoptic": {"plenoptic": []},
 }
 SETTINGS = [
     "optimiser.steps=200",

@@ -50,6 +50,7 @@ OWNERS = {
     "joblib": {"parallel"},
     "matplotlib": {"report.sheet"},
     "pandas": {"report.frames"},
+    "plenoptic": {"optimisation.methods.plenoptic_metamer"},
     "pydantic": {"config"},
     "psutil": {"io.system"},
     "pyarrow": {"images.parquet"},

@@ -120,8 +120,8 @@ def collide(
     method: Annotated[
         str | None,
         Option(
-            help="polytope; to compare: class, features, metamer, null_space, adversarial or "
-            "level_set."
+            help="polytope; to compare: class, features, metamer, null_space, adversarial, "
+            "level_set or plenoptic."
         ),
     ] = None,
     tightness: Annotated[

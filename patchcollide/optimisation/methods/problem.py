@@ -59,7 +59,7 @@ def begin(
     """
     start = config.baselines.start
     if start == "auto":
-        start = "noise" if config.method == "metamer" else "source"
+        start = "noise" if config.method in ("metamer", "plenoptic") else "source"
     if config.method == "polytope" or start == "source":
         return config, source
     if start == "target":

@@ -17,6 +17,7 @@ PIXELS_ONLY = {
     "null_space": "moves the image itself along directions that a layer does not see",
     "adversarial": "changes each pixel by at most a few grey levels",
     "level_set": "moves the target's image itself towards the source",
+    "plenoptic": "moves the pixels of an image",
 }
 
 
@@ -48,6 +49,14 @@ def method_of(config: Config) -> Method:
         from patchcollide.optimisation.methods.level_set import traverse
 
         return traverse
+    if config.method == "plenoptic":
+        from patchcollide.optimisation.methods.plenoptic_metamer import (
+            import_plenoptic,
+            synthesise,
+        )
+
+        import_plenoptic()
+        return synthesise
     from patchcollide.optimisation.methods.adversarial import attack, import_foolbox
 
     import_foolbox()

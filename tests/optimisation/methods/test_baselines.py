@@ -20,7 +20,7 @@ from patchcollide.io.provenance import fingerprint
 from patchcollide.networks import feature_files
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, TargetFeatures
-from patchcollide.optimisation.methods import adversarial
+from patchcollide.optimisation.methods import adversarial, plenoptic_metamer
 from patchcollide.optimisation.methods.matching import MatchObjective
 from patchcollide.optimisation.methods.null_space import NullSpace, nearest_in_range
 from patchcollide.optimisation.methods.problem import Problem, begin
@@ -298,9 +298,10 @@ class TestAdversarial:
 
 
 class TestApplicability:
-    @pytest.mark.parametrize("method", ["null_space", "adversarial", "level_set"])
+    @pytest.mark.parametrize("method", ["null_space", "adversarial", "level_set", "plenoptic"])
     def test_some_are_for_pixels_only(self, method, monkeypatch):
         monkeypatch.setattr(adversarial, "import_foolbox", lambda: None)
+        monkeypatch.setattr(plenoptic_metamer, "import_plenoptic", lambda: None)
         config = load_config(overrides=[f"method={method}"])
         require_applicable(config, pixels=True)
         with pytest.raises(ConfigError, match=f"'{method}'.*does not apply to compositions"):
@@ -362,8 +363,8 @@ def command(tmp_path, small_network, monkeypatch):
     "method", ["features", "metamer", "null_space", "adversarial", "level_set"]
 )
 def test_every_method_leaves_a_finished_run(method, command, tmp_path):
-    if method == "adversarial":
-        pytest.importorskip("foolbox", exc_type=ImportError)
+    if library := {"adversarial": "foolbox", "plenoptic": "plenoptic"}.get(method):
+        pytest.importorskip(library, exc_type=ImportError)
     outcome = command("--pixels", "--method", method)
     assert outcome.exit_code == 0, outcome.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
