@@ -13,7 +13,7 @@ from bench_machine import finish
 from nbclient import NotebookClient
 
 DATA = Path(__file__).parent.parent / "data"
-NAMES = ("tutorial",)
+NAMES = ("tutorial", "section4")
 
 
 def run_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from notebooks import DATA, NAMES, run_notebook
 
+from tests.helpers.presence import present
+
 TUTORIAL = DATA / "tutorial.ipynb"
 
 
@@ -32,6 +34,10 @@ def kinds_of(notebook):
     ]
 
 
+def outputs_of(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_kept_with_what_they_show(name):
     path = DATA / f"{name}.ipynb"
@@ -50,7 +56,7 @@ def test_it_runs_and_finds_collisions(notebook):
     kept = kinds_of(notebook)
     notebook = run_notebook(notebook)
     assert kinds_of(notebook) == kept
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = outputs_of(notebook)
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     shown = [output.data for output in outputs if output.output_type == "execute_result"]
     pages = [data["text/html"] for data in shown if "text/html" in data]
@@ -67,3 +73,37 @@ def test_it_runs_and_finds_collisions(notebook):
     assert float(printed.split("smallest margin ")[1].split(",")[0]) > 0
     assert "vertices.h5" in printed
     assert printed.rstrip().endswith("True")
+
+
+def said_of_section_4(notebook):
+    """Returns the verdict's sentence and the figures of the row, as they are shown."""
+    outputs = outputs_of(notebook)
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    (verdict,) = re.findall(
+        r"^(?:Feature collision|Class collision|No collision): .*$", printed, re.M
+    )
+    (table,) = (one.data["text/plain"] for one in outputs if "mean L2" in str(one.get("data")))
+    return verdict, [float(value) for value in table.splitlines()[1].split()[1:]]
+
+
+def test_what_section_4_is_kept_with_is_a_collision_and_its_figures_agree():
+    notebook = nbformat.read(DATA / "section4.ipynb", as_version=4)
+    verdict, (in_class, target, samples, distance, largest) = said_of_section_4(notebook)
+    kind = r"(Feature|Class) collision: 100 of 100 samples .* by up to ([\d.]+) \(0\.4 asked\)"
+    name, tau = present(re.fullmatch(kind, verdict)).groups()
+    assert (name == "Feature") == (largest <= 0.4)
+    assert largest <= float(tau) < largest + 0.1
+    assert in_class == 1
+    assert 0 < samples <= 1
+    assert target == pytest.approx(0.94, abs=0.01)
+    assert distance > 2000
+    pictures = [one for one in outputs_of(notebook) if "image/png" in one.get("data", {})]
+    assert len(pictures) == 1
+
+
+@pytest.mark.slow
+def test_section_4_runs_and_shows_what_it_is_kept_with():
+    pytest.importorskip("pandas")
+    kept = nbformat.read(DATA / "section4.ipynb", as_version=4)
+    found = run_notebook(nbformat.read(DATA / "section4.ipynb", as_version=4))
+    assert said_of_section_4(found)[0].split(":")[0] == said_of_section_4(kept)[0].split(":")[0]
