@@ -41,10 +41,13 @@ class Pace:
         return ", ".join(parts)
 
     def record(self) -> dict[str, object]:
-        """Returns the same as a JSON object; a figure that is not finite is None there."""
+        """Returns the same as a JSON object; a figure that is not finite is None there.
+
+        Where no figure says which step it is, it is the number of items done.
+        """
         figures = {
             name: value if math.isfinite(value) else None for name, value in self.figures.items()
         }
         left = None if self.seconds_left is None else round(self.seconds_left, 3)
         about = {"label": self.label, "done": self.done, "total": self.total, "seconds_left": left}
-        return {"event": "progress", **about, **figures}
+        return {"event": "progress", **about, "step": self.done, **figures}

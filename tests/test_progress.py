@@ -1,6 +1,5 @@
 """How far work has come is told in lines where there is no terminal, and in a file of JSON."""
 
-import json
 import logging
 import time
 
@@ -14,6 +13,7 @@ from patchcollide.errors import ConfigError, ImageError
 from patchcollide.pace import Pace
 from tests.helpers.archives import write_as
 from tests.helpers.indexed_stores import WORDS
+from tests.helpers.records import last_of, records
 
 
 class Clock:
@@ -41,6 +41,7 @@ def test_a_pace_tells_items_figures_and_the_time_left():
         "loss": None,
         "tau": 0.4,
     }
+    assert Pace("Storing", 3, clock).record()["step"] == 0
     pace.done = 400
     assert pace.line() == "Moving the vertices: 400 of 400, step 300, loss inf, tau 0.4"
 
@@ -92,10 +93,6 @@ def test_work_that_is_broken_off_leaves_no_trace(monkeypatch):
     assert progress._pace.get() is None
 
 
-def records(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_a_command_adds_what_it_says_and_does_to_a_file_of_json(write_images, tmp_path):
     source, out = write_as("tar", write_images("photos"), tmp_path / "x"), tmp_path / "store"
     words = ["index", str(source), "--out", str(out), "--log-json", str(tmp_path / "log"), *WORDS]
@@ -104,6 +101,7 @@ def test_a_command_adds_what_it_says_and_does_to_a_file_of_json(write_images, tm
     assert all(record["time"].endswith("+00:00") for record in found)
     shards = [record for record in found if record.get("label") == "Storing images, by shard"]
     assert (shards[-1]["done"], shards[-1]["total"]) == (2, 2)
+    assert last_of(tmp_path / "log", "Listing archives")["step"] == 1
     said = [record["message"] for record in found if record["event"] == "log"]
     assert f"{out} holds 6 images, 0 of them unreadable." in said
     before = len(found)

@@ -33,7 +33,7 @@ from patchcollide.io.files import output_path, write_json
 from patchcollide.io.provenance import printable, versions
 from patchcollide.networks.loading import load_network
 from patchcollide.networks.network import CollisionNetwork
-from patchcollide.progress import stop_requests, track
+from patchcollide.progress import note, stop_requests, track
 from patchcollide.runs.folder import AUDIT_ENCODING, Run, RunIdentity, RunInputs, start_run
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
@@ -170,6 +170,8 @@ def _measure_all(
                 # Last, so that what is recorded is whole.
                 file.append(record)
                 records.append(record)
+                if not is_failure(record):
+                    note(tau=record["feature_distance_relative"], size=record["size"])
                 if request.requested and len(records) < len(sample.images):
                     raise InterruptedWorkError("The user asked to stop between two images.")
     except InterruptedWorkError as error:

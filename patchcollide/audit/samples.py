@@ -14,6 +14,7 @@ from patchcollide.images.pictures import read_image, read_pixels
 from patchcollide.images.sources import find_images
 from patchcollide.io.provenance import fingerprint
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.progress import track
 from patchcollide.randomness import keyed_generator
 from patchcollide.shapes import UInt8, ndarray
 
@@ -86,7 +87,8 @@ def draw_sample(
     files = find_images(folder).files
     images: list[AuditImage] = []
     skipped: list[tuple[str, str]] = []
-    for file in _drawn(files, config.audit.per_class, config.seed):
+    drawn = _drawn(files, config.audit.per_class, config.seed)
+    for file in track(drawn, "Reading images", len(drawn)):
         try:
             images.append(_read(config, network, file))
         except ImageError as error:

@@ -1,6 +1,7 @@
 """What is claimed of a polytope: its gaps beside those of other images, and walks on its edges."""
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from typing import TypedDict
@@ -14,7 +15,7 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.networks.linear_regions.walk import Walk, margins, walk_segment
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import TargetFeatures
-from patchcollide.progress import track
+from patchcollide.progress import note, track
 from patchcollide.randomness import Purpose, seeded_numpy
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
@@ -119,7 +120,8 @@ def compare_with_others(
         return None
     parts = []
     with torch.no_grad():
-        for first in range(0, len(images), _BATCH_SIZE):
+        firsts = range(0, len(images), _BATCH_SIZE)
+        for first in track(firsts, "Comparing with other images", len(firsts)):
             batch = as_batch(np.stack(images[first : first + _BATCH_SIZE]))
             parts.append(network(batch).pre_activation)
     pairs = random_pairs(len(images), num_pairs, seeded_numpy(seed, Purpose.CONTROL_PAIRS))
@@ -155,16 +157,15 @@ def walk_edges(
     """
     begun = time.perf_counter()
     pairs = list(itertools.combinations(range(len(vertices)), 2))
-    sampled = {
-        pair: _sample_edge(network, vertices[list(pair)], target_class)
-        for pair in track(pairs, "Sampling the edges", len(pairs))
-    }
+    sampled = _sample_edges(network, vertices, pairs, target_class)
+    lowest = min(map(min, sampled.values()), default=math.inf)
     worst_first = sorted(pairs, key=lambda pair: min(sampled[pair]))
     walked = worst_first[:num_edges]
     walks: dict[tuple[int, int], Walk] = {}
     double = network.in_float64()
     points = double.prepared(vertices.double())
     for first, second in track(walked, "Walking the edges", len(walked)):
+        note(margin=lowest)
         walks[first, second] = walk_segment(
             double.classifier,
             points[first],
@@ -174,6 +175,8 @@ def walk_edges(
             max_pieces=max_pieces,
             batch_size=_BATCH_SIZE,
         )
+        lowest = min(lowest, walks[first, second].worst_margin)
+        note(margin=lowest)
     edges = [_describe_edge(pair, sampled[pair], walks.get(pair)) for pair in worst_first]
     return {
         **_worst(edges),
@@ -187,6 +190,19 @@ def walk_edges(
         "seconds": time.perf_counter() - begun,
         "edges": edges,
     }
+
+
+def _sample_edges(
+    network: CollisionNetwork,
+    vertices: Float[Tensor, "vertices channels height width"],
+    pairs: Sequence[tuple[int, int]],
+    target_class: int,
+) -> dict[tuple[int, int], list[float]]:
+    sampled: dict[tuple[int, int], list[float]] = {}
+    for pair in track(pairs, "Sampling the edges", len(pairs)):
+        sampled[pair] = _sample_edge(network, vertices[list(pair)], target_class)
+        note(margin=min(map(min, sampled.values())))
+    return sampled
 
 
 def _sample_edge(

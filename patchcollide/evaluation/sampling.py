@@ -17,7 +17,7 @@ from patchcollide.images.tensors import as_batch
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.outputs import NetworkOutput
 from patchcollide.networks.targets import Target, TargetFeatures
-from patchcollide.progress import track
+from patchcollide.progress import note, track
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
@@ -56,6 +56,7 @@ def sample_hull(
         gaps.append(measure_gaps(output.pre_activation, features))
         alike.append(measure_likeness(output.pre_activation, features, gaps[-1]))
         said.append(_said(output, target_class, gaps[-1].feature_distance_relative))
+        _note_worst(said)
     return _as_samples(weights, said), Gaps.joined(gaps), Likeness.joined(alike)
 
 
@@ -74,6 +75,7 @@ def sample_classes(
     for output in _outputs(network, vertices, weights, batch_size, rounding=True):
         tau = relative_feature_distances(output.pre_activation, features)
         said.append(_said(output, target_class, tau))
+        _note_worst(said)
     return _as_samples(weights, said)
 
 
@@ -98,6 +100,10 @@ _Said: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 def _said(output: NetworkOutput, target_class: int, tau: Float[Tensor, "batch"]) -> _Said:
     top, classes = output.probabilities.max(dim=1)
     return classes.cpu(), top.cpu(), output.probabilities[:, target_class].cpu(), tau.cpu()
+
+
+def _note_worst(said: Sequence[_Said]) -> None:
+    note(tau=max(float(tau.max()) for *_, tau in said))
 
 
 def _as_samples(weights: Float[Tensor, "samples vertices"], said: Sequence[_Said]) -> HullSamples:

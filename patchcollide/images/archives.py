@@ -18,6 +18,7 @@ from patchcollide.images.samples import RefusedError
 from patchcollide.images.tars import Member, Members, read_members
 from patchcollide.images.webdataset import has_labels, labels_of
 from patchcollide.images.windows import changed_at, open_part
+from patchcollide.progress import track
 
 # The names of ImageNet's classes end with numbers, as those of shards do.
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -102,7 +103,7 @@ def list_archives(origin: Path, paths: Sequence[Path]) -> Listing:
         StoreError: If one cannot be opened.
     """
     archives, nested = [], False
-    for path in paths:
+    for path in track(paths, "Listing archives", len(paths)):
         members = read_members(path)
         if members.archives and members.pictures:
             raise ImageError(
@@ -127,7 +128,8 @@ def list_archives(origin: Path, paths: Sequence[Path]) -> Listing:
 
 
 def _inner(path: Path, members: Members) -> Iterator[_Archive]:
-    for member in members.archives:
+    count = len(members.archives)
+    for member in track(members.archives, "Listing archives of classes", count):
         inside = read_members(path, member)
         # Deeper than that nobody packs ImageNet.
         inside.others += [f"{member.name}: {deeper.name}" for deeper in inside.archives]

@@ -20,6 +20,7 @@ from patchcollide.errors import ImageError, MissingLibraryError, StoreError
 from patchcollide.images.listings import Listing, class_name
 from patchcollide.images.samples import RefusedError
 from patchcollide.images.windows import changed_at, open_part
+from patchcollide.progress import track
 
 _ROWS_AT_ONCE = 16
 
@@ -126,7 +127,7 @@ def list_tables(origin: Path, paths: Sequence[Path]) -> Listing:
     """
     found: dict[str, ParquetImage] = {}
     refused, known = [], None
-    for path in paths:
+    for path in track(paths, "Listing Parquet files", len(paths)):
         table = _open(path)
         try:
             names = _require_schema(path, table.schema_arrow)

@@ -12,6 +12,7 @@ from patchcollide.images.pictures import read_png
 from patchcollide.io.files import output_path, write_json, write_text
 from patchcollide.optimisation.methods.registry import require_bound
 from patchcollide.parallel import LOCAL, Backend
+from patchcollide.progress import note, track
 from patchcollide.report.frontier import frontier_lines, write_frontier_chart
 from patchcollide.runs.collide import collide
 from patchcollide.runs.folder import CONFIG_FILE, Run, open_run
@@ -70,13 +71,15 @@ def trace_frontier(
         )
     require_bound(config)
     runs = []
-    for number, bound in enumerate(sorted(bounds, reverse=True), start=1):
+    tracked = track(sorted(bounds, reverse=True), "Tracing the frontier", len(bounds))
+    for number, bound in enumerate(tracked, start=1):
         logger.info("Tightness %s, %d of %d.", bound, number, len(bounds))
         objective = config.objective.model_copy(update={"tightness": bound})
         tightened = config.model_copy(update={"objective": objective})
         folder = out / f"tightness-{bound}"
         collide(tightened, source, target, folder, store_path, backend, neighbours_path, images)
         runs.append(open_run(folder))
+        note(tau=read_summary(runs[-1])["tightness"]["hull"]["tau_max"])
     found = _side_by_side(runs)
     write_json(out / "frontier.json", found)
     write_text(out / "frontier.md", "\n".join(frontier_lines(found)) + "\n")

@@ -24,8 +24,10 @@ from patchcollide.images.pictures import read_png
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.models.digit_networks import build_digit_network
 from patchcollide.networks.models.weights import write_weights
+from patchcollide.progress import recording
 from patchcollide.randomness import seeded
 from tests.helpers.audits import BRIGHT, DARK, SIDE
+from tests.helpers.records import last_of
 
 
 def test_images_are_ranked_by_how_much_the_layer_does_not_see(make, tmp_path):
@@ -42,6 +44,17 @@ def test_images_are_ranked_by_how_much_the_layer_does_not_see(make, tmp_path):
     assert found["agreement"] == 1
     assert found["suspects"] == []
     assert found["adequacy"]["score"] < 1
+
+
+def test_an_audit_tells_how_far_it_is_and_what_the_last_image_gave(make, tmp_path):
+    with recording(tmp_path / "log"):
+        found = make(tmp_path / "audit")
+    assert last_of(tmp_path / "log", "Reading images")["step"] == 10
+    told = last_of(tmp_path / "log", "Measuring polytopes")
+    (last,) = (row for row in found["images"] if row["name"] == "night/9.png")
+    assert told["step"] == 10
+    assert told["tau"] == last["feature_distance_relative"]
+    assert told["size"] == last["size"]
 
 
 def test_sizes_are_those_of_boxes(network, folder):

@@ -9,6 +9,7 @@ import pytest
 from patchcollide.evaluation.frontier import Frontier
 from patchcollide.runs import frontier
 from tests.helpers.commands import assert_refused
+from tests.helpers.records import last_of
 
 QUICK = ["--set", "optimiser.num_vertices=2", "--set", "optimiser.steps=4"]
 
@@ -67,7 +68,8 @@ def test_a_method_without_bounds_refuses_one(world, method):
 
 
 def test_a_frontier_is_a_run_within_each_bound_and_what_they_found_side_by_side(world, monkeypatch):
-    outcome = trace(world, "--tightness", "0.3,0.6", "--seed", 4)
+    log = world.folder / "log"
+    outcome = trace(world, "--tightness", "0.3,0.6", "--seed", 4, "--log-json", log)
     assert outcome.exit_code == 0, outcome.said
     out = world.folder / "traced"
     files = {"frontier.json", "frontier.md", "frontier.pdf", "frontier.png", "frontier.svg"}
@@ -83,6 +85,8 @@ def test_a_frontier_is_a_run_within_each_bound_and_what_they_found_side_by_side(
         assert point["vertex_distance"] == summary["vertex_distance_mean"]
     assert (out / "frontier.md").read_text() in outcome.printed
     assert str(out / "frontier.png") in outcome.printed
+    told = json.loads((out / "tightness-0.3" / "summary.json").read_text())["tightness"]
+    assert last_of(log, "Tracing the frontier")["tau"] == told["hull"]["tau_max"]
     before = world.files()
     monkeypatch.setattr(frontier, "write_frontier_chart", lambda *_: None)
     again = trace(world, "--tightness", "0.3", "--seed", 4)

@@ -106,16 +106,19 @@ def train_module(
     generator = torch.Generator().manual_seed(seed)
     images, labels = _tensors(train)
     module.train()
-    for _ in track(range(epochs), "Training", epochs):
-        order = torch.randperm(len(train), generator=generator)
-        for chosen in torch.split(order, BATCH_SIZE):
-            loss = F.cross_entropy(module(_pixels(images[chosen])), labels[chosen])
-            if penalty is not None:
-                loss = loss + collinearity * penalty()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+    batches = (
+        chosen
+        for _ in range(epochs)
+        for chosen in torch.split(torch.randperm(len(train), generator=generator), BATCH_SIZE)
+    )
+    for chosen in track(batches, "Training", epochs * steps_per_epoch):
+        loss = F.cross_entropy(module(_pixels(images[chosen])), labels[chosen])
+        if penalty is not None:
+            loss = loss + collinearity * penalty()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
         note(loss=float(loss.detach()))
     return Trained(module.eval(), measure_accuracy(module, test))
 
