@@ -22,7 +22,7 @@ from patchcollide.io.files import output_path
 from patchcollide.io.locks import locked
 from patchcollide.networks.feature_files import extract_features
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.report.tables import side_by_side
+from patchcollide.report.side_by_side import side_by_side
 from patchcollide.retrieval.planning.footprint import Workload
 from patchcollide.retrieval.planning.planner import plan, require_resources
 from patchcollide.runs.certify import certify

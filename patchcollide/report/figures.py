@@ -172,13 +172,7 @@ def write_contact_sheet(
         sheet.text(head, left, gap, color=MUTED)
     for place, location in enumerate(chosen):
         top = 2 * line + place * pitch
-        row, col = (int(corner) for corner in locations[location])
-        sheet.picture(source, columns[0], top, side, side)
-        corner = locations[location : location + 1]
-        sheet.frames(corner, columns[0], top, side / len(source), window_px, MARK)
-        sheet.text(f"row {row}, col {col} px", columns[0], top + side + 4, points=6, color=MUTED)
-        window = source[row : row + window_px, col : col + window_px]
-        sheet.picture(window, columns[1], top, side, side)
+        _add_window(sheet, source, locations[location], window_px, columns[:2], top, side)
         for rank in range(k):
             squared = int(squared_distances[location, rank])
             if squared >= 0:
@@ -188,6 +182,24 @@ def write_contact_sheet(
                 words += f"\n{_ending(names[location][rank])}"
             sheet.text(words, columns[2 + rank], top + side + 4, points=6, linespacing=1.15)
     sheet.write(path)
+
+
+def _add_window(
+    sheet: Sheet,
+    source: UInt8[ndarray, "side side 3"],
+    corner: Int64[ndarray, "2"],
+    window_px: int,
+    lefts: Sequence[int],
+    top: int,
+    side: int,
+) -> None:
+    """Outlines a window on the source at ``lefts[0]``, and shows it enlarged at ``lefts[1]``."""
+    row, col = corner.tolist()
+    sheet.picture(source, lefts[0], top, side, side)
+    sheet.frames(corner[None], lefts[0], top, side / len(source), window_px, MARK)
+    sheet.text(f"row {row}, col {col} px", lefts[0], top + side + 4, points=6, color=MUTED)
+    window = source[row : row + window_px, col : col + window_px]
+    sheet.picture(window, lefts[1], top, side, side)
 
 
 def _ending(name: str) -> str:

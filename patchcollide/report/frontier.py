@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -28,6 +29,10 @@ _HEADINGS = (
     "steps",
     "s",
 )
+
+
+_Panel: TypeAlias = tuple[str, Mapping[str, Sequence[float | None]]]
+"""A title, and lines by their names: a value at each bound."""
 
 
 def frontier_lines(frontier: Frontier) -> list[str]:
@@ -82,10 +87,31 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
     Raises:
         DiskFullError: If the disk is full.
     """
+    panels = _panels(frontier)
+    bounds = np.array([point["tightness"] for point in frontier["points"]])
+    with rc_context({"pdf.fonttype": 42}):
+        figure = Figure((3.2 * len(panels), 3.1), dpi=160, layout="constrained", facecolor="white")
+        parts = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
+        for axes, (title, series) in zip(parts, panels, strict=True):
+            _draw(axes, bounds, series)
+            style_axes(axes, title, "tightness asked")
+        if (bound := frontier["source_bound"]) is not None:
+            most = bound / (frontier["dataset_distance"] or 1)
+            parts[0].axhline(most, color=INK, lw=0.9, ls=":", label="its bound")
+        parts[1].plot(bounds, bounds, color=INK, lw=0.9, ls=":", label="the bound")
+        parts[2].axhline(
+            frontier["target_probability"], color=INK, lw=0.9, ls=":", label="the target"
+        )
+        for axes in parts:
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.14, -0.2), columnspacing=0.9, **LEGEND)
+        write_figure(figure, path)
+
+
+def _panels(frontier: Frontier) -> list[_Panel]:
+    """Returns what is drawn side by side; the last panel only of runs that measured it."""
     points, of_data = frontier["points"], frontier["dataset_distance"]
-    bounds = np.array([point["tightness"] for point in points])
     unit = "of the data set's" if of_data else "L2, 0..255"
-    panels: list[tuple[str, Mapping[str, Sequence[float | None]]]] = [
+    panels: list[_Panel] = [
         (
             f"Mean distance, {unit}",
             {
@@ -119,22 +145,7 @@ def write_frontier_chart(path: Path, frontier: Frontier) -> None:
                 },
             )
         )
-    with rc_context({"pdf.fonttype": 42}):
-        figure = Figure((3.2 * len(panels), 3.1), dpi=160, layout="constrained", facecolor="white")
-        parts = [figure.add_subplot(1, len(panels), place) for place in range(1, len(panels) + 1)]
-        for axes, (title, series) in zip(parts, panels, strict=True):
-            _draw(axes, bounds, series)
-            style_axes(axes, title, "tightness asked")
-        if (bound := frontier["source_bound"]) is not None:
-            most = bound / (of_data or 1)
-            parts[0].axhline(most, color=INK, lw=0.9, ls=":", label="its bound")
-        parts[1].plot(bounds, bounds, color=INK, lw=0.9, ls=":", label="the bound")
-        parts[2].axhline(
-            frontier["target_probability"], color=INK, lw=0.9, ls=":", label="the target"
-        )
-        for axes in parts:
-            axes.legend(loc="upper left", bbox_to_anchor=(-0.14, -0.2), columnspacing=0.9, **LEGEND)
-        write_figure(figure, path)
+    return panels
 
 
 def _draw(axes: Axes, bounds: np.ndarray, series: Mapping[str, Sequence[float | None]]) -> None:

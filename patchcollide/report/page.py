@@ -56,28 +56,35 @@ def render_page(
     pictures = _pictures(summary, images)
     return render(
         "page.html.j2",
-        # Runs of before there were exact ones, or verdicts, lack these.
-        summary={"exact": None, "tightness": None, "driven_units": None, **summary},
         settings=list(flatten(config)),
         pictures=pictures,
         vertices=_vertices(summary, pictures),
-        front=make_front(summary),
         closeups=closeups,
-        yardstick=make_yardstick(summary),
-        # A page cannot know how long its own drawing takes, and must not change when redrawn.
-        stages=[pair for pair in summary["seconds"].items() if pair[0] != "report"],
         history_svg=history_svg,
         samples_svg=samples_svg,
         live=live,
         script=page_script(),
         comparison=comparison,
-        called=called(summary),
-        # The first line, the verdict, stands above the others.
-        tightness=[*tightness_lines(summary)[1:], *closeness_lines(summary)],
-        **claim_parts(summary),
-        proofs=list(proof_lines(summary)),
         command=command,
+        **_said(summary),
     )
+
+
+def _said(summary: Summary) -> dict[str, Any]:
+    """Returns what the templates take of the summary alone."""
+    return {
+        # Runs of before there were exact ones, or verdicts, lack these.
+        "summary": {"exact": None, "tightness": None, "driven_units": None, **summary},
+        "front": make_front(summary),
+        "yardstick": make_yardstick(summary),
+        # A page cannot know how long its own drawing takes, and must not change when redrawn.
+        "stages": [pair for pair in summary["seconds"].items() if pair[0] != "report"],
+        "called": called(summary),
+        # The first line, the verdict, stands above the others.
+        "tightness": [*tightness_lines(summary)[1:], *closeness_lines(summary)],
+        **claim_parts(summary),
+        "proofs": list(proof_lines(summary)),
+    }
 
 
 def _vertices(summary: Summary, pictures: Mapping[str, Picture]) -> list[dict[str, Any]]:

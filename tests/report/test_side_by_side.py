@@ -5,7 +5,7 @@ import re
 import pytest
 
 from patchcollide.errors import RunError
-from patchcollide.report.tables import side_by_side
+from patchcollide.report.side_by_side import side_by_side
 
 
 def summary_of(kind="patches", num_bands=3, **changes):

@@ -19,7 +19,7 @@ from patchcollide.networks.models.digit_networks import build_digit_network
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.polytope import Polytope
 from patchcollide.report.headlines import figure_title, headline
-from patchcollide.report.tables import side_by_side
+from patchcollide.report.side_by_side import side_by_side
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.replay import _compare_figures, replay
 from tests.conftest import SMALL
