@@ -79,3 +79,11 @@ def test_rows_are_of_pandas_which_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingLibraryError, match=r"pip install 'patchcollide\[frames\]'"):
         measured().to_frame()
+
+
+def test_rows_of_several_runs_are_joined_by_pandas():
+    pandas = pytest.importorskip("pandas")
+    other = Measured(summary_of(5, tightness=tightness_of("class collision")))
+    joined = pandas.concat([measured().to_frame(), other.to_frame()])
+    assert list(joined["tightness.verdict"]) == ["feature collision", "class collision"]
+    assert list(joined["tightness.hull.tau_max"]) == [0.3649, 0.3649]
