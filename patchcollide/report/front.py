@@ -61,9 +61,10 @@ def _title(summary: Summary, block: TightnessBlock | None) -> str:
     if block["verdict"] == "none":
         rate = as_percent(summary["success_rate"], 2)
         return f"No collision: {rate} of the samples are of the target's class"
+    tau, gamma = _tau(block), f"{block['gamma']:g}"
     if block["verdict"] == "class collision":
-        return f"Class collision: features differ by up to {_tau(block)}, not {block['gamma']:g}"
-    return f"Feature collision at {block['gamma']:g}: features differ by at most {_tau(block)}"
+        return f"Class collision: features up to {tau} from the target's, not {gamma}"
+    return f"Feature collision at {gamma}: features within {tau} of the target's"
 
 
 def _tau(block: TightnessBlock) -> str:
@@ -75,7 +76,7 @@ def _tau(block: TightnessBlock) -> str:
 def _made(summary: Summary) -> str:
     count, kind = summary["num_vertices"], summary["parameterisation"]
     number = _COUNTS[count] if count < len(_COUNTS) else str(count)
-    images = f"{number} image was" if count == 1 else f"{number} images were"
+    images = f"{number} image was" if count == 1 else f"{number} images, the vertices, were"
     if summary.get("exact"):
         over = "coefficients of patches" if "patches" in kind else "all pixels"
         return f"{images} found exactly, by linear programs over {over}"
@@ -98,7 +99,7 @@ def _said(summary: Summary, block: TightnessBlock | None) -> str:
     if block is None:
         return f"{classes}. How near their features are to the target's was not measured"
     if block["verdict"] == "feature collision":
-        return f"{classes}, and its layer {layer} comes near to its answer for the target"
+        return f"{classes}, and their features at its layer {layer} are near the target's"
     asked = "was asked for" if block["asked"] else "a feature collision needs"
     within = f"within the {block['gamma']:g} of the target that {asked}"
     return f"{classes}. At its layer {layer} not all are {within}"
@@ -118,10 +119,12 @@ def _different(summary: Summary) -> Answer:
     distance, dataset = summary["vertex_distance_mean"], summary["dataset_distance_mean"]
     seen = summary.get("visibility", {}).get("coarse_rms")
     coarse = "" if seen is None else f" Coarse detail differs by {seen:.0f} of 255."
+    source = summary.get("closeness", {}).get("distance_mean")
     if not dataset:
         return Answer(as_amount(distance), f"lies between two vertices (L2, 0 to 255).{coarse}")
+    away = "" if source is None else f" The source is {as_percent(source / dataset, 0)} away."
     return Answer(
         as_percent(distance / dataset, 0),
-        f"is how far apart two vertices are, where two random images are at {as_percent(1)} (L2 "
-        f"{as_amount(distance)} and {as_amount(dataset)}).{coarse}",
+        f"is how far apart two of them are on average, where two random images are at "
+        f"{as_percent(1)} (L2 {as_amount(distance)} and {as_amount(dataset)}).{away}{coarse}",
     )

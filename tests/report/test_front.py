@@ -16,8 +16,8 @@ def front_of(verdict="feature collision", num_vertices=2, *, hull=(), **changes)
 @pytest.mark.parametrize(
     ("verdict", "title"),
     [
-        ("feature collision", "Feature collision at 0.4: features differ by at most 0.37"),
-        ("class collision", "Class collision: features differ by up to 0.37, not 0.4"),
+        ("feature collision", "Feature collision at 0.4: features within 0.37 of the target's"),
+        ("class collision", "Class collision: features up to 0.37 from the target's, not 0.4"),
         ("none", "No collision: 98.71\N{NARROW NO-BREAK SPACE}% of the samples are of the target"),
     ],
 )
@@ -29,7 +29,7 @@ def test_the_title_is_the_verdict_with_its_number(verdict, title):
 def test_only_a_collision_of_features_is_said_to_come_near(verdict):
     said = front_of(verdict).said
     is_near = verdict == "feature collision"
-    assert ("comes near to its answer for the target" in said) == is_near
+    assert ("their features at its layer a.layer are near the target's" in said) == is_near
     assert ("not all are within the 0.4 of the target that was asked for" in said) == (not is_near)
 
 
@@ -43,7 +43,11 @@ def test_the_answers_are_numbers_and_what_they_are_of():
     assert present(front.near).value == "0.37"
     assert "The target moved by 4 px is at 0.27." in present(front.near).text
     assert present(front.different).value == "19\N{NARROW NO-BREAK SPACE}%"
-    assert "(L2 7,212 and 37,538)" in present(front.different).text
+    assert "(L2 7,212 and 37,538)." in present(front.different).text
+    # Two vertices that differ are not said to be far from the source, nor near to it.
+    closeness = {"distance_mean": 0.35 * 37538.0}
+    far = present(front_of(closeness=closeness).different).text
+    assert far.endswith("37,538). The source is 35\N{NARROW NO-BREAK SPACE}% away.")
 
 
 def test_what_was_not_measured_is_not_answered():
@@ -58,9 +62,11 @@ def test_what_was_not_measured_is_not_answered():
 
 def test_vertices_are_said_to_be_made_as_they_were():
     assert front_of().made == (
-        "Two images were composed of patches of other images so as to keep the look of the source"
+        "Two images, the vertices, were composed of patches of other images so as to keep the look "
+        "of the source"
     )
-    assert front_of(parameterisation="pixels", num_vertices=12).made.startswith("12 images were")
+    assert front_of(parameterisation="pixels", num_vertices=12).made.startswith("12 images, the")
+    assert front_of(num_vertices=1).made.startswith("One image was composed")
     exact = {"active": 1}
     assert front_of(exact=exact, parameterisation="pixels").made.endswith("over all pixels")
     assert "coefficients" in front_of(exact=exact, parameterisation="exact patches").made
