@@ -5,7 +5,7 @@ Labels stand in lanes beside the scale, so that none covers another or a line to
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,7 +146,7 @@ class Label:
 
     def crosses(self, other: "Label") -> bool:
         """Whether its line runs behind another label, or the other's behind it."""
-        near, far = sorted((self, other), key=lambda label: label.lane)
+        near, far = (self, other) if self.lane < other.lane else (other, self)
         return near.lane < far.lane and near.left < far.line < near.right
 
 
@@ -164,9 +164,13 @@ def place_labels(lines: Sequence[float], widths: Sequence[float], total: float) 
         The labels, in the order given.
     """
     # No rule is best for all, so some are tried.
+    upwards = range(len(lines))
+    # Where labels have to end at their lines, the next one up is clear of the line before.
+    bound = [number for number in upwards if lines[number] + widths[number] > total]
+    ends_first = [*bound, *(number for number in reversed(upwards) if number not in bound)]
     tried = [
         _placed(lines, widths, total, order, has_choice)
-        for order in (range(len(lines)), range(len(lines) - 1, -1, -1))
+        for order in (upwards, upwards[::-1], ends_first)
         for has_choice in (False, True)
     ]
     return min(tried, key=_cost)
@@ -195,12 +199,21 @@ def _placed(
         sides = [True] if line + width > total else [False]
         if has_choice and not sides[0] and line >= width:
             sides.append(True)
-        tried = [
+        tried = (
             Label(*((line - width, line) if left else (line, line + width)), line, lane, left)
             for lane in range(len(lines))
             for left in sides
-        ]
-        free = [label for label in tried if not any(map(label.covers, placed.values()))]
-        clear = (label for label in free if not any(map(label.crosses, placed.values())))
-        placed[number] = next(clear, free[0])
+        )
+        placed[number] = _nearest(tried, placed.values())
     return [placed[number] for number in range(len(lines))]
+
+
+def _nearest(tried: Iterable[Label], placed: Collection[Label]) -> Label:
+    """Returns the first label that is clear of all others and their lines, else of all others."""
+    free = []
+    for label in tried:
+        if not any(map(label.covers, placed)):
+            if not any(map(label.crosses, placed)):
+                return label
+            free.append(label)
+    return free[0]

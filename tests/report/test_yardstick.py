@@ -28,6 +28,15 @@ def test_no_line_runs_behind_a_label_where_all_can_begin_at_their_lines(rng):
         assert not any(a.crosses(b) for a, b in itertools.combinations(placed, 2))
 
 
+def test_no_line_runs_behind_a_label_that_has_to_end_at_its_own():
+    lines = [0.0, 20.0, 339.0, 512.0, 664.0, 799.0, 876.0, 1251.0, 1327.0]
+    widths = [90.0, 175.0, 150.0, 160.0, 172.0, 150.0, 90.0, 145.0, 108.0]
+    placed = place_labels(lines, widths, 1356.0)
+    pairs = list(itertools.combinations(placed, 2))
+    assert not any(one.covers(other) or one.crosses(other) for one, other in pairs)
+    assert [label.is_left for label in placed[-2:]] == [True, True]
+
+
 def test_labels_stay_within_the_scale_where_they_fit():
     placed = place_labels([0.0, 50.0, 899.0, 900.0], [100.0] * 4, 900)
     assert [label.is_left for label in placed] == [False, False, True, True]
