@@ -57,6 +57,7 @@ def find_worst(
     restarts: int = RESTARTS,
     steps: int = STEPS,
     seconds: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Worst:
     """Looks for the point between vertices where a measure is smallest, by projected gradients.
 
@@ -71,8 +72,9 @@ def find_worst(
         restarts: How many points to begin at.
         steps: How many steps the best of them goes.
         seconds: How long that may take; slow networks get fewer restarts, the first ones.
+        clock: What tells them.
     """
-    begun = time.perf_counter()
+    begun = clock()
     corners = torch.eye(len(vertices), dtype=torch.float64)
     given = corners[:0] if starts is None else starts[:restarts]
     drawn = torch.empty(restarts - len(given), len(vertices), dtype=torch.float64)
@@ -83,7 +85,7 @@ def find_worst(
     worst = _smallest(_measured(measure, vertices, corners), corners)
     if len(vertices) == 1:
         return worst
-    each = (time.perf_counter() - begun) / len(vertices)
+    each = (clock() - begun) / len(vertices)
     points = points[: max(1, int(min(seconds / (_PASSES * each), restarts)))]
     for step in range(steps):
         share = step / max(steps - 1, 1)
@@ -94,7 +96,7 @@ def find_worst(
         size = torch.linalg.vector_norm(slopes, dim=1, keepdim=True).clamp(min=1e-300)
         points = projected(points - length * slopes / size)
         if step % 2:
-            if time.perf_counter() - begun > seconds:
+            if clock() - begun > seconds:
                 break
             kept = values.argsort()[: max(4, len(points) // 2)]
             points = points[kept]

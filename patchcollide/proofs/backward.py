@@ -1,24 +1,25 @@
 """Linear functions of a network's values, followed back to the image (CROWN).
 
 A row of coefficients goes back through the steps: an affine one by its adjoint, one that bends by
-the line that the sign of each coefficient asks for. What is left is a linear function of the image,
-whose smallest value over a simplex, and all that is near it, is plain to see. The lines need the
-ranges of what they bend: those are found the same way, from the first step that bends on.
+the line that the sign of each coefficient asks for, raised at each corner of the simplex as little
+as it must be. What is left is a linear function of the image, whose smallest value over a simplex,
+and all that is near it, is plain to see. The lines need the ranges of what they bend: those are
+found the same way, from the first step that bends on.
 
 Source:
     Zhang, Weng, Chen, Hsieh and Daniel, "Efficient neural network robustness certification with
     general activation functions", NeurIPS 2018; the lines below a ReLU are theirs.
 """
 
+import math
 from collections.abc import Mapping
-from math import prod
 
 import torch
 
 from patchcollide.errors import NetworkError
 from patchcollide.polyhedra.tolerances import EPSILON
 from patchcollide.proofs.bands import Band, after_step
-from patchcollide.proofs.bends import Bend, Cap, Choice, Floor, Largest, Lines
+from patchcollide.proofs.bends import Bend, Cap, Choice, Floor, Largest, Lines, Slopes
 from patchcollide.proofs.programs import Linear, Program, Step
 from patchcollide.shapes import Bool, Float64, Tensor
 from patchcollide.torch_modes import proof_modes
@@ -29,6 +30,9 @@ MAX_BYTES = 1 << 30
 _BYTES_AT_ONCE = 64 << 20
 
 _TILTS, _TILT, _TILTED = 6, 0.3, 3
+
+# So many units are followed back at first; if that gains nothing the others are not.
+_TRIED, _GAIN = 16, 0.99
 
 Ranges = Mapping[int, tuple[Tensor, Tensor]]
 """The smallest and the largest values that steps may have, by the steps' numbers."""
@@ -67,7 +71,7 @@ class Backward:
         self._lines: dict[int, Lines] = {}
         self._choices: dict[int, Choice] = {}
         self._sizes: dict[int, Tensor] = {}
-        self._slopes: dict[int, Tensor] = {}
+        self._slopes: dict[int, Slopes] = {}
         self._followed_back: set[int] = set()
 
     @proof_modes()
@@ -111,30 +115,25 @@ class Backward:
         return torch.cat([self._followed(wanted, part) for part in parts])
 
     @proof_modes()
-    def smallest(
-        self, wanted: int, rows: Float64[Tensor, "rows *shape"], tilts: int = _TILTS
-    ) -> Float64[Tensor, ""]:
+    def smallest(self, wanted: int, rows: Float64[Tensor, "rows *shape"]) -> Float64[Tensor, ""]:
         """Returns what no linear function of a step's values, of some, is below.
 
-        Any line through a ReLU's bend with a slope of 0 to 1 is below it. Which is best for the
-        lowest of the functions is looked for by gradients.
+        Any line through a ReLU's bend with a slope of 0 to 1 is below it, and with any slope there
+        is one above it. Which are best for the lowest functions is looked for by gradients.
 
         Args:
             wanted: The step's number.
             rows: The coefficients.
-            tilts: How many steps to turn the lines; each takes some passes back.
 
         Source:
             Xu et al., "Fast and complete: enabling complete verification with rapid and massively
             parallel incomplete verifiers", ICLR 2021.
         """
         found = self.lowest(wanted, rows).amin(dim=1)
-        order = found.argsort()
-        low, rest = order[:_TILTED], order[_TILTED:]
-        found[low] = torch.maximum(found[low], self._tilted(wanted, rows[low], tilts))
-        # The others are not worth it, beyond the lowest of these.
-        if len(rest) and found[rest].min() < found[low].min():
-            found[rest] = torch.maximum(found[rest], self._tilted(wanted, rows[rest], tilts))
+        for part in torch.split(found.argsort(), _TILTED):
+            # Beyond the lowest of those that were turned the others are not worth it.
+            if found[part].min() <= found.min():
+                found[part] = torch.maximum(found[part], self._tilted(wanted, rows[part]))
         return found.min()
 
     def ranges(self) -> Ranges:
@@ -145,20 +144,22 @@ class Backward:
             for low, high in [self.bands[number].range()]
         }
 
-    def _tilted(self, wanted: int, rows: Tensor, tilts: int) -> Float64[Tensor, "rows"]:
+    def _tilted(self, wanted: int, rows: Tensor) -> Float64[Tensor, "rows"]:
         """Returns the best of some bounds, of lines that are turned step by step."""
         best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
-        slopes = [
-            self._lines[number].lower_slope.expand(len(rows), *step.shape).clone()
-            for number, step in self._floors(wanted)
-        ]
         numbers = [number for number, _ in self._floors(wanted)]
+        slopes = [
+            slope.expand(len(rows), *slope.shape).clone()
+            for number in numbers
+            for slope in (self._lines[number].lower_slope, self._lines[number].upper_slope)
+        ]
         moves = [(torch.zeros_like(slope), torch.zeros_like(slope)) for slope in slopes]
-        for tilt in range(1, tilts + 1):
+        for tilt in range(1, _TILTS + 1):
             with torch.enable_grad():
+                slopes = [slope.requires_grad_() for slope in slopes]
+                pairs = zip(slopes[::2], slopes[1::2], strict=True)
                 self._slopes = {
-                    number: slope.requires_grad_()
-                    for number, slope in zip(numbers, slopes, strict=True)
+                    number: Slopes(*pair) for number, pair in zip(numbers, pairs, strict=True)
                 }
                 found = self._followed(wanted, rows).amin(dim=1)
                 uphill = torch.autograd.grad(
@@ -188,9 +189,9 @@ class Backward:
         if not isinstance(step.operation, Bend):
             return
         (source,) = step.inputs
-        low, high = (end[0] for end in self.bands[source].range())
-        lines = step.operation.lines(low, high)
-        bent = (lines.lower_slope != lines.upper_slope) | (lines.lower_offset != lines.upper_offset)
+        lines = step.operation.lines(*self._ends(source))
+        differs = (lines.lower_offset != lines.upper_offset).any(dim=0)
+        bent = (lines.lower_slope != lines.upper_slope) | differs
         if self._narrows and bent.any() and not self.program.straight(source):
             self._refine(source, bent)
 
@@ -206,10 +207,14 @@ class Backward:
                 f"Bounds backward from {len(places)} units need maps of {needed / 2**30:.1f} GB, "
                 f"more than the {self._max_bytes / 2**30:.1f} GB that they may take"
             )
-        lower, upper = (end.flatten(2)[0] for end in self.bands[number].ends())
-        lower, upper = lower.clone(), upper.clone()
-        for part in torch.split(places, max(1, _BYTES_AT_ONCE // (8 * most))):
-            rows = torch.zeros(len(part), prod(shape), dtype=torch.float64)
+        lower, upper = (end.flatten(1).clone() for end in self._ends(number))
+        widths = (upper - lower).mean(dim=0)
+        tried = torch.zeros(len(places), dtype=torch.bool)
+        tried[:: max(1, len(places) // _TRIED)] = True
+        together = max(1, _BYTES_AT_ONCE // (8 * most))
+        parts = [*places[tried].split(together), *places[~tried].split(together)]
+        for part in filter(len, parts):
+            rows = torch.zeros(len(part), math.prod(shape), dtype=torch.float64)
             rows[torch.arange(len(part)), part] = 1
             rows = rows.reshape(-1, *shape)
             below, above = self._followed(number, rows).mT, -self._followed(number, -rows).mT
@@ -217,10 +222,16 @@ class Backward:
             lower[:, part] = torch.where(better, below, lower[:, part])
             better = above.mean(dim=0) < upper[:, part].mean(dim=0)
             upper[:, part] = torch.where(better, above, upper[:, part])
+            if (upper - lower).mean(dim=0)[part].sum() > _GAIN * widths[part].sum():
+                break  # Forward they are as good.
         shape_at_corners = (1, -1, *shape)
         self.bands[number] = Band.between(
             lower.reshape(shape_at_corners), upper.reshape(shape_at_corners)
         )
+
+    def _ends(self, number: int) -> tuple[Tensor, Tensor]:
+        lower, upper = self.bands[number].ends()
+        return lower[0], upper[0]
 
     def _note(self, number: int) -> None:
         """Keeps how a step is followed back, and how large the terms of what is added up are."""
@@ -229,28 +240,54 @@ class Backward:
         if isinstance(operation, Linear):
             self._sizes[number] = operation.spread(*sizes)[0] + operation.size
             return
-        low, high = (end[0] for end in self.bands[inputs[0]].range())
+        ends = self._ends(inputs[0]) if inputs else ()
         if isinstance(operation, Largest):
-            choice = operation.lines(*(end[0] for end in self.bands[inputs[0]].ends()))
-            self._choices[number] = choice
-            largest = operation.run(operation.size(low, high))
-            self._sizes[number] = 2 * low.shape[-1] * largest + choice.offset.abs()
+            choice = self._choices[number] = operation.lines(*ends)
+            largest = operation.run(operation.size(*ends)).amax(dim=0)
+            size = 2 * ends[0].shape[-1] * largest + choice.offset.abs().amax(dim=0)
+            self._sizes[number] = size
         elif isinstance(operation, Bend):
-            lines = self._lines[number] = operation.lines(low, high)
-            slope, offset = _largest(lines)
+            lines = self._lines[number] = operation.lines(*ends)
+            slope, offset = _largest(lines, ends[0].shape[1:])
+            # Of slopes between, what is added is between too.
             for tilt in (0.0, 1.0):
-                tilted = _largest(operation.tilted(lines, torch.full_like(slope, tilt)))
+                turned = torch.full_like(lines.lower_slope, tilt)[None]
+                tilted = _largest(
+                    operation.tilted(lines, Slopes(turned, turned), *ends), ends[0].shape[1:]
+                )
                 slope = torch.maximum(slope, tilted[0])
                 offset = torch.maximum(offset, tilted[1])
             self._sizes[number] = slope * sizes[0][0] + offset
+
+    def linear(
+        self, wanted: int, rows: Float64[Tensor, "rows *shape"]
+    ) -> Float64[Tensor, "rows *image"]:
+        """Returns linear functions of a step's values as such of the image, as float64 rounds them.
+
+        Args:
+            wanted: The step's number; it is affine in the image.
+            rows: The coefficients.
+        """
+        self.band(wanted)
+        return self._to_image(wanted, rows)[0]
 
     def _followed(self, number: int, rows: Tensor) -> Float64[Tensor, "rows corners"]:
         """Returns values at the corners of affine functions below linear ones of a step's values.
 
         What is rounded on the way is at most so many units in the last place of the terms.
         """
-        waiting, constant = {number: rows}, torch.zeros(len(rows), dtype=torch.float64)
-        error = torch.zeros_like(constant)
+        image, constant, error = self._to_image(number, rows)
+        found = image.flatten(1) @ self._corners.flatten(1).mT + constant
+        radius = self.bands[0].radius[0, 0]
+        size = radius + (image[0].numel() + 8) * 2 * EPSILON * self.bands[0].size()[0, 0]
+        error = error + _sums(image.abs(), size[None]) + 64 * EPSILON * constant.abs()
+        return found - (1 + 1e-9) * error
+
+    def _to_image(self, number: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns coefficients of the image, what is added at the corners, and what is rounded."""
+        waiting = {number: rows}
+        constant = torch.zeros(len(rows), len(self._corners), dtype=torch.float64)
+        error = torch.zeros(len(rows), 1, dtype=torch.float64)
         for step in range(number, 0, -1):
             if step not in waiting:
                 continue
@@ -258,42 +295,42 @@ class Backward:
             count = self.program.steps[step].size
             linear = self.program.steps[step].operation
             terms = linear.terms if isinstance(linear, Linear) else 0
-            error += (count + terms + 8) * EPSILON * _dot(rows.abs(), self._sizes[step])
+            error = error + (count + terms + 8) * EPSILON * _sums(
+                rows.abs(), self._sizes[step][None]
+            )
             parts, added = self._one_back(step, rows)
             constant = constant + added
             for read, part in zip(self.program.steps[step].inputs, parts, strict=True):
                 waiting[read] = waiting[read] + part if read in waiting else part
-        image = waiting.get(0, torch.zeros(len(rows), *self._corners.shape[1:]).double())
-        found = image.flatten(1) @ self._corners.flatten(1).mT + constant[:, None]
-        radius = self.bands[0].radius[0, 0]
-        size = radius + (image[0].numel() + 8) * 2 * EPSILON * self.bands[0].size()[0, 0]
-        error += _dot(image.abs(), size) + 64 * EPSILON * constant.abs()
-        return found - (1 + 1e-9) * error[:, None]
+        nothing = torch.zeros(len(rows), *self._corners.shape[1:], dtype=torch.float64)
+        return waiting.get(0, nothing), constant, error
 
     def _one_back(self, number: int, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Returns rows over what a step takes, and what is added: together they are below."""
+        """Returns rows over what a step takes, and what is added at the corners: both are below."""
         operation = self.program.steps[number].operation
         if isinstance(operation, Linear):
-            return operation.adjoint(rows), _dot(rows, operation.offset)
+            return operation.adjoint(rows), _sums(rows, operation.offset[None])
         above, below = rows.clamp(min=0), rows.clamp(max=0)
         if isinstance(operation, Largest):
             choice = self._choices[number]
             part = above[..., None] * choice.taken + below[..., None] * choice.slopes
-            return (part,), _dot(below, choice.offset)
+            return (part,), _sums(below, choice.offset)
         lines = self._lines[number]
         if number in self._slopes and operation is not None:
-            lines = operation.tilted(lines, self._slopes[number])
+            (source,) = self.program.steps[number].inputs
+            lines = operation.tilted(lines, self._slopes[number], *self._ends(source))
         part = above * lines.lower_slope + below * lines.upper_slope
-        return (part,), _dot(above, lines.lower_offset) + _dot(below, lines.upper_offset)
+        return (part,), _sums(above, lines.lower_offset) + _sums(below, lines.upper_offset)
 
 
-def _largest(lines: Lines) -> tuple[Tensor, Tensor]:
-    slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
-    return slope, torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
+def _largest(lines: Lines, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Returns the largest slopes and offsets, in absolute value, of units of some shape."""
+    sizes = [value.abs().reshape(-1, *shape).amax(dim=0) for value in lines]
+    return torch.maximum(sizes[0], sizes[2]), torch.maximum(sizes[1], sizes[3])
 
 
-def _dot(rows: Tensor, values: Tensor) -> Tensor:
-    """Returns the products of rows with values, which may be of each row its own."""
-    if values.ndim == rows.ndim:
-        return (rows * values).flatten(1).sum(dim=1)
-    return rows.flatten(1) @ values.flatten()
+def _sums(rows: Float64[Tensor, "rows *shape"], values: Tensor) -> Float64[Tensor, "rows corners"]:
+    """Returns the products of rows with values at the corners, which may be of each row its own."""
+    if values.ndim > rows.ndim:
+        return torch.einsum("rs,rcs->rc", rows.flatten(1), values.flatten(2))
+    return rows.flatten(1) @ values.flatten(1).mT

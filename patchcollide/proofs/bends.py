@@ -21,12 +21,23 @@ NEVER = -1e300
 
 
 class Lines(NamedTuple):
-    """Lines below and above a function over a range: ``slope * x + offset``, unit by unit."""
+    """Lines below and above a function: ``slope * x + offset``, unit by unit.
+
+    Over a simplex an offset is an affine function too, and so its values at the corners; or one
+    for all of them.
+    """
 
     lower_slope: Tensor
     lower_offset: Tensor
     upper_slope: Tensor
     upper_offset: Tensor
+
+
+class Slopes(NamedTuple):
+    """Slopes of lines below and above, ``rows *shape``."""
+
+    below: Tensor
+    above: Tensor
 
 
 class Choice(NamedTuple):
@@ -35,7 +46,7 @@ class Choice(NamedTuple):
     Attributes:
         taken: One at the value that is below, by itself.
         slopes: Of the values above.
-        offset: What is added above.
+        offset: What is added above, at each corner.
     """
 
     taken: Tensor
@@ -51,17 +62,24 @@ class Bend(ABC):
         """Returns the function's values."""
 
     @abstractmethod
-    def lines(self, low: Tensor, high: Tensor) -> Lines:
-        """Returns a line below and one above the function where values lie in a range."""
+    def lines(self, lower: Float64[Tensor, "corners *shape"], upper: Tensor) -> Lines:
+        """Returns a line below and one above the function, over a simplex.
 
-    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
+        Args:
+            lower: Values at the corners of an affine function below what goes in.
+            upper: Of one above.
+        """
+
+    def tilted(self, lines: Lines, slopes: Slopes, lower: Tensor, upper: Tensor) -> Lines:
         """Returns lines of which those through a bend have other slopes; a smooth one has none.
 
         Args:
-            lines: As :meth:`lines` gives them.
-            slope: From 0 to 1; other lines stay.
+            lines: As :meth:`lines` gives them, of the same ends.
+            slopes: From 0 to 1, for each of some rows; other lines stay.
+            lower: As there.
+            upper: As there.
         """
-        del slope
+        del slopes, lower, upper
         return lines
 
     def over(
@@ -73,17 +91,17 @@ class Bend(ABC):
             lower: Values at the corners of an affine function below what goes in.
             upper: Of one above.
         """
-        lines = self.lines(lower.amin(1, keepdim=True), upper.amax(1, keepdim=True))
+        lower, upper = lower.transpose(0, 1), upper.transpose(0, 1)
+        lines = self.lines(lower, upper)
         rises = lines.lower_slope >= 0
         below = lines.lower_slope * torch.where(rises, lower, upper) + lines.lower_offset
         rises = lines.upper_slope >= 0
         above = lines.upper_slope * torch.where(rises, upper, lower) + lines.upper_offset
         size = torch.maximum(lower.abs(), upper.abs())
         slack = 4 * EPSILON
-        return (
-            below - slack * (lines.lower_slope.abs() * size + lines.lower_offset.abs()),
-            above + slack * (lines.upper_slope.abs() * size + lines.upper_offset.abs()),
-        )
+        below = below - slack * (lines.lower_slope.abs() * size + lines.lower_offset.abs())
+        above = above + slack * (lines.upper_slope.abs() * size + lines.upper_offset.abs())
+        return below.transpose(0, 1), above.transpose(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,33 +122,45 @@ class Floor(Bend):
         mostly_above = lower.mean(dim=1, keepdim=True) > level[:, :1]
         return torch.where(mostly_above, lower, level), torch.maximum(upper, level)
 
-    def lines(self, low: Tensor, high: Tensor) -> Lines:
-        """As there: a chord above, and the better of two tangents below."""
+    def lines(self, lower: Float64[Tensor, "corners *shape"], upper: Tensor) -> Lines:
+        """As there: along a chord above, and the better of two tangents below."""
+        low, high = lower.amin(dim=0), upper.amax(dim=0)
         level = self._level(low)
         one, none = torch.ones_like(low), torch.zeros_like(low)
         chord = (torch.maximum(high, level) - torch.maximum(low, level)) / (high - low)
         bent = (low < level) & (level < high)
         chord = torch.where(bent, chord, (low >= level).to(low))
         rises = high - level > level - low
-        # Beside rounding the chord meets the function at both ends.
-        ends = [self.run(end) - chord * end for end in (low, high)]
-        size = level.abs() + torch.maximum(low.abs(), high.abs())
-        offset = torch.maximum(*ends) + 4 * EPSILON * size
         flat = torch.where(low >= level, none, level)
         return Lines(
             lower_slope=torch.where(rises, one, none),
-            lower_offset=torch.where(rises, none, level),
+            lower_offset=torch.where(rises, none, level)[None],
             upper_slope=chord,
-            upper_offset=torch.where(bent, offset, flat),
+            upper_offset=torch.where(bent, self._above(chord, lower, upper), flat),
         )
 
-    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
-        """As there: the lines below."""
+    def _above(self, slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Returns what is to be added to a line at the corners, so that it lies above.
+
+        What the function is beyond the line is convex, so largest at an end of where a value lies;
+        of both ends it is a convex function of the point, and so below its values at the corners.
+        """
+        offset = torch.maximum(*(self.run(end) - slope * end for end in (lower, upper)))
+        size = self._level(upper).abs() + torch.maximum(lower.abs(), upper.abs())
+        return offset + 4 * EPSILON * size
+
+    def tilted(self, lines: Lines, slopes: Slopes, lower: Tensor, upper: Tensor) -> Lines:
+        """As there."""
         bent = lines.lower_slope != lines.upper_slope
-        level = self._level(lines.lower_offset)
-        return lines._replace(
-            lower_slope=torch.where(bent, slope, lines.lower_slope),
-            lower_offset=torch.where(bent, (1 - slope) * level, lines.lower_offset),
+        level = self._level(lines.lower_slope)
+        below = torch.where(bent, slopes.below, lines.lower_slope)
+        above = torch.where(bent, slopes.above, lines.upper_slope)
+        raised = self._above(above[:, None], lower, upper)
+        return Lines(
+            below,
+            torch.where(bent, (1 - below) * level, lines.lower_offset)[:, None],
+            above,
+            torch.where(bent, raised, lines.upper_offset),
         )
 
     def _level(self, x: Tensor) -> Tensor:
@@ -158,13 +188,14 @@ class Cap(Bend):
         below, above = self._floor.over(-upper, -lower)
         return -above, -below
 
-    def lines(self, low: Tensor, high: Tensor) -> Lines:
+    def lines(self, lower: Float64[Tensor, "corners *shape"], upper: Tensor) -> Lines:
         """As there."""
-        return self._turned(self._floor.lines(-high, -low))
+        return self._turned(self._floor.lines(-upper, -lower))
 
-    def tilted(self, lines: Lines, slope: Tensor) -> Lines:
-        """As there: the lines above."""
-        return self._turned(self._floor.tilted(self._turned(lines), slope))
+    def tilted(self, lines: Lines, slopes: Slopes, lower: Tensor, upper: Tensor) -> Lines:
+        """As there."""
+        turned = Slopes(slopes.above, slopes.below)
+        return self._turned(self._floor.tilted(self._turned(lines), turned, -upper, -lower))
 
     @staticmethod
     def _turned(lines: Lines) -> Lines:
@@ -187,8 +218,9 @@ class Smooth(Bend):
         """Returns the function's values."""
         return self.function(x)
 
-    def lines(self, low: Tensor, high: Tensor) -> Lines:
-        """As there."""
+    def lines(self, lower: Float64[Tensor, "corners *shape"], upper: Tensor) -> Lines:
+        """As there, over the range of all corners."""
+        low, high = lower.amin(dim=0), upper.amax(dim=0)
         width = high - low
         ends = self.function(low), self.function(high)
         # Of ranges too short for a chord any slope will do.
@@ -198,7 +230,8 @@ class Smooth(Bend):
         gaps = self.function(points) - slope[..., None] * points
         size = gaps.abs().amax(dim=-1) + slope.abs() * torch.maximum(low.abs(), high.abs())
         between = self.curvature / 8 * (width / (_POINTS - 1)) ** 2 + 64 * EPSILON * (1 + size)
-        return Lines(slope, gaps.amin(dim=-1) - between, slope, gaps.amax(dim=-1) + between)
+        below, above = gaps.amin(dim=-1) - between, gaps.amax(dim=-1) + between
+        return Lines(slope, below[None], slope, above[None])
 
 
 class Largest:
@@ -236,10 +269,10 @@ class Largest:
         place = best.expand(*lower.shape[:-1], 1)
         size = self.size(lower, upper)
         slack = 8 * EPSILON * (size + size.gather(-1, place))
-        low = (lower - upper.gather(-1, place) - slack).amin(dim=0)
-        high = (upper - lower.gather(-1, place) + slack).amax(dim=0)
+        low = lower - upper.gather(-1, place) - slack
+        high = upper - lower.gather(-1, place) + slack
         # The lead of the one that is taken is nothing, whatever its own range.
-        high = high.masked_fill(taken.bool(), 0.0)
+        low, high = (lead.masked_fill(taken.bool(), 0.0) for lead in (low, high))
         chords = Floor(0.0).lines(low, high)
         slopes = chords.upper_slope * (1 - taken)
         offset = (chords.upper_offset * (1 - taken)).sum(dim=-1)
@@ -247,9 +280,10 @@ class Largest:
         above = slopes + taken * (1 - slopes.sum(dim=-1, keepdim=True))
         # Rounding of the slopes times the values themselves.
         offset = offset + 16 * EPSILON * lower.shape[-1] * size.amax(dim=(0, -1))
-        middle = ((lower + upper) / 2).mean(dim=0)
-        most = upper.amax(dim=(0, -1))
-        is_flat = (above * middle).sum(dim=-1) + offset > most
+        # Largest values are convex, so below their values at the corners.
+        most = upper.amax(dim=-1)
+        line = (above * ((lower + upper) / 2)).sum(dim=-1) + offset
+        is_flat = line.mean(dim=0) > most.mean(dim=0)
         return Choice(
             taken,
             torch.where(is_flat[..., None], torch.zeros_like(above), above),

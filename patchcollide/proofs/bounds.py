@@ -3,10 +3,12 @@
 Three ways, each tighter and slower: *forward*, many simplices together; *rows*, where what is asked
 for is followed back through ranges that were found forward; *maps*, where these ranges are followed
 back as well. Of a layer that is affine in the image the first is as good as any: distances from a
-target are then largest at a vertex, which needs no simplex cut (*convexity*).
+target are then largest at a vertex, which needs no simplex cut (*convexity*); where images are
+rounded, in a box around one.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from patchcollide.errors import NetworkError, TargetError
+from patchcollide.errors import NetworkError
 from patchcollide.images.tensors import as_batch
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
@@ -22,10 +24,13 @@ from patchcollide.polyhedra.tolerances import EPSILON
 from patchcollide.proofs.attack import class_margin
 from patchcollide.proofs.backward import MAX_BYTES, Backward
 from patchcollide.proofs.bands import Band, cells_at_once, run_forward
+from patchcollide.proofs.bends import Floor
+from patchcollide.proofs.boxes import largest_distance_in_boxes
+from patchcollide.proofs.features import FeatureBand
 from patchcollide.proofs.programs import Program
 from patchcollide.proofs.simplices import at_corners, whole
 from patchcollide.proofs.tracing import FEATURES, LOGITS, PRE_ACTIVATION, read_program
-from patchcollide.shapes import Float64, Tensor, UInt8, ndarray
+from patchcollide.shapes import Float64, Int64, Tensor, UInt8, ndarray
 
 logger = logging.getLogger(__name__)
 
@@ -35,59 +40,6 @@ HALF_LEVEL = 0.5 / 255
 
 # A map of so much takes some hundredths of a second.
 _CHEAP_BYTES = 32 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureBand:
-    """A target's features, with their rounding, and how far they are from a silent layer's.
-
-    Attributes:
-        plain: As the network in float64 has them.
-        lower: No larger than they are.
-        upper: No smaller.
-        scale: No larger than their L2 distance from silence; 0 where rounding leaves nothing sure,
-            as it does behind many layers.
-        floor: What each would be of a silent layer.
-    """
-
-    plain: Float64[Tensor, "units"]
-    lower: Float64[Tensor, "units"]
-    upper: Float64[Tensor, "units"]
-    scale: float
-    floor: float
-
-    def distance(self, features: Float64[Tensor, "images units"]) -> Float64[Tensor, "images"]:
-        """Returns the relative distance of features from the target's, differentiable."""
-        scale = torch.linalg.vector_norm(self.plain - self.floor)
-        tau: Tensor = torch.linalg.vector_norm(features - self.plain, dim=1) / scale
-        return tau
-
-    @classmethod
-    def of(cls, network: CollisionNetwork, program: Program, target: Target) -> "FeatureBand":
-        """Returns those of a target; of a picture as the network in float64 has them.
-
-        Raises:
-            TargetError: If the layer says nothing of it.
-        """
-        if target.picture is not None:
-            image = as_batch(target.picture[None], torch.float64)[None, None]
-            number = program.outputs[FEATURES]
-            found = run_forward(program, Band.around(image), number)[number]
-            with torch.no_grad():
-                plain = network.blind.respond(network.pre_activation(image[0, 0])[0])
-        else:
-            plain = network.blind.respond(target.pre_activation.double().cpu())
-            found = Band(plain[None, None], 64 * EPSILON * (1 + plain.abs())[None, None])
-        lower, upper = (end.flatten() for end in found.ends())
-        floor = network.blind.floor
-        least = torch.maximum(lower - floor, floor - upper).clamp(min=0)
-        scale = (1 - 1e-12) * float(torch.linalg.vector_norm(least))
-        if bool((plain == floor).all()):
-            raise TargetError(
-                f"No unit of layer '{network.layer}' responds to the target, so there is nothing "
-                "to measure distances of features by. Choose another target or another layer."
-            )
-        return cls(plain, lower, upper, scale, floor)
 
 
 @dataclass(eq=False)
@@ -115,6 +67,8 @@ class HullBounds:
     too_large: str = ""
     _rows: Tensor = field(init=False)
     _ranges: dict[int, tuple[Tensor, Tensor]] = field(init=False, default_factory=dict)
+    _margins: dict[Method, Tensor] = field(init=False, default_factory=dict)
+    _weakest: dict[bytes, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         count = self.network.num_classes
@@ -163,6 +117,12 @@ class HullBounds:
     def is_convex(self) -> bool:
         """Whether the layer is affine in the image: distances of features are largest at ends."""
         return self.program.straight(self.program.outputs[PRE_ACTIVATION])
+
+    @property
+    def is_at_vertices(self) -> bool:
+        """Whether simplices need not be cut: distances are found as well as can be at vertices."""
+        features = self.program.steps[self.program.outputs[FEATURES]].operation
+        return self.is_convex and isinstance(features, Floor) and features.at == 0
 
     @property
     def _reach(self) -> Tensor:
@@ -214,16 +174,24 @@ class HullBounds:
         return "maps"
 
     def margins(
-        self, simplices: Float64[Tensor, "cells corners vertices"], method: Method
+        self,
+        simplices: Float64[Tensor, "cells corners vertices"],
+        method: Method,
+        enough: float = math.inf,
     ) -> Float64[Tensor, "cells"]:
         """Returns what the class's margin is nowhere below over simplices of weights.
+
+        Args:
+            simplices: By their corners.
+            method: How.
+            enough: A bound that is as good as any better one, which may be had for less.
 
         Raises:
             NetworkError: If maps would be too large.
         """
         if method == "forward":
             return torch.cat([self._forward_margins(part) for part in self._parts(simplices)])
-        return torch.stack([self._margin(each, method) for each in simplices])
+        return torch.stack([self._margin(each, method, enough) for each in simplices])
 
     def margin_at_centre(self, method: Method) -> float:
         """Returns what the margin of the centre alone is bounded by, which rounding decides."""
@@ -243,7 +211,11 @@ class HullBounds:
                 run_forward(self.program, self._band(part), number)[number]
                 for part in self._parts(simplices)
             ]
-        return torch.cat([self._distance(band) for band in found])
+        distances = torch.cat([self._distance(band) for band in found])
+        if method == "convexity" and self.is_at_vertices and self.radius.any():
+            boxes = torch.stack([self._distance_in_boxes(each) for each in simplices])
+            return torch.minimum(distances, boxes)
+        return distances
 
     def _parts(self, simplices: Tensor) -> tuple[Tensor, ...]:
         return torch.split(simplices, cells_at_once(self.program, simplices.shape[1]))
@@ -263,16 +235,37 @@ class HullBounds:
 
     def _note_ranges(self, simplex: Tensor, back: Backward) -> None:
         """Keeps the ranges that maps gave of the whole, which hold in each of its parts."""
-        if torch.equal(simplex, whole(len(self.vertices))[0]):
+        if self._is_whole(simplex):
             self._ranges |= back.ranges()
 
-    def _margin(self, simplex: Tensor, method: Method) -> Tensor:
-        back, number = self._backward(simplex, method), self.program.outputs[LOGITS]
-        if method != "maps":
-            return back.lowest(number, self._rows).min()
-        found = back.smallest(number, self._rows)
-        self._note_ranges(simplex, back)
+    def _is_whole(self, simplex: Tensor) -> bool:
+        return torch.equal(simplex, whole(len(self.vertices))[0])
+
+    def _margin(self, simplex: Tensor, method: Method, enough: float) -> Tensor:
+        number, is_whole = self.program.outputs[LOGITS], self._is_whole(simplex)
+        if is_whole and method in self._margins:
+            return self._margins[method]
+        lowest = self._backward(simplex, "rows").lowest(number, self._rows).amin(dim=0)
+        found = lowest.min()
+        if method == "maps" and (is_whole or found < enough):
+            back = self._backward(simplex, method)
+            lowest = back.lowest(number, self._rows).amin(dim=0)
+            # Of smaller ones, turning lines gains less than to cut them again.
+            turned = back.smallest(number, self._rows) if is_whole else lowest.min()
+            found = torch.maximum(found, turned)
+            self._note_ranges(simplex, back)
+        if is_whole:
+            self._margins[method] = found
+        self._weakest[simplex.numpy().tobytes()] = int(lowest.argmin())
         return found
+
+    def weakest_corners(
+        self, simplices: Float64[Tensor, "cells corners vertices"]
+    ) -> Int64[Tensor, "cells"]:
+        """Returns the corner where the margin's bound was lowest; -1 where that is not known."""
+        return torch.tensor(
+            [self._weakest.get(each.numpy().tobytes(), -1) for each in simplices.contiguous()]
+        )
 
     def _forward_margins(self, simplices: Tensor) -> Tensor:
         number = self.program.outputs[LOGITS]
@@ -288,6 +281,17 @@ class HullBounds:
         back.band(self.program.outputs[PRE_ACTIVATION], every_unit=True)
         self._note_ranges(simplex, back)
         return back.band(self.program.outputs[FEATURES])
+
+    def _distance_in_boxes(self, simplex: Tensor) -> Tensor:
+        found = largest_distance_in_boxes(
+            self.program,
+            self.program.outputs[PRE_ACTIVATION],
+            at_corners(simplex[None], self.vertices)[0],
+            self.radius,
+            2 * len(self.vertices) * EPSILON,
+            self.features.plain,
+        )
+        return torch.tensor(self.features.relative(found), dtype=torch.float64)
 
     def _distance(self, band: Band) -> Float64[Tensor, "cells"]:
         lower, upper = (end.flatten(2) for end in band.ends())

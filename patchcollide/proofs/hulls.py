@@ -14,7 +14,7 @@ from patchcollide.proofs.bounds import HullBounds, Method
 from patchcollide.proofs.knowledge import Knowledge
 from patchcollide.proofs.parts import Partial, prove_parts
 from patchcollide.proofs.results import CounterExample, HullProof, Proved, Result, sentence
-from patchcollide.proofs.search import Budget, Cells, refine
+from patchcollide.proofs.search import Bound, Budget, Cells, Clock, refine
 from patchcollide.proofs.simplices import combined, whole
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Tensor, UInt8, ndarray
@@ -28,6 +28,9 @@ MARGIN, TAU = "margin", "tau"
 # A bound so near to the worst point found is good enough.
 _NEAR = 0.05
 
+# The share of the time that the search for the worst image may take, of either.
+_OF_ATTACKS = 0.1
+
 # What float64 rounds of a value that is compared with a limit is far less than this share.
 _SURE = 1e-9
 
@@ -39,11 +42,12 @@ class Claim:
     Attributes:
         gamma: What features may differ by; None for the class alone.
         rounding: Whether images are rounded to 8 bits, in whatever way.
-        seconds: How long to cut simplices; what is bounded at first and the search for the worst
-            image come on top.
+        seconds: How long to look for the worst image and to cut simplices. What is bounded at
+            first is finished in any case.
         cells: How many simplices to bound at most.
         seed: Of the search for the worst image.
         parts: Whether to prove parts of a hull where the whole is not proved, for as long again.
+        clock: What tells the seconds.
     """
 
     gamma: float | None = None
@@ -52,6 +56,7 @@ class Claim:
     cells: int = 1_000_000
     seed: int = 0
     parts: bool = True
+    clock: Clock = time.perf_counter
 
 
 class Prover:
@@ -81,53 +86,72 @@ class Prover:
         Raises:
             InterruptedWorkError: If the user asked to stop; what is known is kept.
         """
+        until = self.claim.clock() + self.claim.seconds
         for number, (name, measure) in enumerate(self._measures.items()):
             if name not in self.known.worst:
                 generator = seeded(self.claim.seed, Purpose.WORST, number)
                 self.known.worst[name] = find_worst(
-                    measure, self.bounds.vertices, generator, seconds=self.claim.seconds
+                    measure,
+                    self.bounds.vertices,
+                    generator,
+                    seconds=_OF_ATTACKS * self.claim.seconds,
+                    clock=self.claim.clock,
                 )
         methods = {
             MARGIN: self.bounds.way_of_margins(),
             TAU: self.bounds.way_of_distances(),
         }
+        for name, method in methods.items():
+            if name not in self.known.cells:
+                first, bound = whole(len(self.bounds.vertices)), self._bound_of(name, method)
+                self.known.cells[name] = Cells.first(first, bound, self.claim.clock)
         refuted = self._counterexample()
-        # Of distances only the first bound is wanted where no limit was asked for.
-        begun, share = time.perf_counter(), 1.0 if self.claim.gamma is None else 0.5
-        seconds = 0.0 if refuted else self.claim.seconds
-        self._bound(MARGIN, methods[MARGIN], share * seconds, request)
-        left = seconds - (time.perf_counter() - begun) if share < 1 else 0.0
-        self._bound(TAU, methods[TAU], left, request)
+        if not refuted:
+            left = until - self.claim.clock()
+            self._cut(MARGIN, methods[MARGIN], (0.5 if self._is_close() else 1.0) * left, request)
+            for name in (TAU, MARGIN):
+                if (left := until - self.claim.clock()) > 0:
+                    self._cut(name, methods[name], left, request)
         return self._described(methods, refuted or self._counterexample(), request)
 
-    def _bound(
-        self, name: str, method: Method, seconds: float, request: StopRequest | None
-    ) -> None:
-        vertices = self.bounds.vertices
+    def _is_close(self) -> bool:
+        """Says whether features are not within what is asked for yet, but may be shown to be."""
+        gamma, most = self.claim.gamma, -self.known.cells[TAU].lowest
+        return gamma is not None and gamma < most <= 2 * gamma and not self.bounds.is_at_vertices
 
+    def _bound_of(self, name: str, method: Method) -> Bound:
         def bound(simplices: Tensor) -> Tensor:
             # The middles are looked at too: what bounds cannot exclude may be there.
             middles = simplices.mean(dim=1)
-            values = self._measures[name](combined(middles, vertices))
+            values = self._measures[name](combined(middles, self.bounds.vertices))
             best = int(values.argmin())
             if float(values[best]) < self.known.worst[name].value:
                 self.known.worst[name] = Worst(float(values[best]), middles[best])
             if name == MARGIN:
-                return self.bounds.margins(simplices, method)
+                return self.bounds.margins(simplices, method, self._goal(name))
             return -self.bounds.distances(simplices, method)
 
-        if name not in self.known.cells:
-            self.known.cells[name] = Cells.first(whole(len(vertices)), bound)
-        cells, together = self.known.cells[name], 16 if method == "forward" else 4
-        if not math.isfinite(cells.lowest) or (name == MARGIN and self._is_hopeless(method)):
+        return bound
+
+    def _cut(self, name: str, method: Method, seconds: float, request: StopRequest | None) -> None:
+        cells = self.known.cells[name]
+        at_vertices = name == TAU and self.bounds.is_at_vertices
+        if at_vertices or not math.isfinite(cells.lowest):
             return  # Of smaller simplices it would be as bad.
+        # Of distances only the first bound is wanted where no limit was asked for.
+        if (name == TAU and self.claim.gamma is None) or (
+            name == MARGIN and self._is_hopeless(method)
+        ):
+            return
+        together = 16 if method == "forward" else 2
         refine(
             cells,
-            bound,
+            self._bound_of(name, method),
             lambda: self._goal(name),
             self._products,
-            Budget(seconds, self.claim.cells, together),
+            Budget(max(seconds, 0.0), self.claim.cells, together, clock=self.claim.clock),
             request,
+            self.bounds.weakest_corners if name == MARGIN else None,
         )
 
     def _is_hopeless(self, method: Method) -> bool:

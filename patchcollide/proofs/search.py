@@ -22,6 +22,9 @@ DEEPEST = 40
 ABOVE_ZERO = 5e-324
 """The smallest number above 0, as a goal: a margin of 0 is none."""
 
+Clock = Callable[[], float]
+"""Gives seconds since some moment."""
+
 Bound = Callable[[Float64[Tensor, "cells corners vertices"]], Float64[Tensor, "cells"]]
 """Gives what no point of a simplex is below, one number for each."""
 
@@ -45,11 +48,16 @@ class Cells:
     seconds: float = 0.0
 
     @classmethod
-    def first(cls, cell: Float64[Tensor, "1 corners vertices"], bound: Bound) -> "Cells":
+    def first(
+        cls,
+        cell: Float64[Tensor, "1 corners vertices"],
+        bound: Bound,
+        clock: Clock = time.perf_counter,
+    ) -> "Cells":
         """Returns a simplex that is not cut yet."""
-        begun = time.perf_counter()
+        begun = clock()
         depths = torch.zeros(1, dtype=torch.int64)
-        return cls(cell, bound(cell), depths, 1, time.perf_counter() - begun)
+        return cls(cell, bound(cell), depths, 1, clock() - begun)
 
     @property
     def lowest(self) -> float:
@@ -71,12 +79,14 @@ class Budget:
         at_once: How many together.
         highest: Whether simplices are cut whose bounds are nearest to the goal, not furthest from
             it: for the largest share where all cannot be had.
+        clock: What tells the seconds.
     """
 
     seconds: float
     cells: int = 1_000_000
     at_once: int = 16
     highest: bool = False
+    clock: Clock = time.perf_counter
 
 
 def refine(
@@ -86,6 +96,7 @@ def refine(
     products: Float64[Tensor, "vertices vertices"],
     budget: Budget,
     request: StopRequest | None = None,
+    weakest: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Cuts simplices until all bounds are at a goal, or the budget is spent.
 
@@ -96,24 +107,32 @@ def refine(
         products: See :func:`patchcollide.proofs.simplices.halved`.
         budget: In addition to what was spent before.
         request: Of the user to stop.
+        weakest: Gives the corners where bounds are lowest, as
+            :func:`patchcollide.proofs.simplices.halved` takes them; longest edges are cut without.
 
     Raises:
         InterruptedWorkError: If the user asked to stop; the cells are whole.
     """
     if cells.weights.shape[1] == 1:
         return  # A point cannot be cut.
-    begun, before, limit = time.perf_counter(), cells.seconds, cells.bounded + budget.cells
+    begun, before, limit = budget.clock(), cells.seconds, cells.bounded + budget.cells
+    cut_in = 0.0
     for percent in track(range(1, 101), "Cutting simplices", 100):
         until = before + budget.seconds * percent / 100
-        while cells.seconds < until and cells.bounded < limit:
+        # What would end too late is not begun.
+        while cells.seconds + cut_in <= until and cells.bounded < limit:
             if request is not None and request.requested:
                 raise InterruptedWorkError("The user asked to stop between two simplices.")
             is_open = (cells.bounds < goal()) & (cells.depths < DEEPEST)
             if not is_open.any():
                 return
             order = _urgency(cells, budget.highest).masked_fill(~is_open, torch.inf).argsort()
-            _cut(cells, order[: min(int(is_open.sum()), budget.at_once // 2)], bound, products)
-            cells.seconds = before + time.perf_counter() - begun
+            chosen = order[: min(int(is_open.sum()), budget.at_once // 2)]
+            weights = cells.weights[chosen]
+            corners = None if weakest is None else weakest(weights)
+            _replace(cells, chosen, halved(weights, products, corners), bound)
+            spent = before + budget.clock() - begun
+            cells.seconds, cut_in = spent, spent - cells.seconds
 
 
 def _urgency(cells: Cells, highest: bool) -> Float64[Tensor, "cells"]:
@@ -126,8 +145,7 @@ def _urgency(cells: Cells, highest: bool) -> Float64[Tensor, "cells"]:
     return -cells.bounds * shrinks
 
 
-def _cut(cells: Cells, chosen: Tensor, bound: Bound, products: Tensor) -> None:
-    halves = halved(cells.weights[chosen], products)
+def _replace(cells: Cells, chosen: Tensor, halves: Tensor, bound: Bound) -> None:
     # A part is nowhere below the whole.
     bounds = torch.maximum(bound(halves), cells.bounds[chosen].repeat(2))
     depths = (cells.depths[chosen] + 1).repeat(2)

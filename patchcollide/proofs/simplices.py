@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from patchcollide.shapes import Float64, Tensor
+from patchcollide.shapes import Float64, Int64, Tensor
 
 
 def whole(num_vertices: int) -> Float64[Tensor, "1 corners vertices"]:
@@ -27,8 +27,9 @@ def around_centre(num_vertices: int, scale: float) -> Float64[Tensor, "1 corners
 def halved(
     simplices: Float64[Tensor, "cells corners vertices"],
     products: Float64[Tensor, "vertices vertices"],
+    weakest: Int64[Tensor, "cells"] | None = None,
 ) -> Float64[Tensor, "halves corners vertices"]:
-    """Cuts each simplex in two at the middle of its longest edge.
+    """Cuts each simplex in two at the middle of its longest edge, or of one from a corner.
 
     The middles of weights that began as whole numbers are exact in float64, so the halves are all
     of the simplex.
@@ -36,6 +37,8 @@ def halved(
     Args:
         simplices: With two corners at least.
         products: Inner products of the vertices, in which edges are measured.
+        weakest: The corner where a bound is lowest, or -1: it rises most where edges from there are
+            cut, so these count for twice their lengths.
 
     Returns:
         First one half of each, then the other.
@@ -45,6 +48,8 @@ def halved(
     lengths = torch.einsum("cev,vw,cew->ce", edges, products, edges)
     # Vertices may be equal: then weights alone say which edge is long.
     lengths = lengths + 1e-9 * edges.square().sum(dim=2) * products.diagonal().mean()
+    if weakest is not None:
+        lengths = torch.where((pairs == weakest[:, None, None]).any(dim=2), 4 * lengths, lengths)
     first, second = pairs[lengths.argmax(dim=1)].unbind(1)
     rows = torch.arange(len(simplices))
     middle = (simplices[rows, first] + simplices[rows, second]) / 2

@@ -10,6 +10,7 @@ from patchcollide.networks.network import CollisionNetwork
 from patchcollide.proofs.attack import find_worst, find_worst_nearby
 from patchcollide.proofs.backward import Backward
 from patchcollide.proofs.bands import Band, run_forward
+from patchcollide.proofs.bends import Slopes
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.simplices import at_corners, combined, halved, whole
 from patchcollide.proofs.tracing import FEATURES, LOGITS, PRE_ACTIVATION, read_program
@@ -93,19 +94,19 @@ def test_nothing_is_beyond_the_bounds_of_many_more(rounding):
 def test_turned_lines_are_below_too_and_no_worse(seed):
     """Any slopes from 0 to 1: those that a search ends with, and random ones."""
     bounds = bounds_of(seed, 4, rounding=True)
-    number, rows = bounds.program.outputs[LOGITS], bounds._rows
+    logits, rows = bounds.program.outputs[LOGITS], bounds._rows
     corners = at_corners(whole(4), bounds.vertices)[0]
     back = Backward(bounds.program, corners, bounds.radius)
-    plain, turned = float(back.lowest(number, rows).min()), float(back.smallest(number, rows))
+    plain, turned = float(back.lowest(logits, rows).min()), float(back.smallest(logits, rows))
     least = float(bounds.margin_at(combined(dense_samples(bounds), bounds.vertices)).min())
     assert plain <= turned <= least
     generator = torch.Generator().manual_seed(seed)
     for _ in range(20):
         back._slopes = {
-            step: torch.rand(bounds.program.steps[step].shape, generator=generator).double()
-            for step, _ in back._floors(number)
+            number: Slopes(*torch.rand(2, 1, *step.shape, generator=generator).double())
+            for number, step in back._floors(logits)
         }
-        assert float(back.lowest(number, rows).min()) <= least
+        assert float(back.lowest(logits, rows).min()) <= least
 
 
 def test_what_is_known_of_the_whole_narrows_its_parts_and_holds_there():

@@ -32,6 +32,19 @@ def test_the_longest_edge_is_cut_as_images_see_it():
     assert (found[:, :, 2] == 0.5).any(dim=1).all()
 
 
+def test_an_edge_from_the_weakest_corner_counts_twice():
+    products = torch.diag(torch.tensor([1.0, 1.0, 3.0])).double()
+    cut = [halved(whole(3), products, torch.tensor([corner])) for corner in (-1, 0)]
+    assert [(found[:, :, 2] == 0.5).any(dim=1).all() for found in cut] == [True, True]
+    assert (cut[1][:, :, 0] == 0.5).any(dim=1).all()
+    far = torch.diag(torch.tensor([1.0, 1.0, 100.0, 100.0])).double()
+    found = halved(whole(4), far, torch.tensor([0]))
+    assert (found[:, :, 0] == 0.5).any(dim=1).all()
+    narrow = whole(4)
+    narrow[0, 1:3] = narrow[0, 0] + 0.01 * (narrow[0, 1:3] - narrow[0, 0])
+    assert (halved(narrow, far, torch.tensor([1]))[:, :, 3] == 0.5).any(dim=1).all()
+
+
 def test_vertices_that_are_equal_are_cut_too():
     found = halved(halved(whole(3), torch.ones(3, 3).double()), torch.ones(3, 3).double())
     assert torch.linalg.det(found).abs().tolist() == [0.25] * 4
@@ -84,6 +97,23 @@ def test_a_budget_of_cells_is_kept():
     refine(cells, lower, lambda: 0.0, torch.eye(3).double(), Budget(20, cells=10, at_once=2))
     assert cells.bounded == 11
     assert len(cells.bounds) == 6
+
+
+@pytest.mark.parametrize("at_once", [2, 8])
+def test_what_would_end_after_the_time_is_not_begun(at_once):
+    """Each simplex takes a second, of a clock that says so."""
+    now = 0.0
+
+    def bound(simplices: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += len(simplices)
+        return lower(simplices)
+
+    cells = Cells.first(whole(3), bound, clock=lambda: now)
+    budget = Budget(20, at_once=at_once, clock=lambda: now)
+    refine(cells, bound, lambda: 0.0, torch.eye(3).double(), budget)
+    assert (cells.seconds, cells.bounded) == (now, now)
+    assert 20 - 2 * at_once < now - 1 <= 20
 
 
 def test_the_share_grows_from_the_highest_bounds_where_all_cannot_be_had():
