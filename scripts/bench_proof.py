@@ -2,8 +2,9 @@
 
 Prints one JSON document, with Markdown tables under ``table``: one proof for each network and
 layer, of five vertices found by a search within a bound on features; with ``--hulls``, the share of
-many such hulls that is proved; with ``--runs``, the worst image found in finished runs beside the
-worst of their random samples. Networks are trained first: the paper's MLP and LeNet-5, a small VGG
+many such hulls that is proved, with ``--proved`` also of hulls that are made with
+``objective.proved``; with ``--runs``, the worst image found in finished runs beside the worst of
+their random samples. Networks are trained first: the paper's MLP and LeNet-5, a small VGG
 with max pooling, and a small residual network with batch norm. What was trained and what was
 measured is kept in OUT: stopped, the same command goes on.
 
@@ -13,6 +14,7 @@ measured is kept in OUT: stopped, the same command goes on.
 import argparse
 import functools
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,7 +72,16 @@ _WORST = (
     "its margin",
     "short of 1",
 )
-_SHARES = ("network", "layer", "hulls", "rounded", "class proved", "features too", "s each, median")
+_SHARES = (
+    "network",
+    "layer",
+    "made to be proved",
+    "hulls",
+    "rounded",
+    "class proved",
+    "features too",
+    "s each, median",
+)
 
 
 class Residual(nn.Module):
@@ -160,15 +171,26 @@ def pairs(digits: Digits, wanted: int, seed: int) -> Iterator[tuple[np.ndarray, 
         yield digits.images[first], digits.images[second]
 
 
-def prove(polytope: Polytope, rounding: bool, arguments: argparse.Namespace) -> HullProof:
-    """Proves what can be proved of a hull within the seconds given."""
+def prove(
+    polytope: Polytope, rounding: bool, arguments: argparse.Namespace
+) -> tuple[HullProof, float]:
+    """Proves what can be proved of a hull within the seconds given, and says what it took."""
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    begun = clock()
     network, vertices, target = polytope.network, polytope.vertices, polytope.target
     bounds = HullBounds.of(network, vertices, target, rounding=rounding)
-    claim = Claim(arguments.gamma, rounding, arguments.seconds, seed=arguments.seed, parts=False)
-    return Prover(bounds, claim).run()
+    claim = Claim(
+        arguments.gamma,
+        rounding,
+        arguments.seconds,
+        seed=arguments.seed,
+        parts=False,
+        clock=clock,
+    )
+    return Prover(bounds, claim).run(), clock() - begun
 
 
-def row(name: str, layer: str, proof: HullProof) -> Sequence[str]:
+def row(name: str, layer: str, proof: HullProof, seconds: float) -> Sequence[str]:
     """Returns what a table says of a proof."""
     margin, tau = proof["margin"], proof["tau"]
     proved = margin["proved"] or -np.inf
@@ -184,7 +206,7 @@ def row(name: str, layer: str, proof: HullProof) -> Sequence[str]:
         f"{tau['proved']:.4f}" if tau["proved"] is not None else "-",
         f"{margin['method']}, {tau['method']}",
         f"{margin['cells']}, {tau['cells']}",
-        f"{margin['seconds']:.2f}, {tau['seconds']:.2f}",
+        f"{seconds:.1f}",
     )
 
 
@@ -205,15 +227,27 @@ def kept(arguments: argparse.Namespace, name: str, measure: Callable[[], Any]) -
 
 
 def proofs_of(
-    arguments: argparse.Namespace, name: str, layer: str, pictures: Sequence[np.ndarray]
+    arguments: argparse.Namespace,
+    name: str,
+    layer: str,
+    pictures: Sequence[np.ndarray],
+    proved: bool = False,
 ) -> list[dict[str, Any]]:
     """Finds a hull and proves what can be proved of it, with and without rounding."""
     network = network_of(name, arguments).at_layer(layer)
-    polytope = find_polytope(network, layer, *pictures, tightness=arguments.gamma)
-    return [
-        {"network": name, "layer": layer, "proof": prove(polytope, rounding, arguments)}
-        for rounding in (False, True)
-    ]
+    polytope = find_polytope(
+        network,
+        layer,
+        *pictures,
+        tightness=arguments.gamma,
+        settings={"objective.proved": True} if proved else (),
+    )
+    found = []
+    for rounding in (False, True):
+        proof, seconds = prove(polytope, rounding, arguments)
+        about = {"network": name, "layer": layer, "made_proved": proved}
+        found.append({**about, "proof": proof, "seconds": seconds})
+    return found
 
 
 def measure_layers(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
@@ -227,38 +261,38 @@ def measure_layers(arguments: argparse.Namespace, test: Digits) -> list[dict[str
     return found
 
 
-def measure_hulls(arguments: argparse.Namespace, test: Digits) -> list[dict[str, Any]]:
+def measure_hulls(
+    arguments: argparse.Namespace, test: Digits, wanted: int, proved: bool = False
+) -> list[dict[str, Any]]:
     """Proves many hulls of one layer of some networks, each in few seconds."""
     found = []
-    several = list(pairs(test, arguments.hulls, arguments.seed + 1))
+    several = list(pairs(test, wanted, arguments.seed + 1))
     shorter = argparse.Namespace(**{**vars(arguments), "seconds": arguments.seconds_each})
+    kind = "proved" if proved else "hull"
     for name in arguments.many if several else ():
         for number, pair in track(enumerate(several), f"Hulls of {name}", len(several)):
-            measure = functools.partial(proofs_of, shorter, name, MANY[name], pair)
-            found += kept(shorter, f"{name}-hull-{number}-{shorter.seconds:g}s", measure)
+            measure = functools.partial(proofs_of, shorter, name, MANY[name], pair, proved)
+            found += kept(shorter, f"{name}-{kind}-{number}-{shorter.seconds:g}s", measure)
     return found
 
 
 def shares(hulls: Sequence[dict[str, Any]]) -> Iterator[Sequence[str]]:
     """Yields, for each network, which share of hulls is proved."""
-    kinds = dict.fromkeys(
-        (each["network"], each["layer"], each["proof"]["rounding"]) for each in hulls
-    )
-    for name, layer, rounding in kinds:
-        proofs = [
-            each["proof"]
-            for each in hulls
-            if (each["network"], each["proof"]["rounding"]) == (name, rounding)
-        ]
-        seconds = [proof["margin"]["seconds"] + proof["tau"]["seconds"] for proof in proofs]
+    kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for each in hulls:
+        kind = (each["network"], each["layer"], each["made_proved"], each["proof"]["rounding"])
+        kinds.setdefault(kind, []).append(each)
+    for (name, layer, proved, rounding), found in kinds.items():
+        proofs = [each["proof"] for each in found]
         yield (
             name,
             layer,
+            "yes" if proved else "no",
             str(len(proofs)),
             "yes" if rounding else "no",
             f"{np.mean([proof['share_proved'] == 1 for proof in proofs]):.0%}",
             f"{np.mean([proof['result'] == 'proved' for proof in proofs]):.0%}",
-            f"{np.median(seconds):.2f}",
+            f"{np.median([each['seconds'] for each in found]):.2f}",
         )
 
 
@@ -269,7 +303,7 @@ def worst_rows(runs: Sequence[Path]) -> Iterator[Sequence[str]]:
         worst = summary["worst_found"]
         found, sampled = worst["probability"], worst["sampled_probability"]
         yield (
-            folder.name,
+            f"{folder.parent.name}/{folder.name}",
             str(summary["num_samples"]),
             f"{sampled:.5f}",
             f"{found:.5f}",
@@ -291,10 +325,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of MNIST's files")
     parser.add_argument("--networks", nargs="+", choices=[*LAYERS], default=[*LAYERS])
     parser.add_argument("--hulls", type=int, default=0, help="how many of one layer to prove too")
+    parser.add_argument("--proved", type=int, default=0, help="how many made to be proved, too")
     parser.add_argument("--many", nargs="+", choices=[*MANY], default=[*MANY], help="of which")
     parser.add_argument("--seconds-each", type=float, default=1.0, help="to refine each of these")
     parser.add_argument("--gamma", type=float, default=0.1, help="bound on features")
     parser.add_argument("--seconds", type=float, default=10.0, help="to refine each proof")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="seconds are those that the processor works for this: for machines that do more",
+    )
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help="finished runs to compare")
     parser.add_argument("--epochs", type=count, default=3)
     parser.add_argument("--seed", type=int, default=0)
@@ -306,8 +346,10 @@ def main() -> dict[str, Any]:
     arguments = read_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     test = read_digits(arguments.data, "test")
-    layers, hulls = measure_layers(arguments, test), measure_hulls(arguments, test)
-    rows = (row(each["network"], each["layer"], each["proof"]) for each in layers)
+    layers = measure_layers(arguments, test)
+    hulls = measure_hulls(arguments, test, arguments.hulls)
+    hulls += measure_hulls(arguments, test, arguments.proved, proved=True)
+    rows = (row(each["network"], each["layer"], each["proof"], each["seconds"]) for each in layers)
     lines = [*table(_HEADER, rows), "", *(table(_SHARES, shares(hulls)) if hulls else [])]
     if arguments.runs:
         lines += ["", *table(_WORST, worst_rows(arguments.runs))]
@@ -316,6 +358,7 @@ def main() -> dict[str, Any]:
         "machine": describe_machine(),
         "data": test.name,
         "seed": arguments.seed,
+        "processor_time": arguments.processor_time,
         "layers": layers,
         "hulls": [{**each, "proof": {**each["proof"], "sentence": ""}} for each in hulls],
         "table": lines,
