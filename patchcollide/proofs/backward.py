@@ -212,7 +212,7 @@ class Backward:
         tried = torch.zeros(len(places), dtype=torch.bool)
         tried[:: max(1, len(places) // _TRIED)] = True
         together = max(1, _BYTES_AT_ONCE // (8 * most))
-        parts = [*places[tried].split(together), *places[~tried].split(together)]
+        parts = [*torch.split(places[tried], together), *torch.split(places[~tried], together)]
         for part in filter(len, parts):
             rows = torch.zeros(len(part), math.prod(shape), dtype=torch.float64)
             rows[torch.arange(len(part)), part] = 1
@@ -240,7 +240,7 @@ class Backward:
         if isinstance(operation, Linear):
             self._sizes[number] = operation.spread(*sizes)[0] + operation.size
             return
-        ends = self._ends(inputs[0]) if inputs else ()
+        ends = self._ends(*inputs)
         if isinstance(operation, Largest):
             choice = self._choices[number] = operation.lines(*ends)
             largest = operation.run(operation.size(*ends)).amax(dim=0)

@@ -122,7 +122,7 @@ class HullBounds:
     def is_at_vertices(self) -> bool:
         """Whether simplices need not be cut: distances are found as well as can be at vertices."""
         features = self.program.steps[self.program.outputs[FEATURES]].operation
-        return self.is_convex and isinstance(features, Floor) and features.at == 0
+        return self.is_convex and isinstance(features, Floor) and bool(features.at == 0)
 
     @property
     def _reach(self) -> Tensor:

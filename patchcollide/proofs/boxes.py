@@ -8,6 +8,8 @@ what the layer makes of a step in the box. For each step the sum is convex in th
 is around, so between images it is largest at one of them.
 """
 
+import math
+
 import torch
 
 from patchcollide.polyhedra.tolerances import EPSILON
@@ -77,7 +79,7 @@ def _longest_step(back: Backward, layer: int, radius: Tensor, live: Tensor) -> f
         return 0.0
     largest = float(torch.linalg.eigvalsh(small)[-1]) + 64 * sum(matrix.shape) * EPSILON * size
     # A step is within the box, so at most as long as its diagonal.
-    return (1 + 1e-12) * float(largest * (radius > 0).sum()) ** 0.5
+    return (1 + 1e-12) * math.sqrt(largest * int((radius > 0).sum()))
 
 
 def _rounding(program: Program, layer: int) -> float:
