@@ -76,7 +76,7 @@ class Index(Section):
 class Retrieval(Section):
     """Which neighbours a location of the source gets."""
 
-    engine: Literal["ann", "certified", "exact"] = "ann"
+    engine: Literal["auto", "ann", "certified", "exact"] = "ann"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     k: Count = 10
     query_stride_px: Count = 12

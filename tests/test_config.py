@@ -66,7 +66,7 @@ def test_a_setting_like_no_other_is_refused_with_all_that_are_known():
         ("images.fit=stretch", r"images\.fit = 'stretch': input should be 'crop' or 'squash'"),
         (
             "retrieval.engine=dci",
-            r"retrieval\.engine = .dci.: input should be .ann., .certified. or .exact.",
+            r"retrieval\.engine = .dci.: input should be .auto., .ann., .certified. or .exact.",
         ),
     ],
 )

@@ -70,7 +70,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one setting; may be repeated.", metavar="SECTION.KEY=VALUE"),
 ]
-Engine = Annotated[str | None, typer.Option(help="Search engine: ann, certified or exact.")]
+Engine = Annotated[str | None, typer.Option(help="Search engine: auto, ann, certified or exact.")]
 Memory = Annotated[
     str | None,
     typer.Option(help="How much may be used, such as 8GB; by default 80 % of what is available."),

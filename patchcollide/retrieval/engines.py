@@ -5,18 +5,26 @@ import logging
 import torch
 
 from patchcollide.config import Config
-from patchcollide.errors import ConfigError, StoreError
+from patchcollide.errors import ConfigError, MissingLibraryError, StoreError
+from patchcollide.formats import format_seconds
 from patchcollide.io.locks import locked
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
+from patchcollide.retrieval.planning.advice import (
+    PATIENCE_SECONDS,
+    advised_engine,
+    proof_seconds,
+)
 from patchcollide.retrieval.searcher import Searcher, SearchResult
 from patchcollide.store.blocks import Blocks
 from patchcollide.store.descriptors import Basis, fit_basis
+from patchcollide.store.faiss_library import import_faiss
+from patchcollide.store.index_files import found_index
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.sums_files import lacks_sums, make_sums
 
-__all__ = ["SearchResult", "Searcher", "open_searcher"]
+__all__ = ["SearchResult", "Searcher", "named_engine", "open_searcher", "with_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +34,61 @@ _BOUND_COMPONENTS = 32
 _BOUND_PATCHES = 5000
 
 
+def with_engine(config: Config, store: PatchStore, num_sources: int = 1) -> Config:
+    """Returns settings that name an engine: for ``auto`` the one that a plan of the store advises.
+
+    Where there is no index, or no FAISS, that is ``exact``, which needs neither.
+
+    Args:
+        config: Section ``retrieval``.
+        store: Where patches are looked for.
+        num_sources: Images whose patches are looked for at once.
+
+    Raises:
+        IndexMismatchError: If the index's ``index.json`` is damaged.
+    """
+    if config.retrieval.engine != "auto":
+        return config
+    locations = store.grid.with_stride(config.retrieval.query_stride_px).num_positions
+    num_queries = num_sources * locations
+    engine = advised_engine(store.num_patches, num_queries)
+    obstacle = _obstacle(store) if engine != "exact" else ""
+    seconds = proof_seconds(store.num_patches, num_queries)["exact"]
+    if obstacle:
+        level = logging.WARNING if seconds > PATIENCE_SECONDS else logging.INFO
+        told = "%s To compare every patch takes %s or so, on two cores."
+        logger.log(level, told, obstacle, format_seconds(seconds))
+        engine = "exact"
+    logger.info("retrieval.engine = auto takes %s.", engine)
+    return named_engine(config, engine)
+
+
+def named_engine(config: Config, engine: str) -> Config:
+    """Returns the settings with another engine."""
+    retrieval = config.retrieval.model_copy(update={"engine": engine})
+    return config.model_copy(update={"retrieval": retrieval})
+
+
+def _obstacle(store: PatchStore) -> str:
+    """Says why no engine can be had that needs an index; nothing if one can."""
+    if found_index(store.path) is None:
+        return f"{store.path} has no index: `patchcollide index` on the same images adds it."
+    try:
+        import_faiss()
+    except MissingLibraryError as error:
+        return str(error)
+    return ""
+
+
 def open_searcher(config: Config, store: PatchStore, backend: Backend = LOCAL) -> Searcher:
-    """Opens the engine that ``retrieval.engine`` names.
+    """Opens the engine that ``retrieval.engine`` names; for ``auto`` that of :func:`with_engine`.
 
     Raises:
         ConfigError: If ``retrieval.device`` asks for a GPU where there is none.
         IndexMismatchError: If the engine needs an index and the store has none of its own.
         MissingLibraryError: If it needs FAISS, which is not installed.
     """
+    config = with_engine(config, store)
     if config.retrieval.engine == "ann":
         return open_index(store, config.index)
     device = _device(config.retrieval.device)

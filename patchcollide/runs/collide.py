@@ -16,6 +16,7 @@ from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.methods.registry import require_applicable
 from patchcollide.optimisation.vertices import find_by_method, make_task
 from patchcollide.parallel import LOCAL, Backend
+from patchcollide.retrieval.engines import named_engine
 from patchcollide.retrieval.neighbours import Neighbours, require_neighbours
 from patchcollide.runs.folder import (
     SUMMARY_FILE,
@@ -213,6 +214,8 @@ def _neighbours(
                 "the target is given as features, so its own patches are not known and not left "
                 "out. If its image is in the store, name it in retrieval.exclude."
             )
+    if "engine" in run.inputs:
+        config = named_engine(config, run.inputs["engine"])
     return retrieve_neighbours(config, inputs.source_picture, others, origin, path, backend)
 
 

@@ -52,7 +52,8 @@ _COMMANDS = {ENCODING: "collide", AUDIT_ENCODING: "audit"}
 class RunInputs(TypedDict, total=False):
     """What a run is made from, as people know it: names, paths and the command line.
 
-    An audit has of these only the images, the network, the layer and the command.
+    ``engine`` is the one that ``retrieval.engine = "auto"`` took; settings name any other. An audit
+    has of these only the images, the network, the layer and the command.
     """
 
     source: str
@@ -69,6 +70,7 @@ class RunInputs(TypedDict, total=False):
     command: str
     source_crop: str
     target_crop: str
+    engine: str
 
 
 class RunIdentity(TypedDict, total=False):

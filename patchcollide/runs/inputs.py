@@ -24,6 +24,7 @@ from patchcollide.networks.feature_files import holds_features, write_features
 from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, require_finite
+from patchcollide.retrieval.engines import with_engine
 from patchcollide.runs.folder import Run, RunIdentity, RunInputs
 from patchcollide.runs.pictures import (
     OF_STORE,
@@ -129,6 +130,8 @@ class CollisionInputs:
         """Returns names and paths, and the command line that makes the run again, if one can."""
         parts = {"source_crop": self.crops.source, "target_crop": self.crops.target}
         given = cast(RunInputs, {key: str(part) for key, part in parts.items() if part})
+        if self.store and config.retrieval.engine == "auto":
+            given["engine"] = with_engine(config, self.store).retrieval.engine
         return {
             "source": printable(self.source_path),
             "target": printable(self.target_path),

@@ -17,6 +17,7 @@ from patchcollide.io.provenance import array_digest, differences, file_digest, m
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.report.headlines import figure_title
 from patchcollide.report.sheet import is_former_drawing
+from patchcollide.retrieval.engines import named_engine
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import SUMMARY_FILE, Run, RunRecord, open_run
@@ -136,9 +137,12 @@ def _make(run: Run, places: dict[str, Path | None], crops: Crops, out: Path) -> 
     source, target = places["source"], places["target"]
     if source is None or target is None:
         raise RunError(f"{run.folder} records no source or no target.")
+    config = run.config
+    if "engine" in run.inputs:
+        config = named_engine(config, run.inputs["engine"])
     if run.inputs["parameterisation"].endswith("exact"):
         return find_exact(
-            run.config,
+            config,
             target,
             out,
             source=source,
@@ -146,7 +150,7 @@ def _make(run: Run, places: dict[str, Path | None], crops: Crops, out: Path) -> 
             images=places["images"],
         )
     return collide(
-        run.config,
+        config,
         source,
         target,
         out,

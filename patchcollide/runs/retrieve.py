@@ -11,7 +11,7 @@ from patchcollide.images.pictures import read_square
 from patchcollide.images.pillow import Picture
 from patchcollide.io.files import output_path, written_beside
 from patchcollide.parallel import LOCAL, Backend
-from patchcollide.retrieval.engines import open_searcher
+from patchcollide.retrieval.engines import open_searcher, with_engine
 from patchcollide.retrieval.neighbours import Neighbours
 from patchcollide.retrieval.policy import find_neighbours_of_each
 from patchcollide.retrieval.released_lists import ListOptions, neighbours_from_lists
@@ -68,6 +68,7 @@ def retrieve_neighbours_of_each(
     if missing:
         _warn_of_few_images(store)
         size = config.images.size_px
+        config = with_engine(config, store, len(missing))
         found = find_neighbours_of_each(
             config,
             [read_square(config, sources[out], size) for out in missing],

@@ -16,6 +16,7 @@ from patchcollide.formats import format_seconds, format_size
 from patchcollide.images.listings import Listing, sample_images
 from patchcollide.images.sources import find_images
 from patchcollide.io.system import busy_cores
+from patchcollide.retrieval.planning.advice import advised_engine
 from patchcollide.retrieval.planning.budgets import (
     existing_folder,
     memory_budget,
@@ -38,9 +39,6 @@ from patchcollide.retrieval.planning.footprint import (
 )
 from patchcollide.retrieval.planning.rates import measure_rates
 from patchcollide.store.index_files import ABOUT_FILE
-
-# So long anyone waits for a proof that nothing nearer was missed.
-_PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Plan:
         stages: Of making store and index, in order.
         engines: Of the searches.
         index_reason: Why this index.
-        engine: Which engine to use.
+        engine: Which engine to use, and ``retrieval.engine = "auto"`` takes.
         engine_reason: Why.
         accelerated: Seconds of the engines on a GPU; empty if not asked for.
         accelerator: How the GPU's seconds came about.
@@ -145,7 +143,7 @@ def estimate(num_images: int, rates: Rates, config: Config, queries: int) -> Pla
     seconds_of = {**stage_seconds(work, rates), **engine_seconds(work, rates, queries)}
     costs = {name: Cost(bytes_of[name], seconds_of[name]) for name in bytes_of}
     engines = {name: costs[name] for name in ENGINES}
-    engine, reason = _choose_engine(engines)
+    engine = advised_engine(work.num_patches, queries)
     return Plan(
         num_found=num_images,
         num_images=num_images,
@@ -160,7 +158,7 @@ def estimate(num_images: int, rates: Rates, config: Config, queries: int) -> Pla
         engines=engines,
         index_reason=_index_reason(work),
         engine=engine,
-        engine_reason=reason,
+        engine_reason=_engine_reason(engine, engines),
         accelerated={},
     )
 
@@ -268,13 +266,13 @@ def _index_reason(work: Workload) -> str:
     return f"uncompressed descriptors would take {plain}"
 
 
-def _choose_engine(engines: Mapping[str, Cost]) -> tuple[str, str]:
+def _engine_reason(engine: str, engines: Mapping[str, Cost]) -> str:
     seconds = {name: cost.seconds for name, cost in engines.items()}
     times = {name: format_seconds(s) for name, s in seconds.items()}
-    proven = min(("certified", "exact"), key=lambda name: seconds[name])
-    if seconds[proven] <= _PATIENCE_SECONDS:
-        return proven, (
-            f"every answer is proven and takes {times[proven]}, where ann takes {times['ann']} "
+    if engine != "ann":
+        return (
+            f"every answer is proven and takes {times[engine]}, where ann takes {times['ann']} "
             "without proof"
         )
-    return "ann", f"a proof of every answer would take {times[proven]}, ann takes {times['ann']}"
+    proven = min(("certified", "exact"), key=lambda name: seconds[name])
+    return f"a proof of every answer would take {times[proven]}, ann takes {times['ann']}"
