@@ -23,6 +23,8 @@ from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 16
 """Images whose patches are bounded at once."""
+COMPONENTS = 32
+"""Of those that an index has: more cost more than the comparisons they save."""
 _UNIT = 2.0**-24
 # A little more than what some roundings in float64 can take away.
 _UP = 1 + 2.0**-48

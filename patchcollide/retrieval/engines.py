@@ -10,6 +10,7 @@ from patchcollide.formats import format_seconds
 from patchcollide.io.locks import locked
 from patchcollide.parallel import LOCAL, Backend
 from patchcollide.retrieval.ann import open_index
+from patchcollide.retrieval.block_bounds import COMPONENTS
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.retrieval.planning.advice import (
     PATIENCE_SECONDS,
@@ -28,9 +29,7 @@ __all__ = ["SearchResult", "Searcher", "named_engine", "open_searcher", "with_en
 
 logger = logging.getLogger(__name__)
 
-# Of the components that the index has: more cost more than the comparisons they save.
-_BOUND_COMPONENTS = 32
-# That these are found of, where the index has none of blocks.
+# That the components of a bound are found of, where the index has none of blocks.
 _BOUND_PATCHES = 5000
 
 
@@ -115,8 +114,8 @@ def _bound_basis(store: PatchStore, basis: Basis) -> Basis:
     """Returns what bounds distances: the index's components, or of those before own ones."""
     blocks = Blocks.of(store.grid)
     if not blocks or basis.blocks:
-        return basis.first(_BOUND_COMPONENTS)
-    count = min(_BOUND_COMPONENTS, blocks.width)
+        return basis.first(COMPONENTS)
+    count = min(COMPONENTS, blocks.width)
     return fit_basis(store, num_components=count, num_patches=_BOUND_PATCHES, seed=0)
 
 

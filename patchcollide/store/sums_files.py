@@ -92,8 +92,8 @@ class SumsFile:
         found = self._read(("sums", "norms", "checksums"), start, stop)
         if found is None:
             return None
-        sums, norms, checksums = found
-        fits = np.array_equal(_checksums(sums, norms), checksums)
+        sums, norms, expected = found
+        fits = np.array_equal(checksums(sums, norms), expected)
         return BlockSums(sums, norms) if fits else None
 
     def read_norms(self, start: int, stop: int) -> Int32[ndarray, "n positions"] | None:
@@ -101,8 +101,8 @@ class SumsFile:
         found = self._read(("norms", "checksums"), start, stop)
         if found is None:
             return None
-        norms, checksums = found
-        return norms if np.array_equal(_checksums(norms)[:, 0], checksums[:, 1]) else None
+        norms, expected = found
+        return norms if np.array_equal(checksums(norms)[:, 0], expected[:, 1]) else None
 
     def gather(
         self,
@@ -147,8 +147,8 @@ def _kept_of_image(blocks: Blocks) -> dict[str, np.dtype]:
     }
 
 
-def _checksums(*parts: np.ndarray) -> np.ndarray:
-    """Returns the checksum of each image's share of the parts."""
+def checksums(*parts: np.ndarray) -> np.ndarray:
+    """Returns the checksum of each image's share of the parts, as files of sums hold them."""
     return np.array(
         [[zlib.crc32(few) for few in of_image] for of_image in zip(*parts, strict=True)]
     )
@@ -303,7 +303,7 @@ def _write(shard: Shard, blocks: Blocks) -> None:
             out.write(text.ljust(_HEADER_BYTES - 1).encode() + b"\n")
             out.write(whole.sums.astype("<i2").data)
             out.write(whole.norms.astype("<i4").data)
-            out.write(_checksums(whole.sums, whole.norms).astype("<u4").data)
+            out.write(checksums(whole.sums, whole.norms).astype("<u4").data)
         seal(beside)
 
 

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from patchcollide.retrieval import candidates, scan
+from patchcollide.retrieval import block_bounds, candidates, scan
 from patchcollide.retrieval.ann import num_shortlisted
 from patchcollide.retrieval.planning.footprint import Workload
+from patchcollide.store.blocks import Blocks
 from patchcollide.store.faiss_library import (
     CODEWORD_ITERATIONS,
     CODEWORDS,
@@ -56,7 +57,8 @@ class Rates:
         bytes_written: To the disk of the store, and through to it.
         bytes_digested: SHA-256.
         patches_gathered: Copied out of a store in random order.
-        described: Multiply-adds of filters with patches, in whole numbers, unfolding included.
+        described: Multiply-adds of filters with patches, in whole numbers, unfolding included; as
+            many are counted where sums of blocks spare most of them.
         multiplied: Multiply-adds of large float32 matrices.
         assigned: Multiply-adds of FAISS while it finds the nearest of many centres.
         graphed: Centres that FAISS puts into a graph.
@@ -65,7 +67,8 @@ class Rates:
         looked_up: Bytes of codes that FAISS compares with a query.
         eigen: Eigenvectors of a matrix of n x n take n cubed by this.
         exact: Of the exact engine.
-        certified: Of the certified engine, its comparisons included.
+        certified: Of the certified engine, from sums of blocks where there are some; its
+            comparisons included.
     """
 
     images: float
@@ -140,17 +143,26 @@ def accelerated_seconds(work: Workload, card: Accelerator, num_queries: int) -> 
     """Returns an estimate of the seconds of the engines that pass over the store, on a GPU.
 
     The store crosses from the host once for each search, while the card computes: as 8-bit pixels,
-    of which the card makes the patches.
+    of which the card makes the patches; for the certified engine as sums of blocks, if there are
+    some, two bytes each.
     """
-    dimension, components = work.config.grid.dimension, work.config.index.components
-    transfer = work.store_bytes / card.bytes_transferred
-    started = work.num_images / scan.IMAGES_AT_ONCE / card.launches
-    moved = {"exact": 2 * dimension + 16 * num_queries, "certified": 2 * dimension}
-    moved["certified"] += 16 * components + 8 * num_queries
+    dimension, blocks = work.config.grid.dimension, Blocks.of(work.config.grid)
+    components = min(work.config.index.components, block_bounds.COMPONENTS)
+    width = 2 * blocks.width if blocks else dimension
+    # Each of the two bytes has filters of its own.
+    filters = 2 * components if blocks else components
+    crossing = {"exact": work.store_bytes, "certified": work.sums_bytes or work.store_bytes}
+    at_once = {"exact": scan.IMAGES_AT_ONCE}
+    at_once["certified"] = block_bounds.IMAGES_AT_ONCE if blocks else scan.IMAGES_AT_ONCE
+    moved = {"exact": 2 * dimension + 16 * num_queries}
+    moved["certified"] = 2 * width + 16 * components + 8 * num_queries
     terms = {"exact": dimension * num_queries}
-    terms["certified"] = components * (dimension + 16 * num_queries)
+    terms["certified"] = filters * width + 16 * components * num_queries
     return {
-        name: max(transfer, started)
+        name: max(
+            crossing[name] / card.bytes_transferred,
+            work.num_images / at_once[name] / card.launches,
+        )
         + work.num_patches * (terms[name] / card.multiplied + moved[name] / card.bytes_moved)
         for name in moved
     }
@@ -186,7 +198,7 @@ def _assigning_seconds(work: Workload, rates: Rates) -> float:
 
 
 def _ann_seconds(work: Workload, rates: Rates, num_queries: int) -> float:
-    index, dimension = work.config.index, work.config.grid.dimension
+    index = work.config.index
     share = min(index.probes / work.lists, 1.0) if work.lists else 1.0
     scanned = share * work.num_patches
     if work.quantisers:
@@ -195,7 +207,7 @@ def _ann_seconds(work: Workload, rates: Rates, num_queries: int) -> float:
         scanning = scanned * index.components / rates.assigned
     shortlist = num_shortlisted(index.rerank, work.config.retrieval.k, work.num_patches)
     # Each candidate is compared with all queries of a batch.
-    comparing = shortlist * candidates.QUERIES_AT_ONCE * dimension / rates.described
+    comparing = shortlist * candidates.QUERIES_AT_ONCE * rates.exact.per_query
     each = _assigning_seconds(work, rates) + scanning
     each += shortlist / rates.patches_gathered + comparing
     return _table_seconds(work, rates) + num_queries * each

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from patchcollide.config import Config
-from patchcollide.retrieval import candidates, exhaustive, scan
+from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan
 from patchcollide.retrieval.ann import num_shortlisted
 from patchcollide.store import descriptors, faiss_library, index_builder
+from patchcollide.store.blocks import Blocks
 from patchcollide.store.sums_files import sums_bytes
 
 STAGES = ("extraction", "basis", "training", "filling", "merging")
@@ -171,9 +172,22 @@ def engine_bytes(work: Workload, num_queries: int) -> dict[str, int]:
     compared = candidates.QUERIES_AT_ONCE * shortlist
     ann = work.table_bytes + work.begun_bytes + work.num_patches // 8
     ann += work.cores * compared * (3 * grid.dimension + 8 * candidates.QUERIES_AT_ONCE)
-    certified = max(ann, work.table_bytes + exact + scanned * (12 * index.components))
+    certified = max(ann, work.table_bytes + exact + _bounded_bytes(work, num_queries))
     sample = min(work.num_images, 2 * exhaustive.SAMPLED_IMAGES) * work.image_bytes
     return {"exact": base + exact + sample, "certified": base + certified, "ann": base + ann}
+
+
+def _bounded_bytes(work: Workload, num_queries: int) -> int:
+    """Returns what the bounds of the certified engine take, beside the comparisons it makes."""
+    components = min(work.config.index.components, block_bounds.COMPONENTS)
+    blocks, grid = Blocks.of(work.config.grid), work.config.grid
+    if not blocks:
+        return work.cores * scan.IMAGES_AT_ONCE * grid.num_positions * 12 * components
+    # Rows of two bytes a sum, described in both precisions, and their products with queries.
+    row = 2 * blocks.width + 24 * components + 4 * num_queries
+    bounded = block_bounds.IMAGES_AT_ONCE * grid.num_positions * row
+    read = sums_bytes(grid, min(work.shard_images, exhaustive.IMAGES_AT_ONCE))
+    return work.cores * (bounded + read)
 
 
 def _basis_bytes(work: Workload) -> int:

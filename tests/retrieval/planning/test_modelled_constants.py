@@ -4,7 +4,7 @@ import pytest
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.retrieval import candidates, exhaustive, scan
+from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan
 from patchcollide.retrieval.planning.footprint import Workload, engine_bytes, stage_bytes
 from patchcollide.store import descriptors, faiss_library, index_builder
 
@@ -26,6 +26,8 @@ def modelled():
     [
         (scan, "IMAGES_AT_ONCE", "exact"),
         (exhaustive, "IMAGES_AT_ONCE", "exact"),
+        (exhaustive, "IMAGES_AT_ONCE", "certified"),
+        (block_bounds, "IMAGES_AT_ONCE", "certified"),
         (exhaustive, "SAMPLED_IMAGES", "exact"),
         (candidates, "QUERIES_AT_ONCE", "ann"),
         (descriptors, "IMAGES_AT_ONCE", "filling"),

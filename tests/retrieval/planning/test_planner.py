@@ -37,8 +37,9 @@ from patchcollide.retrieval.planning.footprint import (
     engine_bytes,
     stage_bytes,
 )
+from patchcollide.retrieval.planning.passes import expected_bounds
 from patchcollide.retrieval.planning.planner import estimate
-from patchcollide.retrieval.planning.rates import expected_bounds, measure_rates
+from patchcollide.retrieval.planning.rates import measure_rates
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.index_files import INDEX_FILE
 from patchcollide.store.writer import write_store
