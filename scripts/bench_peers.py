@@ -3,6 +3,7 @@
 Each finds rows of a corpus. All but the first keep patches as float32 vectors, or compress them.
 """
 
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -206,9 +207,7 @@ class HnswPeer(FaissPeer):
 
     def refusal(self, corpus: Corpus) -> str | None:
         """See :class:`Peer`."""
-        if corpus.num_patches <= _MOST_HNSW_PATCHES:
-            return None
-        return f"{corpus.num_patches} patches, over {_MOST_HNSW_PATCHES}: building takes hours"
+        return too_many(corpus)
 
     def factory(self, corpus: Corpus) -> str:
         """See :class:`FaissPeer`."""
@@ -218,6 +217,77 @@ class HnswPeer(FaissPeer):
     def prepare(self, index: Any) -> None:
         """See :class:`FaissPeer`."""
         index.hnsw.efSearch = _HNSW_BREADTH
+
+
+class LibraryPeer(Peer):
+    """A graph of neighbours over whole vectors, by a library that need not be installed.
+
+    Attributes:
+        library: Its name, to import and to install.
+        copies: How often it holds the vectors while it builds.
+    """
+
+    library: str
+    copies = 1.5
+
+    def refusal(self, corpus: Corpus) -> str | None:
+        """See :class:`Peer`."""
+        try:
+            importlib.import_module(self.library)
+        except ImportError as error:
+            return f"cannot be loaded ({error}): `pip install {self.library}`"
+        return too_many(corpus)
+
+    def needed_bytes(self, corpus: Corpus) -> int:
+        """See :class:`Peer`."""
+        return round(self.copies * corpus.num_bytes)
+
+
+class UsearchPeer(LibraryPeer):
+    """The graph of Unum's USearch, with its own settings."""
+
+    library = "usearch"
+
+    def build(self, corpus: Corpus) -> None:
+        """See :class:`Peer`."""
+        library = importlib.import_module("usearch.index")
+        dimension = corpus.store.grid.dimension
+        self._index = library.Index(ndim=dimension, metric="l2sq", dtype="f32")
+        self.about = (
+            f"USearch float32, {self._index.connectivity} links, breadth "
+            f"{self._index.expansion_add} to build, {self._index.expansion_search} to search"
+        )
+        first = 0
+        for block in corpus.blocks():
+            self._index.add(np.arange(first, first + len(block)), block)
+            first += len(block)
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """See :class:`Peer`."""
+        flat = queries.reshape(len(queries), -1).astype(np.float32)
+        found = self._index.search(flat, k)
+        rows = np.asarray(found.keys).astype(np.int64).reshape(len(flat), -1)
+        counts = np.asarray(found.counts).reshape(len(flat), 1)
+        return np.where(np.arange(rows.shape[1]) < counts, rows, -1)
+
+
+class NNDescentPeer(LibraryPeer):
+    """The graph of PyNNDescent, with its own settings."""
+
+    library = "pynndescent"
+    about = "PyNNDescent float32, 30 neighbours, epsilon 0.1"
+    copies = 2.5
+
+    def build(self, corpus: Corpus) -> None:
+        """See :class:`Peer`."""
+        library = importlib.import_module(self.library)
+        self._index = library.NNDescent(whole(corpus), n_neighbors=30, random_state=0)
+        self._index.prepare()
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """See :class:`Peer`."""
+        flat = queries.reshape(len(queries), -1).astype(np.float32)
+        return np.asarray(self._index.query(flat, k=k, epsilon=0.1)[0]).astype(np.int64)
 
 
 class SklearnPeer(Peer):
@@ -234,18 +304,30 @@ class SklearnPeer(Peer):
         # It takes seconds to import.
         from sklearn.neighbors import NearestNeighbors
 
-        every = np.empty((corpus.num_patches, corpus.store.grid.dimension), np.float32)
-        first = 0
-        for block in corpus.blocks():
-            every[first : first + len(block)] = block
-            first += len(block)
-        self._neighbours = NearestNeighbors(algorithm="brute").fit(every)
+        self._neighbours = NearestNeighbors(algorithm="brute").fit(whole(corpus))
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
         """See :class:`Peer`."""
         flat = queries.reshape(len(queries), -1).astype(np.float32)
         most = min(k, self._neighbours.n_samples_fit_)
         return np.asarray(self._neighbours.kneighbors(flat, most, return_distance=False))
+
+
+def whole(corpus: Corpus) -> np.ndarray:
+    """Returns all patches as float32 vectors."""
+    every = np.empty((corpus.num_patches, corpus.store.grid.dimension), np.float32)
+    first = 0
+    for block in corpus.blocks():
+        every[first : first + len(block)] = block
+        first += len(block)
+    return every
+
+
+def too_many(corpus: Corpus) -> str | None:
+    """Says whether a graph over the patches is not to be tried."""
+    if corpus.num_patches <= _MOST_HNSW_PATCHES:
+        return None
+    return f"{corpus.num_patches} patches, over {_MOST_HNSW_PATCHES}: building takes hours"
 
 
 def pca_ivf_pq(components: int, num_patches: int) -> str:
@@ -262,5 +344,7 @@ def make_peers(device: str, components: int) -> dict[str, Peer]:
         "flat": FaissPeer(),
         "ivfpq": IvfPqPeer(components),
         "hnsw": HnswPeer(),
+        "usearch": UsearchPeer(),
+        "nndescent": NNDescentPeer(),
         "sklearn": SklearnPeer(),
     }

@@ -91,6 +91,7 @@ def store(write_images, tmp_path):
 def test_searches_are_measured_beside_each_other(store, tmp_path, run):
     chart = tmp_path / "growth.png"
     words = ["--queries", 5, "--k", 3, "--repeat", 2, "--source", 7, "--plot", chart]
+    words += ["--peers", "matrix,flat,ivfpq,hnsw,sklearn"]
     document = run("bench_search", store.path, *words)
     assert_knows_its_machine(document)
     assert document["arguments"]["k"] == 3
@@ -108,11 +109,45 @@ def test_searches_are_measured_beside_each_other(store, tmp_path, run):
         assert 0 < seconds["best"] <= seconds["median"] <= max(seconds["all"])
         assert len(seconds["all"]) == 2
         assert contestant["memory"]["search"]["peak_anonymous_bytes"] > 1e6
+        assert contestant["recalls"] == [contestant["recall"]]
+    sizes = {name: found["bytes"] for name, found in result["engines"].items()}
+    assert 12 * 32 * 32 * 3 < sizes["exact"] < sizes["certified"] == sizes["ann"]
     assert result["peers"]["flat"]["recall"] == 1
     assert result["peers"]["ivfpq"]["build_seconds"] > 0
     assert len(leaves(result["ratios"])) == 5 * 3 * 2
     assert min(leaves(result["ratios"])) > 0
     assert read_pixels(chart).std() > 1
+
+
+def test_of_several_sources_the_worst_recall_counts(store, run):
+    words = ["--sources", 3, "--source", 7, "--queries", 5, "--k", 3, "--repeat", 1]
+    document = run("bench_search", store.path, *words, "--engines", "ann", "--peers", "ivfpq")
+    (result,) = document["results"]
+    assert result["sources"] == [7, 11, 3]
+    for contestant in (result["engines"]["ann"], result["peers"]["ivfpq"]):
+        assert len(contestant["recalls"]) == 3
+        assert contestant["recall"] == min(contestant["recalls"])
+    assert "recall@3, the worst of 3 sources" in document["table"][0]
+
+
+@pytest.mark.parametrize("library", ["usearch", "pynndescent"])
+def test_peers_whose_library_is_absent_are_left_out(library, store, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    name = {"pynndescent": "nndescent"}.get(library, library)
+    words = ["--engines", "exact", "--peers", f"matrix,{name}", "--queries", 1, "--repeat", 1]
+    (result,) = run("bench_search", store.path, *words)["results"]
+    assert result["peers"].keys() == {"matrix"}
+    assert f"`pip install {library}`" in result["skipped"][name]
+
+
+@pytest.mark.parametrize("library", ["usearch", "pynndescent"])
+def test_peers_of_other_libraries_find_what_is_near(library, store, run):
+    pytest.importorskip(library)
+    name = {"pynndescent": "nndescent"}.get(library, library)
+    words = ["--engines", "exact", "--peers", name, "--queries", 5, "--k", 3, "--repeat", 1]
+    (result,) = run("bench_search", store.path, *words)["results"]
+    assert result["peers"][name]["recall"] > 0.8
+    assert result["peers"][name]["bytes"] >= 0
 
 
 def test_several_stores_are_measured_and_engines_and_peers_chosen(store, run):
@@ -131,6 +166,10 @@ def test_several_stores_are_measured_and_engines_and_peers_chosen(store, run):
     ("words", "message"),
     [
         (["--source", 12], "StoreError: .* no readable one with number 12. Choose another --sou"),
+        (
+            ["--sources", 12],
+            "StoreError: .* holds 12 readable .*, too few .* Give fewer --so",
+        ),
         (["--plot", "a.svg"], "InputError: --plot a.svg should be a PNG file"),
         (["--engines", "fast"], "unknown: fast; known are .*certified"),
         (["--k", 0], "expected at least 1, found 0"),
