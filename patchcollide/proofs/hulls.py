@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from patchcollide.errors import InterruptedWorkError
 from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.progress import StopRequest
 from patchcollide.proofs.attack import Measure, Worst, find_worst, find_worst_nearby
@@ -28,8 +29,12 @@ MARGIN, TAU = "margin", "tau"
 # A bound so near to the worst point found is good enough.
 _NEAR = 0.05
 
-# The share of the time that the search for the worst image may take, of either.
-_OF_ATTACKS = 0.1
+# The share of the time that the search for the worst image may take, of either; and so many seconds
+# in any case, of those there are.
+_OF_ATTACKS, _ATTACK_SECONDS = 0.1, 1.0
+
+# Bounds of distances within so many times what is asked for may be brought there by cutting.
+_CLOSE = 1.25
 
 # What float64 rounds of a value that is compared with a limit is far less than this share.
 _SURE = 1e-9
@@ -86,7 +91,8 @@ class Prover:
         Raises:
             InterruptedWorkError: If the user asked to stop; what is known is kept.
         """
-        until = self.claim.clock() + self.claim.seconds
+        seconds = self.claim.seconds
+        until = self.claim.clock() + seconds
         for number, (name, measure) in enumerate(self._measures.items()):
             if name not in self.known.worst:
                 generator = seeded(self.claim.seed, Purpose.WORST, number)
@@ -94,7 +100,7 @@ class Prover:
                     measure,
                     self.bounds.vertices,
                     generator,
-                    seconds=_OF_ATTACKS * self.claim.seconds,
+                    seconds=min(seconds, max(_OF_ATTACKS * seconds, _ATTACK_SECONDS)),
                     clock=self.claim.clock,
                 )
         methods = {
@@ -117,7 +123,9 @@ class Prover:
     def _is_close(self) -> bool:
         """Says whether features are not within what is asked for yet, but may be shown to be."""
         gamma, most = self.claim.gamma, -self.known.cells[TAU].lowest
-        return gamma is not None and gamma < most <= 2 * gamma and not self.bounds.is_at_vertices
+        return (
+            gamma is not None and gamma < most <= _CLOSE * gamma and not self.bounds.is_at_vertices
+        )
 
     def _bound_of(self, name: str, method: Method) -> Bound:
         def bound(simplices: Tensor) -> Tensor:
@@ -134,6 +142,8 @@ class Prover:
         return bound
 
     def _cut(self, name: str, method: Method, seconds: float, request: StopRequest | None) -> None:
+        if request is not None and request.requested:
+            raise InterruptedWorkError("The user asked to stop before simplices were cut.")
         cells = self.known.cells[name]
         at_vertices = name == TAU and self.bounds.is_at_vertices
         if at_vertices or not math.isfinite(cells.lowest):

@@ -196,7 +196,7 @@ def test_where_float64_rounds_too_much_edges_are_walked_and_nothing_is_proved(mo
     network, vertices = tent((0.9, 0.9), 0.1), triangle()
     prover = prover_of(network, vertices, seconds=0.2)
     rounds = torch.full((1,), -5.0, dtype=torch.float64)
-    monkeypatch.setattr(prover.bounds, "margins", lambda cells, _: rounds.expand(len(cells)))
+    monkeypatch.setattr(prover.bounds, "margins", lambda cells, *_: rounds.expand(len(cells)))
     proof = prover.run()
     assert (proof["result"], proof["share_proved"]) == ("open", 0)
     assert (proof["at_centre"], proof["part"]["scale"]) == (-5, 0)

@@ -102,14 +102,14 @@ def test_ctrl_c_while_edges_are_proved_keeps_their_cells(run, monkeypatch):
     """Of a hull that is not proved in the time there is, each part of the proof can be stopped."""
     bounding: Any = vars(Cells)["first"].__func__
 
-    def stopped(cls, cell, bound):
-        found = bounding(cls, cell, bound)
+    def stopped(cls, cell, *rest):
+        found = bounding(cls, cell, *rest)
         if cell.shape[1] == 2:
             raise InterruptedWorkError("The user asked to stop between two simplices.")
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(HullBounds, "margins", lambda _, simplices, __: _open(simplices))
+        patched.setattr(HullBounds, "margins", lambda _, simplices, *__: _open(simplices))
         patched.setattr(Prover, "_counterexample", lambda *_: None)
         patched.setattr(Cells, "first", classmethod(stopped))
         with pytest.raises(InterruptedWorkError, match="run the same command again to go on"):
