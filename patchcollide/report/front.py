@@ -81,7 +81,7 @@ def _made(summary: Summary) -> str:
         over = "coefficients of patches" if "patches" in kind else "all pixels"
         return f"{images} found exactly, by linear programs over {over}"
     if kind == "patches":
-        return f"{images} composed of patches of other images so as to keep the look of the source"
+        return f"{images} composed of those patches of other images that are like the source's"
     return f"{images} found by varying the pixels of the source freely"
 
 

@@ -62,8 +62,8 @@ def test_what_was_not_measured_is_not_answered():
 
 def test_vertices_are_said_to_be_made_as_they_were():
     assert front_of().made == (
-        "Two images, the vertices, were composed of patches of other images so as to keep the look "
-        "of the source"
+        "Two images, the vertices, were composed of those patches of other images that are like "
+        "the source's"
     )
     assert front_of(parameterisation="pixels", num_vertices=12).made.startswith("12 images, the")
     assert front_of(num_vertices=1).made.startswith("One image was composed")
