@@ -35,6 +35,8 @@ class Call:
         function: The function's name; empty of a module.
         number: How many runs of the same came before it in a pass.
         shape: Of what goes in, without the batch; empty where no pass was watched.
+        by_image: Whether what goes in has a row for each image; parts of images may stand in their
+            place, such as the patches of a MobileViT.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Call:
     function: str = ""
     number: int = 0
     shape: tuple[int, ...] = field(default=(), compare=False)
+    by_image: bool = field(default=True, compare=False)
 
     @property
     def site(self) -> Site:
@@ -100,7 +103,8 @@ def list_calls(module: nn.Module, run: Callable[[], None]) -> list[Call]:
         if isinstance(value, Tensor):
             part, function = site
             shape = tuple(value.shape[1:])
-            call = Call("", part, activation, function, runs.next(site), shape)
+            by_image = value.shape[:1] == (1,)
+            call = Call("", part, activation, function, runs.next(site), shape, by_image)
             seen.append((call, value.requires_grad))
 
     def of_function(site: Site, activation: nn.Module) -> Hooks:

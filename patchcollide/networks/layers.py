@@ -57,9 +57,9 @@ def usable_calls(calls: Sequence[Call], tolerance: float = 0.0) -> list[Call]:
     Args:
         calls: All, as :func:`patchcollide.networks.calls.list_calls` finds them.
         tolerance: As in :func:`blind_regions`: with 0, those of activations with an exactly blind
-            region; above it, all.
+            region; above it, all that see a row for each image.
     """
-    return [call for call in calls if blind_regions(call.activation, tolerance)]
+    return [call for call in calls if call.by_image and blind_regions(call.activation, tolerance)]
 
 
 def find_call(

@@ -56,6 +56,8 @@ class LayerOverview:
     @property
     def regions(self) -> str:
         """Where it is blind, in a few letters."""
+        if not self.call.by_image:
+            return "sees parts of images"
         if self.blind is None:
             return f"with tolerance {suggested_tolerance(self.blind_shares):g}"
         ends = [
@@ -123,7 +125,7 @@ def overview_of(
             continue
         active, shares = found[call]
         blind = blind_regions(call.activation, tolerance)
-        can = (*_can(double, call), *possible) if blind else ()
+        can = (*_can(double, call), *possible) if blind and call.by_image else ()
         layers.append(LayerOverview(call, math.prod(call.shape), blind, active, shares, can))
     said = {name: refusal for name, refusal in refusals.items() if refusal}
     return NetworkOverview(tuple(layers), said)

@@ -171,6 +171,7 @@ def layer_lines(found: NetworkOverview) -> list[list[str]]:
     for layer in found.layers:
         shares = (f"{1 - share:.0%} at {at:g}" for at, share in layer.blind_shares.items())
         active = ", ".join(shares) if layer.active is None else f"{layer.active:.1%}"
+        nothing = "nothing without a tolerance" if layer.call.by_image else "nothing"
         rows.append(
             [
                 layer.call.name,
@@ -179,7 +180,7 @@ def layer_lines(found: NetworkOverview) -> list[list[str]]:
                 "x".join(map(str, layer.call.shape)),
                 layer.regions,
                 active,
-                ", ".join(layer.can) or "nothing without a tolerance",
+                ", ".join(layer.can) or nothing,
             ]
         )
     return rows

@@ -1,10 +1,12 @@
 """What can be asked of a network, layer by layer, and why the rest cannot."""
 
+import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
 from patchcollide.cli.framework import app
+from patchcollide.errors import NetworkError
 from patchcollide.networks.overview import overview_of
 from patchcollide.networks.probes import noise_image
 from patchcollide.proofs.tracing import read_program
@@ -48,6 +50,32 @@ def test_what_a_network_has_no_answer_for_is_left_out_and_told():
         ("pixels", "patches", "exact"),
         ("pixels", "patches"),
     ]
+
+
+class PartsFirst(nn.Module):
+    """As MobileViT does, it has the parts of an image stand where images do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 4, 4, 4), nn.ReLU()
+        self.parts, self.last = nn.ReLU(), nn.Linear(64, 3)
+
+    def forward(self, images):
+        features = self.act(self.conv(images)).flatten(2)
+        mixed = self.parts(features.flatten(0, 1) - 0.1).reshape(features.shape)
+        return self.last(mixed.flatten(1))
+
+
+def test_layers_that_see_parts_of_images_are_not_said_to_be_usable():
+    found = seen_of(PartsFirst())
+    assert [(layer.call.name, layer.regions, bool(layer.can)) for layer in found.layers] == [
+        ("act", "<= 0", True),
+        ("parts", "sees parts of images", False),
+    ]
+    network = wrap(PartsFirst(), "")
+    assert (network.layer, network.usable_layers) == ("act", ["act"])
+    with pytest.raises(NetworkError, match=r"should see a batch of 1 first.* usable are act"):
+        wrap(PartsFirst(), "parts").pre_activation(noise_image(3, SIZE))
 
 
 def test_the_command_shows_what_can_be_proved():
