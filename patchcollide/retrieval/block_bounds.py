@@ -22,7 +22,9 @@ from patchcollide.store.blocks import BlockFilters, Blocks, BlockSums
 from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 16
-"""Images whose patches are bounded at once."""
+"""Images whose patches are bounded at once, on the processor."""
+ON_A_GPU = 512
+"""Images whose patches are bounded at once, on a GPU."""
 COMPONENTS = 32
 """Of those that an index has: more cost more than the comparisons they save."""
 _UNIT = 2.0**-24
@@ -91,12 +93,13 @@ class BlockBounds:
         of_queries = self._with_limits(known)
         norms = torch.from_numpy(images.norms).to(self._device).reshape(-1).double()
         halves = self._lowered(norms / 2)
-        step = IMAGES_AT_ONCE * self.blocks.grid.num_positions
+        at_once = IMAGES_AT_ONCE if self._device == "cpu" else ON_A_GPU
+        step = at_once * self.blocks.grid.num_positions
         # Memory that is taken anew each time costs as much as what is written to it.
         room = torch.empty(min(step, len(norms)), len(known), device=self._device)
         places, kept = [], []
         for number, some in enumerate(torch.split(norms, step)):
-            part = slice(number * IMAGES_AT_ONCE, (number + 1) * IMAGES_AT_ONCE)
+            part = slice(number * at_once, (number + 1) * at_once)
             rows = self.blocks.rows(torch.from_numpy(images.sums[part]).to(self._device))
             half = halves[number * step : number * step + len(rows)]
             # Half a norm and a query's limit go into the product of rows as well, so that a patch

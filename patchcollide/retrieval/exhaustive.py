@@ -9,8 +9,9 @@ import numpy as np
 
 from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
 from patchcollide.progress import track
+from patchcollide.retrieval import block_bounds
 from patchcollide.retrieval.candidates import allowed_once, integer_distances
-from patchcollide.retrieval.scan import Scan
+from patchcollide.retrieval.scan import ON_A_GPU, Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 from patchcollide.store.blocks import Blocks
@@ -20,7 +21,7 @@ from patchcollide.store.sums_files import open_sums, read_sums
 from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 64
-"""Images that a thread reads at once."""
+"""Images that a thread reads at once, for a pass on the processor."""
 _BLOCKS_BETWEEN_MERGES = 8
 SAMPLED_IMAGES = 32
 """Images that bound the distances before a pass, or up to twice as many."""
@@ -122,9 +123,10 @@ def _scan_shard(
     bounds = bounds.copy()
     blocks = Blocks.of(scan.grid)
     file = open_sums(scan.grid, shard.origin) if blocks else None
+    at_once = _images_at_once(scan)
 
     def block(start: int) -> Pairs:
-        some = slice(start, min(start + IMAGES_AT_ONCE, len(allowed)))
+        some = slice(start, min(start + at_once, len(allowed)))
         numbers = np.flatnonzero(allowed[some])
         if blocks and scan.takes_sums:
             sums = read_sums(shard, file, blocks, some)
@@ -139,11 +141,18 @@ def _scan_shard(
 
     best = Pairs.none()
     with one_thread_each():
-        found = map_in_threads(block, range(0, len(allowed), IMAGES_AT_ONCE))
+        found = map_in_threads(block, range(0, len(allowed), at_once))
         for several in _batched(found):
             best = Pairs.joined([best, *several]).nearest(scan.k)
             _tighten(bounds, best, scan.k)
     return best
+
+
+def _images_at_once(scan: Scan) -> int:
+    """Returns how many images a thread reads at once: on a GPU, as many as it works on at once."""
+    if scan.device == "cpu":
+        return IMAGES_AT_ONCE
+    return block_bounds.ON_A_GPU if scan.takes_sums else ON_A_GPU
 
 
 def _read_some(

@@ -26,6 +26,7 @@ from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tens
 from patchcollide.store.blocks import BlockSums
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.integer_products import (
+    CENTRE,
     centred,
     inner_products,
     row_norms,
@@ -35,7 +36,9 @@ from patchcollide.store.integer_products import (
 from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 8
-"""Images whose patches are compared at once."""
+"""Images whose patches are compared at once, on the processor."""
+ON_A_GPU = 128
+"""Images whose patches are compared at once, on a GPU: it would wait for work in smaller parts."""
 _COLUMNS_AT_ONCE = 16
 _UNIT = 2.0**-24
 _FAR = 2**31 - 1
@@ -78,7 +81,8 @@ class Scan:
         self.k = k
         self.num_queries = len(queries)
         self._barred = barred or {}
-        self._device = device
+        self.device = device
+        self._at_once = IMAGES_AT_ONCE if device == "cpu" else ON_A_GPU
         self._queries = torch.from_numpy(centred(queries).reshape(len(queries), -1)).to(device)
         self._norms = row_norms(self._queries)
         self._bounds = self._filter = None
@@ -116,7 +120,7 @@ class Scan:
         if self._bounds:
             sums = self._bounds.blocks.summed(images)
             return self.block_of_sums(sums, numbers, bounds, lambda places: images[places])
-        parts = [slice(n, n + IMAGES_AT_ONCE) for n in range(0, len(images), IMAGES_AT_ONCE)]
+        parts = [slice(n, n + self._at_once) for n in range(0, len(images), self._at_once)]
         some = [None if norms is None else norms[part] for part in parts]
         return self._nearest(
             [
@@ -142,12 +146,12 @@ class Scan:
             read: Returns some of the images, by their places among these.
         """
         near = cast("BlockBounds", self._bounds).near(images, bounds)
-        queries = torch.from_numpy(near.queries).to(self._device)
+        queries = torch.from_numpy(near.queries).to(self.device)
         of_rows, positions = np.divmod(near.rows, self.grid.num_positions)
         needed = np.unique(of_rows)
         found = []
-        for start in range(0, len(needed), IMAGES_AT_ONCE):
-            places = needed[start : start + IMAGES_AT_ONCE]
+        for start in range(0, len(needed), self._at_once):
+            places = needed[start : start + self._at_once]
             here = slice(*np.searchsorted(of_rows, [places[0], places[-1] + 1]))
             own = np.searchsorted(places, of_rows[here])
             rows = torch.from_numpy(own * self.grid.num_positions + positions[here])
@@ -155,8 +159,8 @@ class Scan:
             pixels = self._pixels(read(places))
             found.append(
                 self._pairs(
-                    window_rows(pixels, self.grid, rows.to(self._device)),
-                    norms.to(self._device),
+                    window_rows(pixels, self.grid, rows.to(self.device)),
+                    norms.to(self.device),
                     numbers[of_rows[here]] * self.grid.num_positions + positions[here],
                     queries,
                     bounds,
@@ -170,7 +174,9 @@ class Scan:
         return pairs if len(pairs.ids) <= self.num_queries * self.k else pairs.nearest(self.k)
 
     def _pixels(self, images: UInt8[ndarray, "n side side 3"]) -> Int8[Tensor, "n small small 3"]:
-        return torch.from_numpy(centred(self.grid.reduce(images))).to(self._device)
+        # Copied first: what is done to them costs a GPU nothing.
+        pixels = torch.from_numpy(self.grid.reduce(images)).to(self.device)
+        return pixels.bitwise_xor(CENTRE).view(torch.int8)
 
     def _few(
         self,
@@ -184,10 +190,10 @@ class Scan:
         if known_norms is None:
             norms = squared_norms(pixels, self.grid)
         else:
-            norms = torch.from_numpy(known_norms.reshape(-1)).to(self._device)
+            norms = torch.from_numpy(known_norms.reshape(-1)).to(self.device)
         near, queries = _everything(rows), _everything(self._queries)
         if self._filter:
-            known = torch.from_numpy(bounds).to(self._device)
+            known = torch.from_numpy(bounds).to(self.device)
             near, queries = self._filter.possible(
                 self._filter.describe(rows, norms),
                 norms,
@@ -209,7 +215,7 @@ class Scan:
         bounds: Int64[ndarray, "queries"],
     ) -> Pairs:
         """Compares patches with queries; returns the pairs within the bounds."""
-        known = torch.from_numpy(bounds).to(self._device)[queries]
+        known = torch.from_numpy(bounds).to(self.device)[queries]
         forbidden = self._forbidden(ids // self.grid.num_positions, queries)
         compared = self._compare(rows, norms, queries, known, forbidden)
         row, query, distances = (tensor.cpu().numpy() for tensor in compared)
