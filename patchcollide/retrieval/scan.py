@@ -12,7 +12,6 @@ short ones (:class:`_Filter`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -21,8 +20,10 @@ import torch
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
 from patchcollide.retrieval.block_bounds import BlockBounds
+from patchcollide.retrieval.component_bounds import ComponentBounds
+from patchcollide.retrieval.lowest_values import everything, lowest_places
 from patchcollide.retrieval.searcher import Pairs
-from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.shapes import Bool, Int8, Int32, Int64, Tensor, UInt8, ndarray
 from patchcollide.store.blocks import BlockSums
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.integer_products import (
@@ -39,10 +40,7 @@ IMAGES_AT_ONCE = 8
 """Images whose patches are compared at once, on the processor."""
 ON_A_GPU = 128
 """Images whose patches are compared at once, on a GPU: it would wait for work in smaller parts."""
-_COLUMNS_AT_ONCE = 16
-_UNIT = 2.0**-24
 _FAR = 2**31 - 1
-_SPARE = 8
 # Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
 _MOST_DIMENSIONS = 2**15 - 1
 
@@ -93,7 +91,7 @@ class Scan:
             )
         # Where filters are far from orthonormal the bound says nothing.
         elif basis is not None and basis.skewness < 0.1:
-            self._filter = _Filter(basis)
+            self._filter = ComponentBounds(basis)
             self._described = self._filter.describe(self._queries, self._norms)
 
     @property
@@ -191,7 +189,7 @@ class Scan:
             norms = squared_norms(pixels, self.grid)
         else:
             norms = torch.from_numpy(known_norms.reshape(-1)).to(self.device)
-        near, queries = _everything(rows), _everything(self._queries)
+        near, queries = everything(rows), everything(self._queries)
         if self._filter:
             known = torch.from_numpy(bounds).to(self.device)
             near, queries = self._filter.possible(
@@ -255,139 +253,6 @@ class Scan:
         if forbidden is not None:
             partial[forbidden] = _FAR
         limits = (bounds - self._norms[queries]).clamp(max=_FAR - 1)
-        row, query = _lowest_places(partial, limits.int(), self.k)
+        row, query = lowest_places(partial, limits.int(), self.k)
         distances = partial[row, query].long() + self._norms[queries[query]]
         return row, query, distances
-
-
-def _everything(rows: torch.Tensor) -> torch.Tensor:
-    return torch.arange(len(rows), device=rows.device)
-
-
-def _lowest_places(
-    values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"], k: int
-) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "some"]]:
-    """Returns rows and columns of values within their column's limit, at least the ``k`` lowest.
-
-    There are never more than eight times ``k`` a column, whatever the images: where there would be,
-    just the ``k`` lowest are taken, of equal ones the first. To sort fewer costs more than to keep.
-    """
-    within = _within(values, limits)
-    if _count(within) > _SPARE * k * len(limits):
-        # So many that even their places would take much memory.
-        return _lowest_of_columns(values, limits, k, _everything(limits))
-    row, column = _true_places(within)
-    crowded = torch.bincount(column, minlength=len(limits)) > _SPARE * k
-    if not bool(crowded.any()):
-        return row, column
-    others = ~crowded[column]
-    lowest = _lowest_of_columns(values, limits, k, crowded.nonzero().flatten())
-    return torch.cat([row[others], lowest[0]]), torch.cat([column[others], lowest[1]])
-
-
-def _lowest_of_columns(
-    values: Int32[Tensor, "n m"],
-    limits: Int32[Tensor, "m"],
-    k: int,
-    columns: Int64[Tensor, "some"],
-) -> tuple[Int64[Tensor, "places"], Int64[Tensor, "places"]]:
-    places = []
-    for few in torch.split(columns, _COLUMNS_AT_ONCE):
-        # No two of these are equal, and they are ordered as values are, ties by row.
-        keys = values[:, few].T.long() * len(values) + _everything(values)
-        row = _lowest(keys, min(k, len(values))) % len(values)
-        column = few[:, None].expand_as(row)
-        within = values[row, column] <= limits[column]
-        places.append((row[within], column[within]))
-    rows, of_columns = zip(*places, strict=True)
-    return torch.cat(rows), torch.cat(of_columns)
-
-
-def _lowest(keys: Int64[Tensor, "m n"], k: int) -> Int64[Tensor, "m k"]:
-    if keys.is_cuda:
-        return keys.topk(k, dim=1, largest=False).values
-    # NumPy takes a third of the time.
-    return torch.from_numpy(np.partition(keys.numpy(), k - 1, axis=1)[:, :k])
-
-
-def _within(values: Int32[Tensor, "n m"], limits: Int32[Tensor, "m"]) -> Bool[Tensor, "n m"]:
-    if values.is_cuda:
-        return values <= limits
-    # NumPy takes a fifth of the time.
-    return torch.from_numpy(np.less_equal(values.numpy(), limits.numpy()))
-
-
-def _count(mask: Bool[Tensor, "n m"]) -> int:
-    return int(mask.sum() if mask.is_cuda else np.count_nonzero(mask.numpy()))
-
-
-def _true_places(mask: Bool[Tensor, "n m"]) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
-    if mask.is_cuda:
-        row, column = mask.nonzero().T
-        return row, column
-    # Where few are true NumPy finds them ten times faster.
-    places = torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return places // mask.shape[1], places % mask.shape[1]
-
-
-@dataclass(frozen=True)
-class _Filter:
-    """Bounds inner products of patches and queries from above, by one product of short rows.
-
-    With ``P`` the projection onto the principal components,
-
-        <x, q> = <Px, Pq> + <x - Px, q - Pq>  <=  <Px, Pq> + |x - Px| |q - Pq|,
-
-    so that ``|x|^2 + |q|^2`` less twice the bound is at most the squared distance.
-    """
-
-    basis: Basis
-
-    def describe(
-        self, rows: Int8[Tensor, "n dimension"], norms: Int32[Tensor, "n"]
-    ) -> Float32[Tensor, "n width"]:
-        """Returns rows whose products are at least the inner products of patches.
-
-        A row holds the descriptor, an upper bound of the norm of the rest, and a term that covers
-        rounding. With ``e`` the error of a descriptor and ``s`` the skewness of the basis, both
-        relative, ``<Px, Pq>`` is off by at most ``(2 e + s) |x| |q|`` to first order, the product
-        of rows, with the columns that :meth:`possible` adds, by ``(D + 8) u`` of the sum of
-        absolute terms, and ``|x - Px|^2 = |x|^2 - |Px|^2`` by ``(2 e + s + (D + 4) u) |x|^2``. The
-        factor 1.3 covers higher orders, for ``s`` below 0.1.
-        """
-        squares = norms.float()
-        described = self.basis.describe_rows(rows)
-        held = described.square().sum(dim=1)
-        slack = 1.3 * (self.basis.skewness + 2 * self.basis.rounding + self._rounding)
-        rest = ((squares - held).clamp(min=0) + slack * squares).sqrt()
-        # The root of the slack in a patch's and a query's row gives the slack of their product.
-        cover = (slack * squares).sqrt()
-        columns = torch.stack([rest, cover], dim=1) * (1 + 8 * _UNIT)
-        return torch.cat([described, columns], dim=1)
-
-    def possible(
-        self,
-        patches: Float32[Tensor, "patches width"],
-        norms: Int32[Tensor, "patches"],
-        queries: Float32[Tensor, "queries width"],
-        least: Float64[Tensor, "queries"],
-    ) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "few"]]:
-        """Returns which patches, and which queries, have a product of at least ``|x|^2/2 + least``.
-
-        Both terms go into the product of rows, rounded downwards: a patch is proven too far for
-        every query by the largest of its products alone.
-        """
-        margin = 2 * self._rounding
-        half = norms.double() / 2 * (1 - margin)
-        limit = (least - margin * least.abs()).clamp(min=-1e30)
-        of_patches = torch.stack([-half.float(), torch.ones_like(half).float()], dim=1)
-        of_queries = torch.stack([torch.ones_like(limit).float(), -limit.float()], dim=1)
-        wide = torch.cat([patches, of_patches], dim=1)
-        scores = wide @ torch.cat([queries, of_queries], dim=1).T
-        near = torch.from_numpy(np.flatnonzero(scores.amax(dim=1).cpu().numpy() >= 0))
-        near = near.to(scores.device)
-        return near, (scores[near].amax(dim=0) >= 0).nonzero().flatten() if len(near) else near
-
-    @property
-    def _rounding(self) -> float:
-        return (self.basis.num_components + 8) * _UNIT

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from patchcollide.errors import GeometryError
 from patchcollide.geometry import PatchGrid
-from patchcollide.retrieval.scan import Scan, _Filter
+from patchcollide.retrieval.component_bounds import ComponentBounds
+from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.integer_products import centred, row_norms
@@ -106,7 +107,7 @@ def test_the_bound_is_never_below_the_inner_product(seed, kinds, num_components)
         torch.from_numpy(centred(GRID.patches(pictures(kind, 3, rng)))).reshape(-1, GRID.dimension)
         for kind in kinds
     )
-    bound = _Filter(random_basis(rng, num_components))
+    bound = ComponentBounds(random_basis(rng, num_components))
     described = [bound.describe(part, row_norms(part)).double() for part in (rows, queries)]
     upper = described[0] @ described[1].T
     products = rows.double() @ queries.double().T
@@ -115,7 +116,7 @@ def test_the_bound_is_never_below_the_inner_product(seed, kinds, num_components)
 
 def test_the_bound_is_close_where_the_basis_holds_everything(rng):
     rows = torch.from_numpy(rng.integers(-128, 128, (50, GRID.dimension), dtype=np.int8))
-    bound = _Filter(random_basis(rng, GRID.dimension))
+    bound = ComponentBounds(random_basis(rng, GRID.dimension))
     described = bound.describe(rows, row_norms(rows)).double()
     excess = described @ described.T - rows.double() @ rows.double().T
     assert excess.max() <= 0.05 * row_norms(rows).max()
