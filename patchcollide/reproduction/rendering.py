@@ -186,7 +186,8 @@ def _number_cells(row: Row) -> list[str]:
     return [
         row.setting,
         row.origin,
-        f"{row.success_rate:.2%}",
+        # Only all are 100 %: a mean of 99.996 % is none.
+        f"{row.success_rate if row.success_rate == 1 else min(row.success_rate, 0.9999):.2%}",
         f"{row.target_probability:.3f}",
         f"{row.sample_probability:.3f}",
         _or_dash(row.dataset_distance, ".2f"),

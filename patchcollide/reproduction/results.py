@@ -78,7 +78,11 @@ def check(metric: Metric, value: float | Missing) -> Check:
     if low <= value <= high:
         return Check(**_texts(metric), status="OK", obtained=shown(value))
     why = "too low" if value < low else "too high" if value > high else "not a number"
-    return Check(**_texts(metric), status="FAIL", obtained=shown(value), why=why)
+    obtained = shown(value)
+    if obtained in (shown(low), shown(high)):
+        # 1.000 that is too low for 1.000 says nothing.
+        obtained = f"{value:.8g}"
+    return Check(**_texts(metric), status="FAIL", obtained=obtained, why=why)
 
 
 def bounds(metric: Metric) -> tuple[float, float]:

@@ -179,6 +179,14 @@ def test_a_number_is_compared_in_its_direction(settings, value, result, expected
     assert (found.result, found.expected) == (result, expected)
 
 
+@pytest.mark.parametrize(
+    ("value", "obtained"), [(0.9995, "0.9995"), (0.99, "0.990"), (0.9999999, "0.9999999")]
+)
+def test_a_number_that_fails_is_not_told_as_its_bound(value, obtained):
+    metric = Metric(name="success_rate", expected=1.0, direction="at least")
+    assert check(metric, value).obtained == obtained
+
+
 @given(st.floats(-1e6, 1e6), st.floats(0, 10), st.booleans())
 def test_what_is_expected_is_always_near_enough(expected, tolerance, relative):
     for direction in ("within", "at least", "at most"):

@@ -11,8 +11,10 @@ from patchcollide.cli.framework import app
 from patchcollide.errors import ImageError
 from patchcollide.images.pictures import write_png
 from patchcollide.images.sources import find_images
+from patchcollide.report.tables import Row
 from patchcollide.reproduction import stand_in
 from patchcollide.reproduction.inputs import Inputs
+from patchcollide.reproduction.rendering import Table, render_tables_markdown
 from patchcollide.reproduction.stand_in import (
     CHURCH,
     CLEAVER,
@@ -173,3 +175,13 @@ def test_what_does_not_fit_is_refused_before_any_work(
     said = " ".join(result.stderr.replace("│", " ").split())
     assert re.search(message, said), said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(1.0, "100.00%"), (0.999996, "99.99%"), (0.5, "50.00%")]
+)
+def test_a_share_of_less_than_all_is_never_told_as_all(rate, told):
+    row = Row("a pair", "here", rate, 1.0, 1.0, None, None)
+    table = Table("A table", [], also=[row])
+    numbers = render_tables_markdown([table], "pictures").splitlines()
+    assert numbers[-1].split(" | ")[2] == told

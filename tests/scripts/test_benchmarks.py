@@ -130,6 +130,15 @@ def test_of_several_sources_the_worst_recall_counts(store, run):
     assert "recall@3, the worst of 3 sources" in document["table"][0]
 
 
+def test_recall_may_be_measured_against_the_certified_engine(store, run):
+    words = ["--queries", 5, "--k", 3, "--repeat", 1, "--peers", "", "--engines", "certified,ann"]
+    recalls = []
+    for name in ("exact", "certified"):
+        document = run("bench_search", store.path, *words, "--reference", name)
+        recalls.append(document["results"][0]["engines"]["ann"]["recalls"])
+    assert recalls[0] == recalls[1]
+
+
 @pytest.mark.parametrize("library", ["usearch", "pynndescent"])
 def test_peers_whose_library_is_absent_are_left_out(library, store, run, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
