@@ -58,6 +58,11 @@ class Backend:
 LOCAL = Backend()
 
 
+def num_threads() -> int:
+    """Returns how many threads :func:`map_in_threads` takes: one a core."""
+    return int(joblib.cpu_count())
+
+
 def map_in_threads(function: Callable[..., T], items: Iterable[Any]) -> Iterator[T]:
     """Yields ``function(item)`` in the order of ``items``, computed by one thread a core.
 

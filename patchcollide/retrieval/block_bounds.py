@@ -21,7 +21,7 @@ from patchcollide.shapes import Float32, Float64, Int8, Int32, Int64, Tensor, UI
 from patchcollide.store.blocks import BlockFilters, Blocks, BlockSums
 from patchcollide.torch_modes import proof_modes
 
-IMAGES_AT_ONCE = 16
+IMAGES_AT_ONCE = 32
 """Images whose patches are bounded at once, on the processor."""
 ON_A_GPU = 512
 """Images whose patches are bounded at once, on a GPU."""

@@ -7,7 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
+from patchcollide.parallel import (
+    LOCAL,
+    Backend,
+    map_in_threads,
+    map_shards,
+    num_threads,
+    one_thread_each,
+)
 from patchcollide.progress import track
 from patchcollide.retrieval import block_bounds
 from patchcollide.retrieval.candidates import allowed_once, integer_distances
@@ -22,6 +29,9 @@ from patchcollide.torch_modes import proof_modes
 
 IMAGES_AT_ONCE = 64
 """Images that a thread reads at once, for a pass on the processor."""
+SUMS_AT_ONCE = 512
+"""Of so many images, at most, a thread reads block sums at once: of fewer, threads would wait for
+each other between short calls."""
 _BLOCKS_BETWEEN_MERGES = 8
 SAMPLED_IMAGES = 32
 """Images that bound the distances before a pass, or up to twice as many."""
@@ -123,7 +133,10 @@ def _scan_shard(
     bounds = bounds.copy()
     blocks = Blocks.of(scan.grid)
     file = open_sums(scan.grid, shard.origin) if blocks else None
-    at_once = _images_at_once(scan)
+    at_once = images_at_once(scan, len(allowed))
+    if scan.takes_sums and not file:
+        # Sums are made of pixels here, which take much more memory.
+        at_once = min(at_once, IMAGES_AT_ONCE)
 
     def block(start: int) -> Pairs:
         some = slice(start, min(start + at_once, len(allowed)))
@@ -148,11 +161,20 @@ def _scan_shard(
     return best
 
 
-def _images_at_once(scan: Scan) -> int:
-    """Returns how many images a thread reads at once: on a GPU, as many as it works on at once."""
-    if scan.device == "cpu":
-        return IMAGES_AT_ONCE
-    return block_bounds.ON_A_GPU if scan.takes_sums else ON_A_GPU
+def images_at_once(scan: Scan, num_images: int) -> int:
+    """Returns of how many images of a shard a thread reads pixels or sums at once.
+
+    Args:
+        scan: What passes over them.
+        num_images: How many the shard has.
+    """
+    on_a_gpu = scan.device != "cpu"
+    if not scan.takes_sums:
+        return ON_A_GPU if on_a_gpu else IMAGES_AT_ONCE
+    if on_a_gpu:
+        return block_bounds.ON_A_GPU
+    # Every thread has several turns, so that none waits long for the last.
+    return min(SUMS_AT_ONCE, max(IMAGES_AT_ONCE, -(-num_images // (2 * num_threads()))))
 
 
 def _read_some(

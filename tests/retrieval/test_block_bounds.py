@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchcollide.geometry import PatchGrid
+from patchcollide.retrieval import exhaustive
 from patchcollide.retrieval.block_bounds import BlockBounds
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE
@@ -147,3 +148,15 @@ def test_a_pass_over_sums_finds_what_a_loop_in_integers_finds(
     np.testing.assert_array_equal(ids, order.T)
     np.testing.assert_array_equal(found, expected.T)
     assert len(read) == len(set(read))
+
+
+@pytest.mark.parametrize(
+    ("threads", "num_images", "expected"),
+    [(2, 2048, 512), (2, 600, 150), (16, 2048, 64), (1, 5000, 512), (64, 3, 64)],
+)
+def test_every_thread_has_several_turns_at_a_shard(threads, num_images, expected, monkeypatch):
+    monkeypatch.setattr(exhaustive, "num_threads", lambda: threads)
+    scan = Scan(np.zeros((1, 16, 16, 3), np.uint8), GRIDS[4], 1)
+    assert exhaustive.images_at_once(scan, num_images) == 64
+    monkeypatch.setattr(Scan, "takes_sums", True)
+    assert exhaustive.images_at_once(scan, num_images) == expected

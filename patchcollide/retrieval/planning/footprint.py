@@ -186,7 +186,7 @@ def _bounded_bytes(work: Workload, num_queries: int) -> int:
     # Rows of two bytes a sum, described in both precisions, and their products with queries.
     row = 2 * blocks.width + 24 * components + 4 * num_queries
     bounded = block_bounds.IMAGES_AT_ONCE * grid.num_positions * row
-    read = sums_bytes(grid, min(work.shard_images, exhaustive.IMAGES_AT_ONCE))
+    read = sums_bytes(grid, min(work.shard_images, exhaustive.SUMS_AT_ONCE))
     return work.cores * (bounded + read)
 
 

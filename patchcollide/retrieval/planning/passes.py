@@ -45,6 +45,7 @@ class Sample:
 def scan_lines(sample: Sample, config: Config, num_images: int, device: str) -> tuple[Line, Line]:
     """Measures both engines that pass over the store, with all queries and with a quarter."""
     k, sums = config.retrieval.k, sums_of(sample)
+    shard_images = min(num_images, config.store.images_per_shard)
     growth = max(num_images / len(sample.images), 1.0)
     bounds = expected_bounds(_nearest(sample, k), growth)
     basis = rough_basis(sample, min(config.index.components, COMPONENTS))
@@ -53,7 +54,7 @@ def scan_lines(sample: Sample, config: Config, num_images: int, device: str) -> 
         points = []
         for count in (max(len(sample.queries) // 4, 1), len(sample.queries)):
             scan = Scan(sample.queries[:count], sample.grid, k, guide, device=device)
-            images = Pass(scan, sample.images, sums, bounds[:count])
+            images = Pass(scan, sample.images, sums, bounds[:count], shard_images)
             seconds = shortest_seconds(images.run)
             points.append((count, seconds / (images.count * sample.grid.num_positions)))
         lines.append(Line.through(*points))
@@ -90,12 +91,14 @@ class Pass:
         images: Taken again and again.
         sums: Those of their blocks, as they are kept beside a store.
         bounds: Squared distances that are known.
+        shard_images: How many images a shard of the store has.
     """
 
     scan: Scan
     images: UInt8[ndarray, "n side side 3"]
     sums: BlockSums | None
     bounds: Int64[ndarray, "queries"]
+    shard_images: int
 
     @property
     def count(self) -> int:
@@ -105,7 +108,9 @@ class Pass:
 
     @property
     def _at_once(self) -> int:
-        return exhaustive.IMAGES_AT_ONCE if self.scan.takes_sums else IMAGES_AT_ONCE
+        if not self.scan.takes_sums:
+            return IMAGES_AT_ONCE
+        return exhaustive.images_at_once(self.scan, self.shard_images)
 
     def run(self) -> None:
         """Passes over them once."""

@@ -101,7 +101,7 @@ def test_what_is_measured_finds_what_a_pass_over_the_images_finds(rng):
     found = {}
     for basis in (None, passes.rough_basis(sample, 4)):
         scan = Scan(sample.queries, sample.grid, 3, basis)
-        ready = passes.Pass(scan, sample.images, passes.sums_of(sample), far)
+        ready = passes.Pass(scan, sample.images, passes.sums_of(sample), far, 64)
         found[basis is None] = ready.block(0).nearest(3).table(len(sample.queries), 3)[0]
     # Images come again and again: of 64 at once the nearest is there thirteen times.
     assert (found[False][:, 0] == found[True][:, 0]).all()
