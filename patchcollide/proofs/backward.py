@@ -52,6 +52,8 @@ class Backward:
 
     Attributes:
         bands: Of all steps met so far, no wider than those of a pass forward.
+        lines: Of those that bend.
+        choices: Of those that take the largest of some values.
     """
 
     def __init__(
@@ -68,8 +70,8 @@ class Backward:
         self._narrows, self._max_bytes = narrows, max_bytes
         self._known = {} if known is None else known
         self.bands: dict[int, Band] = {0: Band.around(corners[None], radius)}
-        self._lines: dict[int, Lines] = {}
-        self._choices: dict[int, Choice] = {}
+        self.lines: dict[int, Lines] = {}
+        self.choices: dict[int, Choice] = {}
         self._sizes: dict[int, Tensor] = {}
         self._slopes: dict[int, Slopes] = {}
         self._followed_back: set[int] = set()
@@ -151,7 +153,7 @@ class Backward:
         slopes = [
             slope.expand(len(rows), *slope.shape).clone()
             for number in numbers
-            for slope in (self._lines[number].lower_slope, self._lines[number].upper_slope)
+            for slope in (self.lines[number].lower_slope, self.lines[number].upper_slope)
         ]
         moves = [(torch.zeros_like(slope), torch.zeros_like(slope)) for slope in slopes]
         for tilt in range(1, _TILTS + 1):
@@ -211,13 +213,14 @@ class Backward:
         widths = (upper - lower).mean(dim=0)
         tried = torch.zeros(len(places), dtype=torch.bool)
         tried[:: max(1, len(places) // _TRIED)] = True
-        together = max(1, _BYTES_AT_ONCE // (8 * most))
+        together = max(1, _BYTES_AT_ONCE // (16 * most))
         parts = [*torch.split(places[tried], together), *torch.split(places[~tried], together)]
         for part in filter(len, parts):
             rows = torch.zeros(len(part), math.prod(shape), dtype=torch.float64)
             rows[torch.arange(len(part)), part] = 1
             rows = rows.reshape(-1, *shape)
-            below, above = self._followed(number, rows).mT, -self._followed(number, -rows).mT
+            below, above = self._followed(number, torch.cat([rows, -rows])).mT.chunk(2, dim=1)
+            above = -above
             better = below.mean(dim=0) > lower[:, part].mean(dim=0)
             lower[:, part] = torch.where(better, below, lower[:, part])
             better = above.mean(dim=0) < upper[:, part].mean(dim=0)
@@ -242,12 +245,12 @@ class Backward:
             return
         ends = self._ends(*inputs)
         if isinstance(operation, Largest):
-            choice = self._choices[number] = operation.lines(*ends)
+            choice = self.choices[number] = operation.lines(*ends)
             largest = operation.run(operation.size(*ends)).amax(dim=0)
             size = 2 * ends[0].shape[-1] * largest + choice.offset.abs().amax(dim=0)
             self._sizes[number] = size
         elif isinstance(operation, Bend):
-            lines = self._lines[number] = operation.lines(*ends)
+            lines = self.lines[number] = operation.lines(*ends)
             slope, offset = _largest(lines, ends[0].shape[1:])
             # Of slopes between, what is added is between too.
             for tilt in (0.0, 1.0):
@@ -292,18 +295,27 @@ class Backward:
             if step not in waiting:
                 continue
             rows = waiting.pop(step)
-            count = self.program.steps[step].size
-            linear = self.program.steps[step].operation
-            terms = linear.terms if isinstance(linear, Linear) else 0
-            error = error + (count + terms + 8) * EPSILON * _sums(
-                rows.abs(), self._sizes[step][None]
-            )
+            error = error + self.rounding(step, rows)[:, None]
             parts, added = self._one_back(step, rows)
             constant = constant + added
             for read, part in zip(self.program.steps[step].inputs, parts, strict=True):
                 waiting[read] = waiting[read] + part if read in waiting else part
         nothing = torch.zeros(len(rows), *self._corners.shape[1:], dtype=torch.float64)
         return waiting.get(0, nothing), constant, error
+
+    def rounding(
+        self, number: int, rows: Float64[Tensor, "rows *shape"]
+    ) -> Float64[Tensor, "rows"]:
+        """Returns how far off linear functions are at most once they went back through a step.
+
+        Args:
+            number: The step's.
+            rows: Their coefficients, of what the step gives.
+        """
+        operation = self.program.steps[number].operation
+        terms = operation.terms if isinstance(operation, Linear) else 0
+        terms += self.program.steps[number].size + 8
+        return terms * EPSILON * (rows.abs().flatten(1) @ self._sizes[number].flatten())
 
     def _one_back(self, number: int, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Returns rows over what a step takes, and what is added at the corners: both are below."""
@@ -312,10 +324,10 @@ class Backward:
             return operation.adjoint(rows), _sums(rows, operation.offset[None])
         above, below = rows.clamp(min=0), rows.clamp(max=0)
         if isinstance(operation, Largest):
-            choice = self._choices[number]
+            choice = self.choices[number]
             part = above[..., None] * choice.taken + below[..., None] * choice.slopes
             return (part,), _sums(below, choice.offset)
-        lines = self._lines[number]
+        lines = self.lines[number]
         if number in self._slopes and operation is not None:
             (source,) = self.program.steps[number].inputs
             lines = operation.tilted(lines, self._slopes[number], *self._ends(source))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from patchcollide.polyhedra.tolerances import EPSILON
-from patchcollide.shapes import Float64, Tensor
+from patchcollide.shapes import Float64, Int64, Tensor
 
 _POINTS = 17
 
@@ -70,6 +70,16 @@ class Bend(ABC):
             upper: Of one above.
         """
 
+    def of_units(self, shape: torch.Size, units: Int64[Tensor, "units"]) -> "Bend":
+        """Returns the function of some units alone, side by side.
+
+        Args:
+            shape: Of all of them.
+            units: Their numbers.
+        """
+        del shape, units
+        return self
+
     def tilted(self, lines: Lines, slopes: Slopes, lower: Tensor, upper: Tensor) -> Lines:
         """Returns lines of which those through a bend have other slopes; a smooth one has none.
 
@@ -113,6 +123,10 @@ class Floor(Bend):
     def run(self, x: Tensor) -> Tensor:
         """Returns the function's values."""
         return torch.maximum(x, self._level(x))
+
+    def of_units(self, shape: torch.Size, units: Int64[Tensor, "units"]) -> "Floor":
+        """As there."""
+        return Floor(_of_units(self.at, shape, units))
 
     def over(
         self, lower: Float64[Tensor, "cells corners *shape"], upper: Tensor
@@ -181,6 +195,10 @@ class Cap(Bend):
         """Returns the function's values."""
         return -self._floor.run(-x)
 
+    def of_units(self, shape: torch.Size, units: Int64[Tensor, "units"]) -> "Cap":
+        """As there."""
+        return Cap(_of_units(self.at, shape, units))
+
     def over(
         self, lower: Float64[Tensor, "cells corners *shape"], upper: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -232,6 +250,10 @@ class Smooth(Bend):
         between = self.curvature / 8 * (width / (_POINTS - 1)) ** 2 + 64 * EPSILON * (1 + size)
         below, above = gaps.amin(dim=-1) - between, gaps.amax(dim=-1) + between
         return Lines(slope, below[None], slope, above[None])
+
+
+def _of_units(at: float | Tensor, shape: torch.Size, units: Tensor) -> float | Tensor:
+    return at.expand(shape).flatten()[units][None] if isinstance(at, Tensor) else at
 
 
 class Largest:

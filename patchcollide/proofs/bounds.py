@@ -27,6 +27,7 @@ from patchcollide.proofs.bands import Band, cells_at_once, run_forward
 from patchcollide.proofs.bends import Floor
 from patchcollide.proofs.boxes import largest_distance_in_boxes
 from patchcollide.proofs.features import FeatureBand
+from patchcollide.proofs.nested import NestedReductions
 from patchcollide.proofs.programs import Program
 from patchcollide.proofs.simplices import at_corners, whole
 from patchcollide.proofs.tracing import FEATURES, LOGITS, PRE_ACTIVATION, read_program
@@ -37,6 +38,12 @@ logger = logging.getLogger(__name__)
 Method = Literal["convexity", "forward", "rows", "maps"]
 
 HALF_LEVEL = 0.5 / 255
+
+# What is left of a network over the hull and its parts may take so much.
+_NESTED_BYTES = 512 << 20
+
+# Where rows were not enough, they are tried again of simplices of such a share of the size.
+_TRIED_AGAIN = 1 / 4
 
 # A map of so much takes some hundredths of a second.
 _CHEAP_BYTES = 32 << 20
@@ -68,7 +75,10 @@ class HullBounds:
     _rows: Tensor = field(init=False)
     _ranges: dict[int, tuple[Tensor, Tensor]] = field(init=False, default_factory=dict)
     _margins: dict[Method, Tensor] = field(init=False, default_factory=dict)
+    _distances: dict[Method, Tensor] = field(init=False, default_factory=dict)
     _weakest: dict[bytes, int] = field(init=False, default_factory=dict)
+    _nested: NestedReductions = field(init=False)
+    _too_large: dict[int, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         count = self.network.num_classes
@@ -76,6 +86,8 @@ class HullBounds:
         rows[:, self.target_class] += 1
         others = torch.arange(count) != self.target_class
         self._rows = rows[others][:, None]
+        outputs = {LOGITS: self.program.outputs[LOGITS]}
+        self._nested = NestedReductions(outputs, self.vertices, self.radius, _NESTED_BYTES)
 
     @classmethod
     def of(
@@ -203,14 +215,13 @@ class HullBounds:
         self, simplices: Float64[Tensor, "cells corners vertices"], method: Method
     ) -> Float64[Tensor, "cells"]:
         """Returns what the relative distance of features is nowhere above; errors as above."""
-        number = self.program.outputs[FEATURES]
         if method in ("rows", "maps"):
-            found = [self._after_layer(each, method) for each in simplices]
-        else:
-            found = [
-                run_forward(self.program, self._band(part), number)[number]
-                for part in self._parts(simplices)
-            ]
+            return torch.cat([self._distance_behind(each, method) for each in simplices])
+        number = self.program.outputs[FEATURES]
+        found = [
+            run_forward(self.program, self._band(part), number)[number]
+            for part in self._parts(simplices)
+        ]
         distances = torch.cat([self._distance(band) for band in found])
         if method == "convexity" and self.is_at_vertices and self.radius.any():
             boxes = torch.stack([self._distance_in_boxes(each) for each in simplices])
@@ -233,6 +244,13 @@ class HullBounds:
             known=self._ranges if method == "maps" else None,
         )
 
+    def _backward_within(self, simplex: Tensor, method: Method) -> Backward:
+        """Returns the same of a part of the hull, through what is left of the network over it."""
+        reduction = self._nested.over(simplex)
+        if reduction is None:
+            return self._backward(simplex, method)
+        return reduction.backward(simplex, narrows=method == "maps", max_bytes=self.max_bytes)
+
     def _note_ranges(self, simplex: Tensor, back: Backward) -> None:
         """Keeps the ranges that maps gave of the whole, which hold in each of its parts."""
         if self._is_whole(simplex):
@@ -242,22 +260,33 @@ class HullBounds:
         return torch.equal(simplex, whole(len(self.vertices))[0])
 
     def _margin(self, simplex: Tensor, method: Method, enough: float) -> Tensor:
-        number, is_whole = self.program.outputs[LOGITS], self._is_whole(simplex)
+        is_whole = self._is_whole(simplex)
         if is_whole and method in self._margins:
             return self._margins[method]
-        lowest = self._backward(simplex, "rows").lowest(number, self._rows).amin(dim=0)
+        over = self._backward if is_whole else self._backward_within
+        found = lowest = torch.full((1,), -torch.inf, dtype=torch.float64)
+        if is_whole or method == "rows" or self._are_rows_tried(simplex):
+            back = over(simplex, "rows")
+            lowest = back.lowest(back.program.outputs[LOGITS], self._rows).amin(dim=0)
         found = lowest.min()
         if method == "maps" and (is_whole or found < enough):
-            back = self._backward(simplex, method)
+            self._too_large[len(simplex)] = _size(simplex)
+            back = over(simplex, method)
+            number = back.program.outputs[LOGITS]
             lowest = back.lowest(number, self._rows).amin(dim=0)
             # Of smaller ones, turning lines gains less than to cut them again.
             turned = back.smallest(number, self._rows) if is_whole else lowest.min()
             found = torch.maximum(found, turned)
             self._note_ranges(simplex, back)
+            self._nested.note(simplex, back)
         if is_whole:
             self._margins[method] = found
         self._weakest[simplex.numpy().tobytes()] = int(lowest.argmin())
         return found
+
+    def _are_rows_tried(self, simplex: Tensor) -> bool:
+        """Says whether rows may be enough: not where they were not, of one hardly larger."""
+        return _size(simplex) <= _TRIED_AGAIN * self._too_large.get(len(simplex), math.inf)
 
     def weakest_corners(
         self, simplices: Float64[Tensor, "cells corners vertices"]
@@ -276,11 +305,17 @@ class HullBounds:
         size = lower[:, :, [self.target_class]].abs() + upper[:, :, others].abs()
         return (gaps - EPSILON * size).amin(dim=(1, 2))
 
-    def _after_layer(self, simplex: Tensor, method: Method) -> Band:
+    def _distance_behind(self, simplex: Tensor, method: Method) -> Float64[Tensor, "1"]:
+        is_whole = self._is_whole(simplex)
+        if is_whole and method in self._distances:
+            return self._distances[method]
         back = self._backward(simplex, method)
         back.band(self.program.outputs[PRE_ACTIVATION], every_unit=True)
         self._note_ranges(simplex, back)
-        return back.band(self.program.outputs[FEATURES])
+        found = self._distance(back.band(self.program.outputs[FEATURES]))
+        if is_whole:
+            self._distances[method] = found
+        return found
 
     def _distance_in_boxes(self, simplex: Tensor) -> Tensor:
         found = largest_distance_in_boxes(
@@ -302,3 +337,8 @@ class HullBounds:
             return torch.full_like(distance, torch.inf)
         tau: Tensor = (1 + (gaps.shape[2] + 8) * EPSILON) * distance / self.features.scale
         return tau
+
+
+def _size(simplex: Float64[Tensor, "corners vertices"]) -> float:
+    """Returns the volume of a simplex of weights, as a multiple of others' of as many corners."""
+    return float(torch.linalg.det(simplex @ simplex.mT).abs().sqrt())

@@ -28,8 +28,8 @@ class Linear:
         terms: How many products are added up to one number; 0 where numbers are only copied.
         shapes: Of the values.
         offset_size: What the offset was added up from, in absolute values; None for its own.
-        transposed: Of a function of one value, its adjoint, where that is known to be faster than
-            what PyTorch's gradients give.
+        transposed: Its adjoint, where that is known to be faster than what PyTorch's gradients
+            give; a tuple, of a function of several values.
     """
 
     run: Function
@@ -37,7 +37,7 @@ class Linear:
     terms: int
     shapes: tuple[torch.Size, ...]
     offset_size: Tensor | None = None
-    transposed: Function | None = None
+    transposed: Callable[[Tensor], Tensor | tuple[Tensor, ...]] | None = None
 
     @property
     def rounding(self) -> float:
@@ -65,7 +65,8 @@ class Linear:
             coefficients: Of the result, a row for each function.
         """
         if self.transposed is not None:
-            return (self.transposed(coefficients),)
+            found = self.transposed(coefficients)
+            return found if isinstance(found, tuple) else (found,)
         rows = len(coefficients)
         zeros = [
             torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True)
