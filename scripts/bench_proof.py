@@ -70,6 +70,8 @@ _WORST = (
     "smallest probability of them",
     "worst found",
     "its margin",
+    "worst found once rounded",
+    "its margin",
     "short of 1",
 )
 _SHARES = (
@@ -301,13 +303,17 @@ def worst_rows(runs: Sequence[Path]) -> Iterator[Sequence[str]]:
     for folder in runs:
         summary = read_summary(open_run(folder))
         worst = summary["worst_found"]
-        found, sampled = worst["probability"], worst["sampled_probability"]
+        # Runs of older versions have no rounded one.
+        rounded, sampled = worst.get("rounded"), worst["sampled_probability"]
+        found = rounded["probability"] if rounded else worst["probability"]
         yield (
             f"{folder.parent.name}/{folder.name}",
             str(summary["num_samples"]),
             f"{sampled:.5f}",
-            f"{found:.5f}",
+            f"{worst['probability']:.5f}",
             f"{worst['margin']:.2f}",
+            f"{found:.5f}" if rounded else "-",
+            f"{rounded['margin']:.2f}" if rounded else "-",
             f"{(1 - found) / max(1 - sampled, 1e-12):.2f} times as much",
         )
 

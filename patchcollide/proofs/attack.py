@@ -7,10 +7,11 @@ of them meet. This goes downhill from many of them, and says what it found; that
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.networks.linear_regions.walk import margins
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.proofs.simplices import combined, projected
@@ -19,6 +20,9 @@ from patchcollide.torch_modes import proof_modes
 
 RESTARTS = 50
 STEPS = 12
+AROUND = (0.1, 0.02, 0.004)
+"""How far weights are moved to look for rounded images that are worse, from far to near."""
+
 _FIRST_STEP, _LAST_STEP = 0.3, 0.01
 _TOGETHER = 16
 # What a restart takes, in passes of one image, with those whose points are not kept.
@@ -40,6 +44,18 @@ class Worst(NamedTuple):
     weights: Float64[Tensor, "vertices"]
 
 
+class Search(NamedTuple):
+    """What a search for the worst point found.
+
+    Attributes:
+        worst: The worst point of all.
+        ends: Where the restarts ended that went on to the last.
+    """
+
+    worst: Worst
+    ends: Float64[Tensor, "ends vertices"]
+
+
 def class_margin(network: CollisionNetwork, target_class: int) -> Measure:
     """Returns the measure of a class: its logit less the largest other one."""
     return lambda images: margins(
@@ -47,8 +63,18 @@ def class_margin(network: CollisionNetwork, target_class: int) -> Measure:
     )
 
 
-@proof_modes(grad=True)
 def find_worst(
+    measure: Measure,
+    vertices: Float[Tensor, "vertices channels height width"],
+    generator: torch.Generator,
+    **effort: Any,
+) -> Worst:
+    """Returns the worst point that :func:`search_worst` finds, which takes the same."""
+    return search_worst(measure, vertices, generator, **effort).worst
+
+
+@proof_modes(grad=True)
+def search_worst(
     measure: Measure,
     vertices: Float[Tensor, "vertices channels height width"],
     generator: torch.Generator,
@@ -58,7 +84,7 @@ def find_worst(
     steps: int = STEPS,
     seconds: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
-) -> Worst:
+) -> Search:
     """Looks for the point between vertices where a measure is smallest, by projected gradients.
 
     All restarts go one step; then always the better half goes on, a few steps at a time.
@@ -84,7 +110,7 @@ def find_worst(
     points = torch.cat([given, drawn])
     worst = _smallest(_measured(measure, vertices, corners), corners)
     if len(vertices) == 1:
-        return worst
+        return Search(worst, corners)
     each = (clock() - begun) / len(vertices)
     points = points[: max(1, int(min(seconds / (_PASSES * each), restarts)))]
     for step in range(steps):
@@ -100,9 +126,42 @@ def find_worst(
                 break
             kept = values.argsort()[: max(4, len(points) // 2)]
             points = points[kept]
-    return min(
-        worst, _smallest(_measured(measure, vertices, points), points), key=lambda each: each.value
-    )
+    return Search(_worse(worst, measure, vertices, points), points)
+
+
+@proof_modes()
+def find_worst_rounded(
+    measure: Measure,
+    vertices: Float[Tensor, "vertices channels height width"],
+    points: Float64[Tensor, "points vertices"],
+    generator: torch.Generator,
+) -> Worst:
+    """Returns the worst point found once its image is rounded to 8 bits, of some and around these.
+
+    Rounding leaves no slope to follow, so weights are moved at random, ever less.
+
+    Args:
+        measure: What is to be small.
+        vertices: Images, in the precision of the network.
+        points: Weights, at least one; the vertices themselves are measured in any case.
+        generator: Decides how weights are moved.
+    """
+
+    def rounded(images: Tensor) -> Tensor:
+        return measure(as_batch(as_pictures(images)).to(vertices))
+
+    corners = torch.eye(len(vertices), dtype=torch.float64)
+    points = torch.cat([corners, points])
+    worst = _smallest(_measured(rounded, vertices, points), points)
+    for reach in AROUND if len(vertices) > 1 else ():
+        moves = torch.randn(_TOGETHER, len(vertices), generator=generator, dtype=torch.float64)
+        worst = _worse(worst, rounded, vertices, projected(worst.weights + reach * moves))
+    return worst
+
+
+def _worse(worst: Worst, measure: Measure, vertices: Tensor, points: Tensor) -> Worst:
+    found = _smallest(_measured(measure, vertices, points), points)
+    return min(worst, found, key=lambda each: each.value)
 
 
 def _smallest(values: Tensor, points: Tensor) -> Worst:

@@ -3,21 +3,43 @@
 Both are cheap beside its samples: some gradients, and nothing but the vertices.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 
 from patchcollide.errors import NetworkError, TargetError
-from patchcollide.images.tensors import as_batch
+from patchcollide.images.tensors import as_batch, as_pictures
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
-from patchcollide.proofs.attack import RESTARTS, class_margin, find_worst
+from patchcollide.proofs.attack import (
+    RESTARTS,
+    class_margin,
+    find_worst_rounded,
+    search_worst,
+)
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.results import HullProof
 from patchcollide.proofs.simplices import combined, whole
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Float64, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
+
+# So many of the worst samples are among the rounded images that are measured again.
+_SAMPLES = 4
+
+
+class WorstRounded(TypedDict):
+    """The image between vertices, rounded to 8 bits, that was found to be worst.
+
+    Attributes:
+        margin: Of the target's class, in logits; below 0 the image is of another class.
+        probability: Of the target's class.
+        weights: Of the vertices.
+    """
+
+    margin: float
+    probability: float
+    weights: list[float]
 
 
 class WorstFound(TypedDict):
@@ -26,9 +48,11 @@ class WorstFound(TypedDict):
     Attributes:
         margin: Of the target's class, in logits; below 0 the image is of another class.
         probability: Of the target's class.
-        sampled_probability: The smallest of random samples, which is what this stands beside.
+        sampled_probability: The smallest of random samples, which are rounded to 8 bits.
         weights: Of the vertices.
         restarts: From how many points it was looked for.
+        rounded: The worst of the images that are rounded as samples are: of those where restarts
+            ended, of the worst samples, and of others around them; files of older versions lack it.
     """
 
     margin: float
@@ -36,6 +60,7 @@ class WorstFound(TypedDict):
     sampled_probability: float
     weights: list[float]
     restarts: int
+    rounded: NotRequired[WorstRounded]
 
 
 class HullClaims(TypedDict, total=False):
@@ -61,7 +86,9 @@ def find_worst_sample(
     probabilities: Float[ndarray, "samples"],
     seed: int,
 ) -> WorstFound:
-    """Looks for an image that is worse than random samples, from half the worst of them on.
+    """Looks for images that are worse than random samples: one as it is, and one once rounded.
+
+    Half of the restarts begin at the worst samples.
 
     Args:
         network: As it is.
@@ -72,21 +99,27 @@ def find_worst_sample(
         seed: Decides where the other half of the restarts begin.
     """
     order = torch.from_numpy(probabilities).argsort()[: RESTARTS // 2]
-    images = as_batch(vertices).to(network.device)
-    worst = find_worst(
-        class_margin(network, target_class),
-        images,
-        seeded(seed, Purpose.WORST),
-        starts=torch.from_numpy(weights)[order],
-    )
+    starts = torch.from_numpy(weights)[order]
+    images, measure = as_batch(vertices).to(network.device), class_margin(network, target_class)
+    search = search_worst(measure, images, seeded(seed, Purpose.WORST), starts=starts)
+    points = torch.cat([search.worst.weights[None], search.ends, starts[:_SAMPLES]])
+    rounded = find_worst_rounded(measure, images, points, seeded(seed, Purpose.WORST, 2))
+    pair = torch.stack([search.worst.weights, rounded.weights])
+    exact = combined(pair.to(images), images)
+    shown = torch.cat([exact[:1], as_batch(as_pictures(exact[1:])).to(exact)])
     with torch.no_grad():
-        found = network.probabilities(combined(worst.weights.to(images), images)[None])
+        probability, of_rounded = network.probabilities(shown)[:, target_class].tolist()
     return {
-        "margin": worst.value,
-        "probability": float(found[0, target_class]),
+        "margin": search.worst.value,
+        "probability": probability,
         "sampled_probability": float(probabilities.min()),
-        "weights": worst.weights.tolist(),
+        "weights": search.worst.weights.tolist(),
         "restarts": RESTARTS,
+        "rounded": {
+            "margin": rounded.value,
+            "probability": of_rounded,
+            "weights": rounded.weights.tolist(),
+        },
     }
 
 

@@ -11,10 +11,18 @@ from patchcollide.proofs.results import HullProof
 def proof_lines(summary: Summary) -> Iterator[str]:
     """Yields what a run's page says of all images between its vertices; of old runs nothing."""
     if worst := summary.get("worst_found"):
+        rounded = worst.get("rounded")
         yield (
-            f"The worst image between the vertices that gradients on their weights found, from "
-            f"{worst['restarts']} restarts, has a margin of {worst['margin']:.4g} logits and a "
-            f"probability of {worst['probability']:.4g}; the worst random sample has "
+            f"The worst image between the vertices{' before rounding' if rounded else ''} that "
+            f"gradients on their weights found, from {worst['restarts']} restarts, has a margin of "
+            f"{worst['margin']:.4g} logits and a probability of {worst['probability']:.4g}; "
+            + (
+                f"the worst found once rounded to 8 bits has {rounded['margin']:.4g} logits and "
+                f"{rounded['probability']:.4g}; "
+                if rounded
+                else ""
+            )
+            + f"the worst random sample{', rounded too,' if rounded else ''} has "
             f"{worst['sampled_probability']:.4g}."
         )
     if (scale := summary.get("shrunk_to")) is not None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from patchcollide.evaluation.simplex import uniform_weights
-from patchcollide.proofs.attack import find_worst
+from patchcollide.proofs.attack import find_worst, find_worst_rounded
 from patchcollide.proofs.search import ABOVE_ZERO, Budget, Cells, refine
-from patchcollide.proofs.simplices import around_centre, halved, projected, whole
+from patchcollide.proofs.simplices import around_centre, combined, halved, projected, whole
 
 
 @pytest.mark.parametrize("num_vertices", [2, 3, 5])
@@ -167,3 +167,22 @@ def test_the_attack_finds_what_random_points_do_not(generator):
 def test_the_attack_of_one_vertex_is_that_vertex(generator):
     found = find_worst(lambda images: images.sum(dim=(1, 2, 3)), torch.ones(1, 1, 2, 2), generator)
     assert (found.value, found.weights.tolist()) == (4, [1])
+
+
+def test_the_worst_of_rounded_images_is_looked_for_among_these(generator):
+    """A measure that only some roundings make small: gradients see nothing of it."""
+
+    def measure(images: torch.Tensor) -> torch.Tensor:
+        levels = 255 * images.double().flatten(1)
+        return 1 - ((levels - levels.round()).abs() < 1e-3).all(dim=1) * (levels[:, 0].round() % 2)
+
+    vertices = (torch.tensor([10.0, 60.0]) / 255).reshape(2, 1, 1, 1)
+    middle = torch.tensor([[0.505, 0.495]], dtype=torch.float64)
+    assert float(measure(combined(middle.float(), vertices))) == 1
+    found = find_worst_rounded(measure, vertices, middle, generator)
+    assert found.value == 0
+    level = 255 * float(combined(found.weights.float(), vertices))
+    assert round(level) % 2 == 1
+    assert (
+        find_worst_rounded(measure, vertices[:1], torch.ones(1, 1).double(), generator).value == 1
+    )

@@ -66,6 +66,8 @@ def test_every_run_says_the_worst_found_and_what_convexity_gives(run):
     worst, certificate = summary["worst_found"], summary["certificate"]
     assert worst["probability"] <= worst["sampled_probability"] + 1e-6
     assert sum(worst["weights"]) == pytest.approx(1)
+    assert worst["rounded"]["probability"] <= worst["sampled_probability"] + 1e-6
+    assert "the worst found once rounded to 8 bits has" in (run / "report.html").read_text()
     largest = certificate["vertices"]["feature_distance_relative"]["max"] or 0.0
     assert certificate["tau_at_vertices"] >= largest * (1 - 1e-6)
     assert "The layer is affine in the image" in (run / "report.html").read_text()
