@@ -9,7 +9,8 @@ rounding of float64, which nothing bounds, so it is called walked and not proved
 import itertools
 import math
 import time
-from typing import TypedDict
+from dataclasses import dataclass
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 
@@ -21,7 +22,7 @@ from patchcollide.proofs.search import ABOVE_ZERO, Bound, Budget, Cells, refine
 from patchcollide.proofs.simplices import face
 from patchcollide.shapes import Tensor
 
-_FIRST_PIECES = 2
+_FIRST_PIECES = 1
 _MOST_PIECES = 4096
 
 
@@ -33,8 +34,11 @@ class EdgesProof(TypedDict):
         share_proved: Of their length: the class of every image there is proved.
         shares: The same of each edge, in the order of the vertices' pairs.
         cells: How many cells were bounded.
-        share_walked: Of their length: the pieces on which the network is affine were walked in
-            float64, whose rounding is not bounded. None if edges were not walked.
+        share_walked: Of their length: all pieces there on which the network is affine were walked
+            in float64, whose rounding is not bounded. None if edges were not walked.
+        shares_walked: The same of each edge that was, in the same order, from a vertex on; files of
+            older versions lack it: their pieces lie anywhere.
+        walked_from: The vertices that these walks began at, those with the smaller margins.
         walked_margin: The smallest on these pieces.
         pieces: How many.
         seconds: What it took.
@@ -45,6 +49,8 @@ class EdgesProof(TypedDict):
     shares: list[float]
     cells: int
     share_walked: float | None
+    shares_walked: NotRequired[list[float]]
+    walked_from: NotRequired[list[int]]
     walked_margin: float | None
     pieces: int
     seconds: float
@@ -97,51 +103,86 @@ def prove_edges(
 
 
 def walk_edges_for(bounds: HullBounds, seconds: float) -> EdgesProof:
-    """Walks pieces of each edge, from its first vertex on, for an equal share of the time.
+    """Walks each edge, from the vertex with the smaller margin on, as far as an equal time allows.
 
     Args:
         bounds: Of a hull; only its network and vertices are used.
-        seconds: For all edges together; at least two pieces of each are walked.
+        seconds: For all edges together; a piece of each is walked in any case.
     """
     begun = time.perf_counter()
     pairs = [*itertools.combinations(range(len(bounds.vertices)), 2)]
     points = bounds.network.prepared(bounds.vertices)
-    walks = []
+    with torch.no_grad():
+        at_vertices = margins(bounds.network.classifier(points), bounds.target_class).tolist()
+    walks, starts = [], []
     for number, pair in enumerate(pairs):
         left = (seconds - (time.perf_counter() - begun)) / (len(pairs) - number)
+        start, stop = sorted(pair, key=at_vertices.__getitem__)
         try:
-            walks.append(_walked_for(bounds, points[list(pair)], left))
+            walks.append(_Edge(bounds, points[start], points[stop], at_vertices[start]).walk(left))
         except NetworkError:
             break  # It is not piecewise linear.
+        starts.append(start)
+    shares = [walk.share for walk in walks]
     return {
         "num_edges": len(pairs),
         "share_proved": 0.0,
         "shares": [0.0] * len(pairs),
         "cells": 0,
-        "share_walked": math.fsum(w.share_walked for w in walks) / len(pairs) if walks else None,
-        "walked_margin": min((walk.worst_margin for walk in walks), default=None),
-        "pieces": sum(len(walk.pieces) for walk in walks),
+        "share_walked": math.fsum(shares) / len(pairs) if walks else None,
+        "shares_walked": shares,
+        "walked_from": starts,
+        "walked_margin": min((walk.margin for walk in walks), default=None),
+        "pieces": sum(walk.pieces for walk in walks),
         "seconds": time.perf_counter() - begun,
     }
 
 
-def _walked_for(bounds: HullBounds, ends: Tensor, seconds: float) -> Walk:
-    """Returns a walk along an edge that takes about so many seconds."""
-    begun, pieces = time.perf_counter(), _FIRST_PIECES
-    with torch.no_grad():
-        sampled = margins(bounds.network.classifier(ends), bounds.target_class).tolist()
-    while True:
-        walk = walk_segment(
-            bounds.network.classifier,
-            ends[0],
-            ends[1],
-            bounds.target_class,
-            sampled,
+class _Walked(NamedTuple):
+    """All of an edge between its start and a place: how far, the smallest margin, its pieces."""
+
+    share: float
+    margin: float
+    pieces: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Edge:
+    """An edge as the network takes its ends, and the margin where it starts."""
+
+    bounds: HullBounds
+    start: Tensor
+    stop: Tensor
+    margin: float
+
+    def walk(self, seconds: float) -> _Walked:
+        """Walks from the start on, ever twice as far, for about so many seconds."""
+        begun = time.perf_counter()
+        walk = self._walked(1.0, _FIRST_PIECES)
+        if walk.is_complete:
+            return _Walked(1.0, walk.worst_margin, len(walk.pieces))
+        first, pieces = walk.pieces[0], len(walk.pieces)
+        found = _Walked(first.stop, min(first.start_margin, first.stop_margin), 1)
+        spent = time.perf_counter() - begun
+        # Each attempt begins anew, and must end where it is to go.
+        while 0 < found.share < 1 and pieces * (seconds - spent) / spent >= 2 * found.pieces:
+            most = min(int(pieces * (seconds - spent) / spent), _MOST_PIECES)
+            share = min(2 * found.share, 1.0)
+            walk = self._walked(share, most)
+            if not walk.is_complete:
+                break
+            pieces += len(walk.pieces)
+            spent = time.perf_counter() - begun
+            found = _Walked(share, walk.worst_margin, len(walk.pieces))
+        return found
+
+    def _walked(self, share: float, pieces: int) -> Walk:
+        stop = self.start + share * (self.stop - self.start)
+        return walk_segment(
+            self.bounds.network.classifier,
+            self.start,
+            stop,
+            self.bounds.target_class,
+            [self.margin],
             max_pieces=pieces,
         )
-        spent = time.perf_counter() - begun
-        # Each attempt begins anew.
-        more = min(int(pieces * (seconds - spent) / spent), _MOST_PIECES)
-        if walk.is_complete or more < 2 * pieces:
-            return walk
-        pieces = more

@@ -122,13 +122,24 @@ def _partly(proof: HullProof) -> str:
                 f"whole one's ({_percent(part['share'])})"
             )
         text += f"; and for {_percent(edges['share_proved'])} of the edges." if edges else "."
-    if edges and edges["share_walked"] is not None and edges["walked_margin"] is not None:
-        text += (
-            f" {_percent(edges['share_walked'])} of the edges was walked, {edges['pieces']} pieces "
-            f"on which the network is affine, with margins of {edges['walked_margin']:.4g} and "
-            "more: exact but for rounding, which makes it no proof."
-        )
-    return text
+    return text + _walked(edges) if edges else text
+
+
+def _walked(edges: EdgesProof) -> str:
+    """Says how far edges were walked where nothing can be proved."""
+    if edges["share_walked"] is None or edges["walked_margin"] is None:
+        return ""
+    # Older files say it of all edges together.
+    if shares := edges.get("shares_walked"):
+        least, most = (_percent(end(shares)) for end in (min, max))
+        far = f"{least if least == most else f'{least} to {most}'} of each edge, from a vertex on,"
+    else:
+        far = f"{_percent(edges['share_walked'])} of the edges"
+    return (
+        f" {far} was walked, {edges['pieces']} pieces in all on which the network is affine, in "
+        f"{edges['seconds']:.2g} s, with margins of {edges['walked_margin']:.4g} and more: exact "
+        "but for rounding, which makes it no proof."
+    )
 
 
 def _percent(share: float) -> str:

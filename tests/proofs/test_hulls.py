@@ -8,7 +8,7 @@ from torch import nn
 from patchcollide.errors import InterruptedWorkError, NetworkError
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.progress import StopRequest
-from patchcollide.proofs import hulls
+from patchcollide.proofs import edges, hulls
 from patchcollide.proofs.attack import Worst
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover, counterexample_picture
@@ -183,28 +183,54 @@ def test_a_part_around_the_centre_is_proved_where_the_whole_is_not():
 def test_the_edges_of_a_hull_are_proved_as_far_as_they_are():
     """The planted class crosses the edges from vertex 1, by 0.05 and 0.07 of their lengths."""
     network = tent((0.98, 0.0), 0.06)
-    edges = prover_of(network, triangle(), seconds=1).run()["edges"]
-    first, second, third = edges["shares"]  # 0 to 1, 0 to 2, 1 to 2.
+    found = prover_of(network, triangle(), seconds=1).run()["edges"]
+    first, second, third = found["shares"]  # 0 to 1, 0 to 2, 1 to 2.
     assert 0.5 <= first <= 0.92
     assert second == 1
     assert 0.5 <= third <= 0.96
-    assert edges["share_proved"] == pytest.approx((first + second + third) / 3)
-    assert edges["share_walked"] is None
+    assert found["share_proved"] == pytest.approx((first + second + third) / 3)
+    assert found["share_walked"] is None
 
 
 def test_where_float64_rounds_too_much_edges_are_walked_and_nothing_is_proved(monkeypatch):
     network, vertices = tent((0.9, 0.9), 0.1), triangle()
-    prover = prover_of(network, vertices, seconds=0.2)
+    prover = prover_of(network, vertices, seconds=20)
     rounds = torch.full((1,), -5.0, dtype=torch.float64)
     monkeypatch.setattr(prover.bounds, "margins", lambda cells, *_: rounds.expand(len(cells)))
     proof = prover.run()
     assert (proof["result"], proof["share_proved"]) == ("open", 0)
     assert (proof["at_centre"], proof["part"]["scale"]) == (-5, 0)
     assert proof["edges"]["share_proved"] == 0
-    assert proof["edges"]["share_walked"] == 1  # A tent has few pieces.
+    assert proof["edges"]["shares_walked"] == [1, 1, 1]  # A tent has few pieces.
     assert proof["edges"]["walked_margin"] >= proof["margin"]["found"] - 1e-9
     assert "what float64 may round grows from layer to layer" in proof["sentence"]
     assert "which makes it no proof" in proof["sentence"]
+
+
+def test_an_edge_of_many_pieces_is_walked_from_a_vertex_without_a_gap(monkeypatch):
+    monkeypatch.setattr(edges, "_MOST_PIECES", 12)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        module = nn.Sequential(
+            *(nn.Flatten(), nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU()),
+            nn.Linear(40, 3),
+        )
+    network = CollisionNetwork(
+        module, name="many", layer="2", input_size=2, mean=(0.5,), scale=(0.1,)
+    )
+    bounds = prover_of(network, triangle()).bounds
+    found = edges.walk_edges_for(bounds, 60)
+    assert found["share_proved"] == 0
+    assert 3 < found["pieces"] <= 3 * 12
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    for pair, share, start in zip(pairs, found["shares_walked"], found["walked_from"], strict=True):
+        (other,) = {*pair} - {start}
+        places = torch.linspace(0, share, 400, dtype=torch.float64)[:, None, None, None]
+        first, last = bounds.vertices[start], bounds.vertices[other]
+        least = float(bounds.margin_at(first + places * (last - first)).min())
+        assert 0 < share < 1
+        assert found["walked_margin"] is not None
+        assert least >= found["walked_margin"] - 1e-9
 
 
 def test_a_network_of_one_class_has_nothing_to_prove():
