@@ -1,11 +1,9 @@
 """What can be asked of any image beside a polytope: whether it collides with the target too."""
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 
-from patchcollide.config import Config
 from patchcollide.errors import ConfigError
 from patchcollide.evaluation.feature_distances import which_collide
 from patchcollide.evaluation.gaps import GapFigures, measure_gaps
@@ -13,29 +11,13 @@ from patchcollide.evaluation.verdicts import bound_asked
 from patchcollide.images.pictures import read_square
 from patchcollide.images.pillow import Picture
 from patchcollide.images.tensors import as_batch, unit_batch
-from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target
+from patchcollide.networks.targets import HasTarget
 from patchcollide.shapes import Bool, Tensor, UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
 
-class Membership(ABC):
+class Membership(HasTarget):
     """A network and a target, with which images collide or not."""
-
-    @property
-    @abstractmethod
-    def config(self) -> Config:
-        """The settings: how pictures become squares, and what features may differ by."""
-
-    @property
-    @abstractmethod
-    def network(self) -> CollisionNetwork:
-        """The network that is asked."""
-
-    @property
-    @abstractmethod
-    def target(self) -> Target:
-        """What images collide with."""
 
     @proof_modes()
     def contains(

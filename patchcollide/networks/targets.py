@@ -1,10 +1,12 @@
 """What vertices are to collide with: an image's features, or features alone."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
+from patchcollide.config import Config
 from patchcollide.errors import NetworkError
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.provenance import array_digest
@@ -169,3 +171,22 @@ def excess(z: Float[Tensor, "batch units"], target: TargetFeatures) -> Float[Ten
     outwards = target.below.to(z.dtype) - target.above.to(z.dtype)
     # Adding zero makes a negative zero a plain one, which files show.
     return (z - end) * outwards + 0.0
+
+
+class HasTarget(ABC):
+    """A network and a target, with which images collide or not, and the settings they go by."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Config:
+        """The settings: how pictures become squares, and what features may differ by."""
+
+    @property
+    @abstractmethod
+    def network(self) -> CollisionNetwork:
+        """The network that is asked."""
+
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """What images collide with."""

@@ -1,10 +1,6 @@
 """What a polytope needs so that something of all its images can be proved."""
 
-from abc import ABC, abstractmethod
-
-from patchcollide.config import Config
-from patchcollide.networks.network import CollisionNetwork
-from patchcollide.networks.targets import Target
+from patchcollide.networks.targets import HasTarget
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import SECONDS, Claim, Prover
 from patchcollide.proofs.results import HullProof
@@ -12,7 +8,7 @@ from patchcollide.shapes import UInt8, ndarray
 from patchcollide.torch_modes import proof_modes
 
 
-class Provable(ABC):
+class Provable(HasTarget):
     """Vertices, the network that they are for, and what they collide with.
 
     Attributes:
@@ -20,21 +16,6 @@ class Provable(ABC):
     """
 
     vertices: UInt8[ndarray, "vertices height width channels"]
-
-    @property
-    @abstractmethod
-    def config(self) -> Config:
-        """The settings they were made with."""
-
-    @property
-    @abstractmethod
-    def network(self) -> CollisionNetwork:
-        """The network they were made with."""
-
-    @property
-    @abstractmethod
-    def target(self) -> Target:
-        """What they were to collide with."""
 
     @proof_modes()
     def prove(
