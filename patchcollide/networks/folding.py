@@ -1,9 +1,10 @@
 """A quick copy of a network, the same to rounding, with fewer and cheaper operations.
 
 Batch norms move into the convolutions and linear layers before them, convolutions that pad their
-input themselves get padding of their own, and kernels of one pixel go where they are fastest. What
-can be changed is seen in a pass, not read from code, and the copy is compared with the network. A
-proof is of the network itself: nothing that proves may use a copy.
+input themselves get padding of their own, kernels of one pixel go where they are fastest, and what
+clamps the output of a convolution becomes part of it. What can be changed is seen in a pass, not
+read from code, and the copy is compared with the network. A proof is of the network itself: nothing
+that proves may use a copy.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import copy
 import logging
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,6 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from patchcollide.errors import NetworkError
+from patchcollide.networks.clamped import clamped_together
+from patchcollide.networks.curves import curve_of
 from patchcollide.networks.hooks import hooked
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.probes import grey_image, noise_image
@@ -43,8 +47,9 @@ def quick_copy(network: CollisionNetwork) -> CollisionNetwork:
     """Returns a network that computes the same to :data:`TOLERANCE`, quicker where it can.
 
     The network, its module and parameters stay as they are; the copy shares those that it does not
-    change, and is of no use once the network's weights change. Batch norms stay that follow nothing
-    they could move into, as do those in training, whose answer depends on the batch.
+    change, and is of no use once the network's weights change. It shows the network's layer, and of
+    others maybe none. Batch norms stay that follow nothing they could move into, as do those in
+    training, whose answer depends on the batch.
 
     Args:
         network: Any; it is returned itself if nothing of it can be made quicker, or if its module
@@ -58,26 +63,69 @@ def quick_copy(network: CollisionNetwork) -> CollisionNetwork:
     return other if other is not None and _agree(network, other) else network
 
 
-def _changed(network: CollisionNetwork) -> CollisionNetwork | None:
-    """Returns a copy with whatever can be made quicker; None without any."""
+def twin(network: CollisionNetwork) -> CollisionNetwork | None:
+    """Returns the same network with modules of its own, of the same parameters, for another thread.
+
+    Two threads would show each other what goes through one module.
+
+    Returns:
+        None if its module cannot be copied, or a copy answers otherwise.
+    """
+    try:
+        other = _copied(network)
+        return other if _agree(network, other) else None
+    except (*_REFUSED, NetworkError):
+        return None
+
+
+def _copied(network: CollisionNetwork) -> CollisionNetwork:
     other = copy.copy(network)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     other.module = copy.deepcopy(network.module, {id(tensor): tensor for tensor in tensors})
     other.__dict__.pop("_low_precision_module", None)
     other.__dict__["digest"] = network.digest
+    return other
+
+
+def _changed(network: CollisionNetwork) -> CollisionNetwork | None:
+    """Returns a copy with whatever can be made quicker; None without any."""
+    other = _copied(network)
     seen = _Watched(other)
     replaced: dict[nn.Module, nn.Module] = {}
     for part, norm in seen.pairs():
+        if not isinstance(norm, _NORMS):
+            continue
         target = seen.padding.get(part, part)
         target.weight, target.bias = fold_batch_norm(part, norm, target.weight)
         replaced[norm] = nn.Identity()
     replaced |= seen.padding
-    for name, found in list(other.module.named_modules(remove_duplicate=False)):
-        if found in replaced:
-            parent, _, own = name.rpartition(".")
-            setattr(other.module.get_submodule(parent), own, replaced[found])
+    _replace(other.module, replaced)
     hurried = [_hurry(part) for part in other.module.modules()]
-    return other if replaced or any(hurried) else None
+    clamped = _clamp(other)
+    return other if replaced or any(hurried) or clamped else None
+
+
+def _replace(module: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
+    """Puts others in the places of parts, under each of their names."""
+    for name, found in list(module.named_modules(remove_duplicate=False)):
+        if found in others:
+            parent, _, own = name.rpartition(".")
+            setattr(module.get_submodule(parent), own, others[found])
+
+
+def _clamp(network: CollisionNetwork) -> bool:
+    """Joins activations that clamp with the convolutions before them; says whether there are any.
+
+    Not the one whose input is shown.
+    """
+    shown = network.module.get_submodule(network.call.part)
+    replaced: dict[nn.Module, nn.Module] = {}
+    for part, activation in _Watched(network).pairs():
+        both = clamped_together(part, activation)
+        if both is not None and activation is not shown:
+            replaced |= {part: both, activation: nn.Identity()}
+    _replace(network.module, replaced)
+    return bool(replaced)
 
 
 def fold_batch_norm(
@@ -130,26 +178,26 @@ class _Watched:
         self._uses = _uses(logits)
 
     def pairs(self) -> Iterator[tuple[Any, Any]]:
-        """Yields what a batch norm can be folded into, and the norm: nothing else sees between."""
-        for norm, (part, node) in self._before.items():
-            if self._runs[norm] == self._runs[part] == self._uses[node] == 1:
-                yield part, norm
+        """Yields what a batch norm or a clamp can be joined with, and it: nothing sees between."""
+        for behind, (part, node) in self._before.items():
+            if self._runs[behind] == self._runs[part] == self._uses[node] == 1:
+                yield part, behind
 
     def _watching(self, part: nn.Module) -> contextlib.AbstractContextManager[None]:
         # What hooks do with a part, nobody knows.
-        if isinstance(part, _NORMS + _AFFINE) and (part._forward_hooks or part._forward_pre_hooks):
+        if part._forward_hooks or part._forward_pre_hooks:
             return contextlib.nullcontext()
-        if isinstance(part, _NORMS) and _has_statistics(part):
+        if _has_statistics(part) or _clamps(part):
             return hooked(part, partial(self._enter, part))
         if isinstance(part, _AFFINE) and not hasattr(part, "parametrizations"):
             return hooked(part, leaving=partial(self._leave, part))
         return contextlib.nullcontext()
 
-    def _enter(self, norm: nn.Module, value: Tensor) -> None:
-        self._runs[norm] += 1
+    def _enter(self, behind: nn.Module, value: Tensor) -> None:
+        self._runs[behind] += 1
         part, _, version, node = self._left.get(id(value), (None, value, -1, None))
         if part is not None and version == value._version:
-            self._before[norm] = part, node
+            self._before[behind] = part, node
 
     def _leave(self, part: Any, value: Tensor, output: Tensor) -> None:
         self._runs[part] += 1
@@ -168,6 +216,11 @@ def _has_statistics(norm: nn.Module) -> bool:
     """Whether a batch norm is one affine map of each channel, and nothing more."""
     known: Any = norm
     return type(norm) in _NORMS and not norm.training and known.running_mean is not None
+
+
+def _clamps(part: nn.Module) -> bool:
+    curve = curve_of(part)
+    return curve is not None and curve.name == "clamp"
 
 
 def _uses(root: Tensor) -> Counter[Any]:
