@@ -4,9 +4,11 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import torch
 from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError
 
 T = TypeVar("T")
+Tool = TypeVar("Tool")
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,43 @@ def map_in_threads(function: Callable[..., T], items: Iterable[Any]) -> Iterator
     work = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
     results: Iterator[T] = work(joblib.delayed(function)(item) for item in items)
     return results
+
+
+def map_with_tools(
+    function: Callable[[Tool, Any], T], items: Iterable[Any], tools: Sequence[Tool]
+) -> Iterator[T]:
+    """Yields ``function(tool, item)`` in the order of ``items``, by as many threads as tools.
+
+    Torch computes with one thread in each. No tool is used by two at a time; one alone is used
+    here, with all threads that torch has.
+    """
+    if len(tools) == 1:
+        yield from (function(tools[0], item) for item in items)
+        return
+    free: queue.SimpleQueue[Tool] = queue.SimpleQueue()
+    for tool in tools:
+        free.put(tool)
+
+    def use(item: Any) -> T:
+        tool = free.get()
+        try:
+            return function(tool, item)
+        finally:
+            free.put(tool)
+
+    with one_thread_each(), ThreadPoolExecutor(len(tools)) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(use, item))
+                if len(waiting) > 2 * len(tools):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Where something failed, or nobody asks for more.
+            for future in waiting:
+                future.cancel()
 
 
 def map_shards(
@@ -180,7 +220,7 @@ def _losses_explained(address: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Has torch compute with one thread in each of the threads of :func:`map_in_threads`."""
+    """Has torch compute with one thread in each of the threads that begin meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,7 +5,9 @@ import time
 import torch
 
 from patchcollide.config import Evaluation
+from patchcollide.evaluation.asking import askers
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.parallel import map_with_tools
 from patchcollide.shapes import Float, Tensor
 
 _SIZES = (4, 16, 64, 256)
@@ -32,19 +34,26 @@ def batch_size(network: CollisionNetwork, settings: Evaluation, num_images: int)
     if key not in _found:
         if num_images < _WORTH_MEASURING:
             return _USUAL
-        _found[key] = fastest_size(network)
+        several = askers(network, num_images)
+        # As it will be asked: by one of so many threads.
+        (_found[key],) = map_with_tools(fastest_size, [len(several)], several)
     return _found[key]
 
 
-def fastest_size(network: CollisionNetwork) -> int:
-    """Times batches of a few sizes, the smallest first, for as long as larger ones gain."""
+def fastest_size(network: CollisionNetwork, num_threads: int = 1) -> int:
+    """Times batches of a few sizes, the smallest first, for as long as larger ones gain.
+
+    Args:
+        network: What they go through.
+        num_threads: How many threads will each hold a batch.
+    """
     best, shortest = _SIZES[0], float("inf")
     for size in _SIZES:
         images = torch.rand(
             (size, network.channels, network.input_size, network.input_size),
             generator=torch.Generator().manual_seed(0),
         )
-        if images.numel() > _MOST_VALUES:
+        if num_threads * images.numel() > _MOST_VALUES and size > _SIZES[0]:
             break
         _seconds(network, images)  # The first pass of a size prepares it.
         seconds = min(_seconds(network, images) for _ in range(2)) / size

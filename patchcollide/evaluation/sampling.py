@@ -1,12 +1,13 @@
 """Asking a network about points between images: of a hull, along a tour, and of a null."""
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
 from patchcollide.config import Evaluation
+from patchcollide.evaluation.asking import asked
 from patchcollide.evaluation.batches import batch_size
 from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.gaps import Gaps, measure_gaps
@@ -24,6 +25,9 @@ from patchcollide.torch_modes import proof_modes
 
 # Sparse enough for samples to lie near faces of the simplex, where uniform ones hardly come.
 _CONCENTRATION = 0.4
+
+_Said: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+_Found = TypeVar("_Found")
 
 
 @proof_modes()
@@ -51,12 +55,17 @@ def sample_hull(
     Returns:
         The samples, all their gaps, and how alike they are to the target.
     """
-    said, gaps, alike = [], [], []
-    for output in _outputs(network, vertices, weights, batch_size, rounding):
-        gaps.append(measure_gaps(output.pre_activation, features))
-        alike.append(measure_likeness(output.pre_activation, features, gaps[-1]))
-        said.append(_said(output, target_class, gaps[-1].feature_distance_relative))
-        _note_worst(said)
+
+    def measure(output: NetworkOutput) -> tuple[_Said, Gaps, Likeness]:
+        gaps = measure_gaps(output.pre_activation, features)
+        alike = measure_likeness(output.pre_activation, features, gaps)
+        return _said(output, target_class, gaps.feature_distance_relative), gaps, alike
+
+    found, worst = [], 0.0
+    for batch in _answers(network, vertices, weights, batch_size, measure, rounding=rounding):
+        found.append(batch)
+        worst = _note_worst(worst, batch[0])
+    said, gaps, alike = zip(*found, strict=True)
     return _as_samples(weights, said), Gaps.joined(gaps), Likeness.joined(alike)
 
 
@@ -71,30 +80,34 @@ def sample_classes(
     batch_size: int,
 ) -> HullSamples:
     """Asks as :func:`sample_hull` does, about what a file of samples holds alone."""
-    said = []
-    for output in _outputs(network, vertices, weights, batch_size, rounding=True):
+
+    def measure(output: NetworkOutput) -> _Said:
         tau = relative_feature_distances(output.pre_activation, features)
-        said.append(_said(output, target_class, tau))
-        _note_worst(said)
+        return _said(output, target_class, tau)
+
+    said, worst = [], 0.0
+    for batch in _answers(network, vertices, weights, batch_size, measure):
+        said.append(batch)
+        worst = _note_worst(worst, batch)
     return _as_samples(weights, said)
 
 
-def _outputs(
+def _answers(
     network: CollisionNetwork,
     vertices: Float[Tensor, "vertices channels height width"],
     weights: Float[Tensor, "samples vertices"],
     batch_size: int,
-    rounding: bool,
-) -> Iterator[NetworkOutput]:
-    parts = torch.split(weights, batch_size)
-    for part in track(parts, "Sampling the polytope", len(parts)):
+    measure: Callable[[NetworkOutput], _Found],
+    *,
+    rounding: bool = True,
+) -> Iterator[_Found]:
+    def images_of(part: Float[Tensor, "batch vertices"]) -> Tensor:
         images = combine(part, vertices)
-        with torch.no_grad():
-            output = network(round_to_8_bits(images) if rounding else images)
-        yield output
+        return round_to_8_bits(images) if rounding else images
 
-
-_Said: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+    parts = torch.split(weights, batch_size)
+    answers = asked(network, parts, images_of, measure)
+    yield from track(answers, "Sampling the polytope", len(parts))
 
 
 def _said(output: NetworkOutput, target_class: int, tau: Float[Tensor, "batch"]) -> _Said:
@@ -102,8 +115,10 @@ def _said(output: NetworkOutput, target_class: int, tau: Float[Tensor, "batch"])
     return classes.cpu(), top.cpu(), output.probabilities[:, target_class].cpu(), tau.cpu()
 
 
-def _note_worst(said: Sequence[_Said]) -> None:
-    note(tau=max(float(tau.max()) for *_, tau in said))
+def _note_worst(before: float, said: _Said) -> float:
+    worst = max(before, float(said[-1].max()))
+    note(tau=worst)
+    return worst
 
 
 def _as_samples(weights: Float[Tensor, "samples vertices"], said: Sequence[_Said]) -> HullSamples:
