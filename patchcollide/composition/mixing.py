@@ -5,6 +5,7 @@ separable, so it takes one slice a row and one a column instead of one a locatio
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from patchcollide.shapes import Float, Tensor
+
+_MOST_KEPT = 2**25
+"""Logits at pixels: those of five vertices, as they are by default, are 15 million."""
 
 
 def overlap_add(
@@ -60,8 +64,8 @@ class _Mix(torch.autograd.Function):
     """The mixture and its gradient in the logits, a row of locations at a time.
 
     With ``e`` the exponentials, ``s`` their sum at a pixel and ``m`` the mixture, the gradient of a
-    logit is ``e / s * <grad, patch - m>``. The exponentials are made again for it: nothing as
-    large as the logits is kept, and a row stays in the processor's cache until it is done with.
+    logit is ``e / s * <grad, patch - m>``. The exponentials are kept for it, unless they are more
+    than :data:`_MOST_KEPT`: then they are made again, and nothing larger than the logits is kept.
     """
 
     @staticmethod
@@ -74,11 +78,12 @@ class _Mix(torch.autograd.Function):
         field: Tensor | None,
     ) -> Tensor:
         tint = None if field is None else Tint(field.detach(), patches)
-        tiles = LogitTiles.of(logits, frame, stride, tint)
+        rows: list[Tensor] = []
+        tiles = LogitTiles.of(logits, frame, stride, tint, rows)
         channels = patches.shape[1]
         strips = tiles.new_strips(channels + 1)
         for row in range(tiles.num_rows):
-            exponentials = tiles.exponentials(row)
+            exponentials = tiles.exponentials(row, rows)
             place = tiles.place(strips, row)
             for rank in range(len(patches)):
                 place[:, :channels].addcmul_(exponentials[:, rank, None], patches[rank, :, row])
@@ -87,14 +92,14 @@ class _Mix(torch.autograd.Function):
         sums = canvas[:, channels:]
         mixture = canvas[:, :channels] / sums
         ctx.save_for_backward(logits, sums, mixture, patches)
-        ctx.tiles = tiles
+        ctx.tiles, ctx.exponentials = tiles, rows
         return mixture
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, Tensor | None]:
         logits, sums, mixture, patches = ctx.saved_tensors
-        tiles = ctx.tiles
+        tiles, kept = ctx.tiles, ctx.exponentials
         scaled = gradients[0] / sums
         weights = cut_windows(scaled, tiles.window, tiles.stride)
         offsets = cut_windows((scaled * mixture).sum(dim=1), tiles.window, tiles.stride).neg()
@@ -107,7 +112,7 @@ class _Mix(torch.autograd.Function):
             inner = torch.addcmul(offsets[:, row, None], weight[:, 0], patches[:, 0, row])
             for channel in range(1, channels):
                 inner.addcmul_(weight[:, channel], patches[:, channel, row])
-            inner.mul_(tiles.exponentials(row))
+            inner.mul_(kept[row] if kept else tiles.exponentials(row))
             if strips is not None:
                 place = tiles.place(strips, row)
                 for rank in range(len(patches)):
@@ -167,16 +172,30 @@ class LogitTiles:
         frame: Float[Tensor, "window window"],
         stride: int,
         tint: Tint | None = None,
+        rows: list[Tensor] | None = None,
     ) -> "LogitTiles":
-        """Finds the largest logit at each pixel; ``frame`` is added to the logits of each patch."""
+        """Finds the largest logit at each pixel; ``frame`` is added to the logits of each patch.
+
+        Args:
+            logits: As they are optimised.
+            frame: See above.
+            stride: Step between locations, in pixels.
+            tint: What is added to the logits at each pixel; None for nothing.
+            rows: Gets the logits at each pixel, row by row, for :meth:`exponentials` to use up. It
+                stays empty where they would be more than :data:`_MOST_KEPT`, or are ``logits``.
+        """
         # Not the graph's tensor, which would keep itself alive.
         logits, window = logits.detach(), len(frame)
         enlarge = _enlarging(logits, window)
-        num_vertices, _, rows, cols, _, _ = logits.shape
-        offsets = logits.new_empty((num_vertices, rows, cols, window, window))
+        num_vertices, _, num_rows, cols, _, _ = logits.shape
+        offsets = logits.new_empty((num_vertices, num_rows, cols, window, window))
         tiles = cls(logits, enlarge, offsets, stride, tint)
-        for row in range(rows):
-            torch.add(tiles._field(row).amax(dim=1), frame, out=offsets[:, row])
+        keeps = rows is not None and tiles._is_worth_keeping
+        for row in range(num_rows):
+            field = tiles._field(row)
+            torch.add(field.amax(dim=1), frame, out=offsets[:, row])
+            if rows is not None and keeps:
+                rows.append(field)
         largest = overlap_maximum(offsets, stride)
         torch.sub(frame, cut_windows(largest, window, stride), out=offsets)
         return tiles
@@ -191,9 +210,24 @@ class LogitTiles:
         """Number of locations along a side of the canvas."""
         return self.offsets.shape[1]
 
-    def exponentials(self, row: int) -> Float[Tensor, "vertices k cols window window"]:
-        """Returns exp(logit - largest logit at the pixel) of a row of locations."""
-        return (self._field(row) + self.offsets[:, row, None]).exp_()
+    @property
+    def _is_worth_keeping(self) -> bool:
+        """Whether logits at pixels are others than the parameters, and not too many."""
+        is_made = self.enlarge is not None or self.tint is not None
+        return is_made and self.offsets.numel() * self.logits.shape[1] <= _MOST_KEPT
+
+    def exponentials(
+        self, row: int, rows: Sequence[Tensor] = ()
+    ) -> Float[Tensor, "vertices k cols window window"]:
+        """Returns exp(logit - largest logit at the pixel) of a row of locations.
+
+        Args:
+            row: Which.
+            rows: What :meth:`of` gave, in whose place they come; none to make the logits again.
+        """
+        offsets = self.offsets[:, row, None]
+        logits = rows[row].add_(offsets) if rows else self._field(row) + offsets
+        return logits.exp_()
 
     def _field(self, row: int) -> Tensor:
         field = _enlarged(self.logits[:, :, row], self.enlarge)

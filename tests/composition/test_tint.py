@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from patchcollide.composition import mixing
 from patchcollide.composition.contributions import contributions_of
 from patchcollide.composition.mixing import Tint, cut_windows, mix_patches, tent_logits
 from patchcollide.composition.parameterisations import PatchMixture
@@ -120,3 +121,23 @@ def test_parting_prefers_whole_patches_and_no_tint(mixture):
     assert 0.9 < float(patches.std()) < 1.1
     for one, other in itertools.combinations(patches.flatten(1), 2):
         assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("has_tint", [False, True])
+@pytest.mark.parametrize("size", [2, 5])
+def test_exponentials_that_are_kept_give_the_same_as_those_made_again(
+    size, has_tint, generator, monkeypatch
+):
+    _, patches, stride = random_problem((3, 4, 5, 2), generator, dtype=torch.float32)
+    logits = torch.randn(2, 3, 4, 4, size, size, generator=generator).requires_grad_()
+    field = torch.randn(2, 3, 11, 11, generator=generator).requires_grad_() if has_tint else None
+    moving = [logits] if field is None else [logits, field]
+    found = []
+    for most in (mixing._MOST_KEPT, 0):
+        monkeypatch.setattr(mixing, "_MOST_KEPT", most)
+        before = logits.detach().clone()
+        mixture = mix_patches(logits, patches, stride, tent_logits(5), field)
+        gradients = torch.autograd.grad(mixture.square().sum(), moving)
+        assert torch.equal(logits.detach(), before)
+        found.append([mixture.detach(), *gradients])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
