@@ -10,6 +10,7 @@ import torch
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.config import Optimiser
 from patchcollide.errors import DivergedError, InterruptedWorkError
+from patchcollide.io.system import freed_memory_kept
 from patchcollide.optimisation.checkpoints import Checkpoint, DescentState
 from patchcollide.optimisation.objective import HullObjective, Objective
 from patchcollide.optimisation.stopping import DescentTask
@@ -47,7 +48,7 @@ def find_vertices(
         DiskFullError: If the disk is full.
     """
     descent = Descent(objective or HullObjective(task), parameterisation, checkpoint)
-    with stop_requests() as request:
+    with stop_requests() as request, freed_memory_kept():
         descent.run(request)
     with torch.no_grad():
         descent.take_the_best()

@@ -137,3 +137,30 @@ def test_locks_are_passed_over_where_the_system_has_none(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == "held\n"
     assert "has no locks" in done.stderr
+
+
+def faults_of_a_second_allocation():
+    """Pages that the system gives anew for memory that was freed just before."""
+    counts = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        held = bytearray(64 << 20)
+        del held
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return counts[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="What other C libraries keep is their own.")
+def test_freed_memory_is_kept_in_a_block_and_given_back_after_it():
+    if system._glibc() is None:
+        pytest.skip("This C library is not glibc.")
+    pages = (64 << 20) // resource.getpagesize()
+    with system.freed_memory_kept():
+        assert faults_of_a_second_allocation() < pages / 10
+    assert faults_of_a_second_allocation() > pages / 10
+
+
+def test_where_the_c_library_is_another_memory_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with system.freed_memory_kept():
+        assert system._glibc() is None
