@@ -25,6 +25,7 @@ from patchcollide.evaluation.tightness import Likeness, Tightness
 from patchcollide.images.tensors import as_batch, mean_distance, pairwise_distances
 from patchcollide.networks.folding import quick_copy
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.outputs import NetworkOutput
 from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor, UInt8, ndarray
@@ -153,6 +154,25 @@ class Collision:
         """A network that answers as the one under study, to rounding, and sooner."""
         return quick_copy(self.network)
 
+    @cached_property
+    def at_vertices(self) -> NetworkOutput:
+        """What the network itself says of the 8-bit vertices: of so few that is worth its time."""
+        return self.answer(self.vertices)
+
+    @cached_property
+    def at_source(self) -> NetworkOutput:
+        """What the network says of the source."""
+        return self.answer(self.source[None])
+
+    def answer(
+        self,
+        images: UInt8[ndarray, "images height width channels"]
+        | Float[ndarray, "images height width channels"],
+    ) -> NetworkOutput:
+        """Returns what the network itself says of a few images, 0 to 255."""
+        with torch.no_grad():
+            return self.network(as_batch(images))
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -208,8 +228,8 @@ def evaluate_polytope(collision: Collision, settings: Evaluation, seed: int) -> 
     # Only shows what rounding changes, for which fewer samples will do.
     fewer = weights[: min(-(-count // 4), MOST_UNROUNDED)]
     loose, loose_hull, _ = sample(unrounded, fewer, rounding=False)
-    described, at_vertices, boundary = _describe(collision, rounded)
-    _, at_unrounded, _ = _describe(collision, unrounded)
+    described, at_vertices, boundary = _describe(collision, collision.at_vertices)
+    _, at_unrounded, _ = _describe(collision, collision.answer(collision.unrounded))
     figures: PolytopeFigures = {
         **_classes(collision),
         **_sampled(samples, collision),
@@ -241,7 +261,7 @@ def _distances(vertices: Float[Tensor, "vertices channels height width"]) -> Dis
 
 def _beside(collision: Collision, boundary: list[Boundary]) -> SourceGaps:
     """Returns the source's gaps, and the boundaries of all."""
-    _, gaps, at_source = _describe(collision, as_batch(collision.source[None]))
+    _, gaps, at_source = _describe(collision, collision.at_source)
     target = collision.features
     (at_target,) = measure_boundary(target.pre_activation[None], target)
     return {
@@ -252,14 +272,14 @@ def _beside(collision: Collision, boundary: list[Boundary]) -> SourceGaps:
 
 def _classes(collision: Collision) -> ClassFigures:
     target = collision.target
-    _, source_name, source_probability = collision.network.top(collision.source)
+    source_probability, source_class = collision.at_source.probabilities[0].max(dim=0)
     return {
         "target_class": target.class_index,
         "target_class_name": target.class_name,
         "target_probability": target.probability,
         "target_given_as": target.given_as,
-        "source_class_name": source_name,
-        "source_probability": source_probability,
+        "source_class_name": collision.network.class_name(int(source_class)),
+        "source_probability": float(source_probability),
         "num_vertices": len(collision.vertices),
     }
 
@@ -303,12 +323,10 @@ def _named_by_sticks(found: SampleFigures) -> StickBreakingFigures:
 
 
 def _describe(
-    collision: Collision, images: Float[Tensor, "images channels height width"]
+    collision: Collision, output: NetworkOutput
 ) -> tuple[list[VertexFigures], Gaps, list[Boundary]]:
     """Class, probability, gaps behind the activation and boundary of each image."""
-    network = collision.network  # Of so few images the network's own answer is worth its time.
-    with torch.no_grad():
-        output = network(images)
+    network = collision.network
     gaps = measure_gaps(output.pre_activation, collision.features)
     described: list[VertexFigures] = []
     for probabilities, figures in zip(output.probabilities, gaps.rows(), strict=True):

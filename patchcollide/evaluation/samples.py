@@ -66,6 +66,10 @@ class HullSamples:
     def __len__(self) -> int:
         return len(self.weights)
 
+    def at(self, places: Int64[ndarray, "chosen"]) -> "HullSamples":
+        """Returns the samples at these places, in their order."""
+        return HullSamples(*(getattr(self, field.name)[places] for field in fields(self)))
+
 
 def interpolate(
     samples: HullSamples, weights: Float64[ndarray, "points vertices"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 
 from patchcollide.config import Config
 from patchcollide.config_files import parse_recorded
@@ -32,10 +31,9 @@ from patchcollide.evaluation.summary import Claims, ExactRecord, Fallible, HowFo
 from patchcollide.evaluation.verdicts import describe_tightness, yardstick_of_others
 from patchcollide.evaluation.visibility import Visibility, measure_visibility, measure_yardsticks
 from patchcollide.images.pictures import read_png
-from patchcollide.images.tensors import as_batch
 from patchcollide.io.files import read_json, write_json
 from patchcollide.io.provenance import array_digest, versions
-from patchcollide.io.system import peak_memory
+from patchcollide.io.system import freed_memory_kept, peak_memory
 from patchcollide.networks.feature_files import holds_features, read_features
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target
@@ -90,12 +88,11 @@ def write_summary(
     unrounded, state = load_vertices(run)
     vertices, before = load_vertex_pngs(run), _earlier_summary(run)
     source, target = read_png(run / "source.png"), read_run_target(run, network)
-    summary, samples = summarise(
-        run.about,
-        Collision(network, source, target, vertices, unrounded),
-        {**state, "neighbours": _omissions(run), "exact": read_exact(run)},
-        SummaryOptions(images, before, missing={}),
-    )
+    collision = Collision(network, source, target, vertices, unrounded)
+    found: HowFound = {**state, "neighbours": _omissions(run), "exact": read_exact(run)}
+    options = SummaryOptions(images, before, missing={})
+    with freed_memory_kept():
+        summary, samples = summarise(run.about, collision, found, options)
     save_samples(run / SAMPLES_FILE, _earlier_null(run, vertices) | samples, array_digest(vertices))
     write_json(run / SUMMARY_FILE, summary)
 
@@ -219,9 +216,7 @@ def _driven_units(collision: Collision, config: Config, *, exact: bool) -> list[
     units = driven_units(config, collision.features, exact=exact)
     if not len(units):
         return []
-    with torch.no_grad():
-        z = collision.network(as_batch(collision.vertices)).pre_activation
-    return rank_units(z, collision.features, units)
+    return rank_units(collision.at_vertices.pre_activation, collision.features, units)
 
 
 def _visibility(collision: Collision) -> Visibility:

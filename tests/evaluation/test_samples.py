@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from patchcollide.config import Evaluation
 from patchcollide.errors import RunError
 from patchcollide.evaluation.samples import (
     NEAREST,
@@ -12,11 +13,16 @@ from patchcollide.evaluation.samples import (
     load_samples,
     save_samples,
 )
-from patchcollide.evaluation.sampling import check_weights, null_weights, sample_hull
-from patchcollide.evaluation.simplex import uniform_weights
+from patchcollide.evaluation.sampling import (
+    check_weights,
+    null_weights,
+    sample_around,
+    sample_hull,
+)
+from patchcollide.evaluation.simplex import combine, round_to_8_bits, tour, uniform_weights
 from patchcollide.images.tensors import as_batch
 from patchcollide.io.hdf5 import write_hdf5
-from patchcollide.networks.targets import TargetFeatures
+from patchcollide.networks.targets import Target, TargetFeatures
 from patchcollide.randomness import seeded
 from patchcollide.report.charts import draw_samples
 
@@ -165,3 +171,22 @@ def test_a_null_combines_as_many_images_as_there_are_vertices(num_images, num_ve
     assert torch.allclose(weights.sum(dim=1), torch.ones(50, dtype=torch.float64))
     # Every image is used by some sample.
     assert (weights > 0).any(dim=0).all()
+
+
+def test_points_that_a_tour_passes_twice_are_asked_for_once(small_network, rng):
+    settings = Evaluation(tour_points=4, check_samples=6, batch_size=5)
+    side = small_network.input_size
+    pictures = rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    target, seen = Target.of_picture(small_network, pictures[0]), []
+    small_network.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    found = sample_around(small_network, target, pictures, settings, 0)
+    weights = tour(3, 4)
+    different = np.unique(weights, axis=0)
+    assert len(different) < len(weights)
+    assert sum(seen) == len(different) + 6
+    assert np.array_equal(found["tour"].weights, weights)
+    chances = small_network.probabilities(
+        round_to_8_bits(combine(torch.from_numpy(weights), as_batch(pictures)))
+    ).numpy()
+    assert np.array_equal(found["tour"].classes, chances.argmax(axis=1))
+    np.testing.assert_allclose(found["tour"].probabilities, chances.max(axis=1), rtol=1e-5)
