@@ -13,7 +13,7 @@ from patchcollide.report.tables import PAPER_ROWS, Row
 from patchcollide.report.tables import Row as Numbers
 from patchcollide.report.templates import embedded, render
 from patchcollide.reproduction.results import Outcome
-from patchcollide.reproduction.rows import TABLES
+from patchcollide.reproduction.rows import QUICK, TABLES
 from patchcollide.reproduction.stand_in import WHOLE
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.report import write_run_polytope
@@ -31,10 +31,9 @@ _NUMBER_COLUMNS = (
 
 CHECK = "A check on substitute data"
 
-ABOUT = (
-    "The paper's settings, on images and networks that come with the libraries: numbers are held "
-    "against those of an earlier run of ours, none against the paper's."
-)
+_SUBSTITUTE = "The paper's settings, on images and networks that come with the libraries"
+_ALONE = "numbers are held against those of an earlier run of ours, none against the paper's"
+_BESIDE = "the paper's own numbers, where they stand beside, are of other data"
 
 PAGE_FILE, MARKDOWN_FILE, PICTURES_FOLDER = "tables.html", "tables.md", "pictures"
 
@@ -128,6 +127,7 @@ def render_tables_page(tables: Sequence[Table]) -> str:
         for entry in table.entries
         if entry.picture is not None
     }
+    beside, about = _beside_paper(tables), _about_check(tables)
     statuses = [check[-1].split(" ")[0] for t in tables for e in t.entries for check in e.checks]
     counts = {status: statuses.count(status) for status in ("OK", "FAIL", "SKIPPED")}
     return render(
@@ -135,14 +135,23 @@ def render_tables_page(tables: Sequence[Table]) -> str:
         tables=tables,
         pictures=pictures,
         counts=counts,
-        check=None if _beside_paper(tables) else CHECK,
-        about=ABOUT,
+        check=CHECK if about else None,
+        about=about,
+        beside=beside,
     )
 
 
 def _beside_paper(tables: Sequence[Table]) -> bool:
-    """Whether any number stands beside one of the paper's; those of quick rows do not."""
+    """Whether any number stands beside one of the paper's."""
     return any(check[1] for table in tables for entry in table.entries for check in entry.checks)
+
+
+def _about_check(tables: Sequence[Table]) -> str:
+    """Says of what data tables are, if it is not the paper's; empty if any row is of its own."""
+    if not _beside_paper(tables):
+        return f"{_SUBSTITUTE}: {_ALONE}."
+    is_quick = all(entry.key.endswith(QUICK) for table in tables for entry in table.entries)
+    return f"{_SUBSTITUTE}: {_BESIDE}." if is_quick else ""
 
 
 def render_tables_markdown(tables: Sequence[Table], pictures: str) -> str:
@@ -152,8 +161,8 @@ def render_tables_markdown(tables: Sequence[Table], pictures: str) -> str:
         tables: The paper's tables.
         pictures: The folder beside it that holds a PNG named after each entry with a picture.
     """
-    beside = _beside_paper(tables)
-    lines = ["# The paper's tables, reproduced", ""] if beside else [f"# {CHECK}", "", ABOUT, ""]
+    beside, about = _beside_paper(tables), _about_check(tables)
+    lines = [f"# {CHECK}", "", about, ""] if about else ["# The paper's tables, reproduced", ""]
     for table in tables:
         lines += [f"## {table.heading}", ""]
         if table.numbers:

@@ -25,6 +25,8 @@ TABLES = {
     "sizes": "The same pair from smaller stores",
     "mechanics": "Mechanics",
 }
+#: What keys of quick variants end with.
+QUICK = "-quick"
 #: What each kind of row can be asked for.
 MEASURES = {
     "run": (
@@ -148,7 +150,7 @@ class Row:
     @property
     def key(self) -> str:
         """Names its folder and its results."""
-        return f"{self.name}-quick" if self.quick else self.name
+        return f"{self.name}{QUICK}" if self.quick else self.name
 
 
 def builtin_rows() -> Path:

@@ -317,6 +317,19 @@ def test_the_page_needs_nothing_else_and_shows_texts_as_texts(paper):
     assert "![Polytope of a](pictures/a.png)" in markdown
 
 
+def test_quick_rows_are_a_check_on_substitute_data_also_beside_the_papers_numbers(paper):
+    paper.write("a", steps="paper = 6\nexpected = 6")
+    row = paper.rows / "a.toml"
+    head, variant = row.read_text().split("[full]\n")
+    quick = variant.replace("full.", "quick.")
+    row.write_text(f"{head}[full]\n{variant}[quick]\n{quick}")
+    paper("--quick")
+    page = Page((paper.out / "tables.html").read_text())
+    assert "A check on substitute data" in page.words
+    assert "where they stand beside, are of other data" in page.words
+    assert '<th scope="col" class="number">paper</th>' in page.html
+
+
 def test_pictures_of_runs_that_are_gone_are_left_out(paper):
     paper.write("a")
     paper.write("b")
