@@ -88,7 +88,7 @@ def audit_lines(audit: Audit) -> list[str]:
         (agreement_name(audit), "unknown" if agreement is None else as_percent(agreement)),
         ("adequacy", f"{found['score']:.4f} ({interval})"),
     ]
-    return [f"{name:<34}{value}" for name, value in lines]
+    return [f"{name:<33} {value}" for name, value in lines]
 
 
 def agreement_name(audit: Audit) -> str:

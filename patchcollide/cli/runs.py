@@ -340,5 +340,5 @@ def _show_run(run: Path) -> None:
     from patchcollide.runs.summary import read_summary
 
     for name, value in headline(read_summary(open_run(run))):
-        echo(f"{name:<34}{value}")
+        echo(f"{name:<33} {value}")
     echo(run / "report.html")

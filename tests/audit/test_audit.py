@@ -269,3 +269,7 @@ def test_an_audit_of_one_image_says_that_it_has_no_interval(make, folder, tmp_pa
     shutil.copy(folder / "day" / "1.png", only)
     found = make(tmp_path / "audit", images=only, one_class=True)
     assert re.search(r"^adequacy +0\.\d{4} \(no interval\)$", "\n".join(audit_lines(found)), re.M)
+    # The longest name does not run into its number.
+    assert re.search(
+        r"^left out, cannot be read or measured 0$", "\n".join(audit_lines(found)), re.M
+    )
