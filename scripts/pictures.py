@@ -10,11 +10,13 @@ import argparse
 import hashlib
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from bench_machine import finish
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from patchcollide import report
 from patchcollide.errors import MissingLibraryError
@@ -24,7 +26,8 @@ from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.report import write_report, write_run_differences
 from patchcollide.runs.summary import read_summary
 
-_DRAWING = ("boxes", "charts", "closeups", "figures", "front", "sheet", "yardstick")
+#: Modules of ``report`` that decide how pages and figures look.
+DRAWING = ("boxes", "charts", "closeups", "figures", "front", "proofs", "sheet", "yardstick")
 DATA = Path(__file__).parent.parent / "data"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _WIDTH, _HEIGHT = 1440, 900
@@ -42,14 +45,33 @@ def draw_collision(run: Run, path: Path) -> None:
     write_run_differences(path, run, f"{about}: the class of the target, the look of the source")
 
 
-def drawing_digest() -> str:
-    """Returns a digest of all that decides how pages and figures look."""
-    folder = Path(report.__file__).parent
+def drawing_digest(*packages: ModuleType, names: Sequence[str] = DRAWING) -> str:
+    """Returns a digest of what decides how pages and figures look.
+
+    Args:
+        packages: Whose templates, styles and scripts; by default the report's.
+        names: Modules that count too.
+    """
     known = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".css", ".j2", ".js") or path.stem in _DRAWING:
-            known.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for package in packages or (report,):
+        for path in sorted(Path(str(package.__file__)).parent.iterdir()):
+            if path.suffix in (".css", ".j2", ".js") or path.stem in names:
+                known.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return known.hexdigest()
+
+
+def open_browser(playwright: Playwright) -> Browser:
+    """Opens Chromium.
+
+    Raises:
+        MissingLibraryError: If it is not installed.
+    """
+    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if found is None:
+        raise MissingLibraryError(
+            f"None of {', '.join(_BROWSERS)} is installed. Run `apt-get install chromium`."
+        )
+    return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
 
 
 def photograph_page(run: Run, screen: Path, control: Path) -> None:
@@ -58,14 +80,9 @@ def photograph_page(run: Run, screen: Path, control: Path) -> None:
     Raises:
         MissingLibraryError: If no browser is installed.
     """
-    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if found is None:
-        raise MissingLibraryError(
-            f"None of {', '.join(_BROWSERS)} is installed. Run `apt-get install chromium`."
-        )
     page_file = write_report(run)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = open_browser(playwright)
         page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         page.goto(page_file.resolve().as_uri())
         page.wait_for_selector("html[data-ready=yes]")

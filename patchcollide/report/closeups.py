@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchcollide.images.pictures import png_bytes
+from patchcollide.images.tensors import as_batch, as_pictures, resized
 from patchcollide.report.boxes import box_size, differing_boxes, differing_pair
 from patchcollide.report.figures import differences_from_mean, largest_shown
 from patchcollide.report.sheet import heat
@@ -16,6 +17,7 @@ __all__ = ["Closeups", "Crop", "make_closeups"]
 _NUM_CROPS = 3
 _OUTLINES = 112
 """A box's outline takes a pixel of so many."""
+_MAP_SIDE_PX = 64
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Closeups:
     Attributes:
         pair: The numbers of the two that differ most in coarse detail; of one alone, its own.
         crops: Where vertices differ most.
+        map: The first of the pair, small, to show on it where a crop is.
         differences: Of each vertex, where it differs from the mean of all.
         largest: What is white there, and everything above: L2 over channels, in 0..255.
     """
 
     pair: tuple[int, ...]
     crops: tuple[Crop, ...]
+    map: Picture
     differences: tuple[Picture, ...]
     largest: float
 
@@ -72,7 +76,9 @@ def make_closeups(vertices: UInt8[ndarray, "vertices height width channels"]) ->
     differences = differences_from_mean(vertices)
     largest = largest_shown(differences)
     maps = tuple(_picture(heat(values / largest)) for values in differences)
-    return Closeups(differing_pair(vertices) or (0,), crops, maps, largest)
+    pair = differing_pair(vertices) or (0,)
+    small = resized(as_batch(vertices[[pair[0]]]), min(height, _MAP_SIDE_PX))
+    return Closeups(pair, crops, _picture(as_pictures(small)[0]), maps, largest)
 
 
 def _picture(pixels: UInt8[ndarray, "height width channels"]) -> Picture:

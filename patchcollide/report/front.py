@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from patchcollide.evaluation.summary import Summary
 from patchcollide.evaluation.verdicts import TightnessBlock, beside
 from patchcollide.formats import as_amount, as_percent, as_probability
+from patchcollide.report.proofs import Known, known_between
 
 __all__ = ["Answer", "Front", "make_front"]
 
 _COUNTS = ("", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 _MOVED = "target moved by"
 _NO_BOUND = "no bound"
+_CORNERS = "corners of a polytope, with their weighted means between them"
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Front:
 
     Attributes:
         title: The verdict with its number.
-        made: What the vertices are.
+        made: What the vertices are, and what a vertex is.
         said: What the network makes of them.
+        known: What is proved of all images between them, beside what was sampled; none of one.
         near: How near features are; None if it was not measured.
         different: How different the vertices are; None of a single one.
     """
@@ -39,19 +42,21 @@ class Front:
     title: str
     made: str
     said: str
+    known: tuple[Known, ...]
     near: Answer | None
     different: Answer | None
 
 
 def make_front(summary: Summary) -> Front:
     """Gathers it from a run's summary."""
-    block = summary.get("tightness")
+    block, is_single = summary.get("tightness"), summary["num_vertices"] == 1
     return Front(
         title=_title(summary, block),
         made=_made(summary),
         said=_said(summary, block),
+        known=() if is_single else tuple(known_between(summary)),
         near=None if block is None else _near(summary, block),
-        different=None if summary["num_vertices"] == 1 else _different(summary),
+        different=None if is_single else _different(summary),
     )
 
 
@@ -76,13 +81,15 @@ def _tau(block: TightnessBlock) -> str:
 def _made(summary: Summary) -> str:
     count, kind = summary["num_vertices"], summary["parameterisation"]
     number = _COUNTS[count] if count < len(_COUNTS) else str(count)
-    images = f"{number} image was" if count == 1 else f"{number} images, the vertices, were"
+    images = "One image was" if count == 1 else f"{number} vertices were"
     if summary.get("exact"):
         over = "coefficients of patches" if "patches" in kind else "all pixels"
-        return f"{images} found exactly, by linear programs over {over}"
-    if kind == "patches":
-        return f"{images} composed of those patches of other images that are like the source's"
-    return f"{images} found by varying the pixels of the source freely"
+        made = f"{images} found exactly, by linear programs over {over}"
+    elif kind == "patches":
+        made = f"{images} composed of patches of other images that are like the source's"
+    else:
+        made = f"{images} found by varying the pixels of the source freely"
+    return made if count == 1 else f"{made}: {_CORNERS}"
 
 
 def _said(summary: Summary, block: TightnessBlock | None) -> str:
@@ -90,16 +97,17 @@ def _said(summary: Summary, block: TightnessBlock | None) -> str:
     network, layer, count = summary["network"], summary["layer"], summary["num_samples"]
     is_all, single = summary["success_rate"] == 1, summary["num_vertices"] == 1
     share = f"all {count:,}" if is_all else f"{as_percent(summary['success_rate'], 2)} of {count:,}"
-    where = "samples of the one vertex" if single else "images sampled between them"
+    where = "samples of the one vertex" if single else "samples between them"
     chances = (
-        f"with probability {as_probability(summary['sample_class_probability_mean'])} on average, "
+        f"with a mean probability of {as_probability(summary['sample_class_probability_mean'])}, "
         f"the target with {as_probability(summary['target_probability'])}"
     )
-    classes = f"{network} takes {share} {where} for {summary['target_class_name']}, {chances}"
+    classes = f"{network} takes {share} {where} for {summary['target_class_name']} {chances}"
     if block is None:
         return f"{classes}. How near their features are to the target's was not measured"
     if block["verdict"] == "feature collision":
-        return f"{classes}, and their features at its layer {layer} are near the target's"
+        near = "as near as asked" if block["asked"] else "near the target's"
+        return f"{classes}, and their features at its layer {layer} are {near}"
     asked = "was asked for" if block["asked"] else "a feature collision needs"
     within = f"within the {block['gamma']:g} of the target that {asked}"
     return f"{classes}. At its layer {layer} not all are {within}"
@@ -110,8 +118,8 @@ def _near(summary: Summary, block: TightnessBlock) -> Answer:
     known = next((f" The {name} is at {tau:.2g}." for name, tau in moved if tau is not None), "")
     return Answer(
         _tau(block),
-        f"is the farthest of {summary['num_samples']:,} samples from the target's features: 0 is "
-        f"the same, 1 is as far as no response at all.{known}",
+        f"is tau of the farthest of {summary['num_samples']:,} samples. Tau says how far features "
+        f"are from the target's: 0 is the same, 1 is as far as no response at all.{known}",
     )
 
 

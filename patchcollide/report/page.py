@@ -96,7 +96,7 @@ def _vertices(summary: Summary, pictures: Mapping[str, Picture]) -> list[dict[st
 
 
 def _pictures(summary: Summary, images: Mapping[str, bytes]) -> dict[str, Picture]:
-    missing = {"num_vertices", "vertices", "seconds"} - summary.keys()
+    missing = {"num_vertices", "vertices", "seconds", "success_interval"} - summary.keys()
     if missing:
         raise RunError(lacking(f"no {', '.join(sorted(missing))}"))
     given = ["source"] if summary.get("target_given_as") == "features" else ["source", "target"]

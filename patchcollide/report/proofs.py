@@ -1,11 +1,87 @@
 """What was proved of all images between vertices, and the worst that was found, in sentences."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from patchcollide.evaluation.aimed import AimedSamples
 from patchcollide.evaluation.summary import Summary
-from patchcollide.formats import as_gap
+from patchcollide.evaluation.verdicts import beside
+from patchcollide.formats import as_percent, as_probability
 from patchcollide.proofs.results import HullProof
+
+_RANKS = {"refuted": 0, "proved": 1, "open": 2}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of all images between vertices, in a line: how, and what."""
+
+    how: str
+    what: str
+
+
+def known_between(summary: Summary) -> Iterator[Known]:
+    """Yields what is proved of all images between vertices, and what samples say of them."""
+    certificate = summary.get("certificate")
+    proofs = certificate.get("proofs", {}).values() if certificate else ()
+    tau = certificate.get("tau_at_vertices") if certificate else None
+    # What is refuted comes first, then what holds of the images as files hold them.
+    best = min(proofs, key=lambda p: (_RANKS[p["result"]], not p["rounding"]), default=None)
+    name = summary["target_class_name"]
+    if best is not None and best["result"] == "refuted":
+        yield Known("Refuted", f"that {_claimed(best, name)}")
+        best = None
+    said = [] if best is None else [_proved(best, name)]
+    if tau is not None and not (best and best["result"] == "proved" and best["gamma"]):
+        said.append(
+            f"no features between the vertices, before rounding to 8 bits, are farther than "
+            f"tau {_at_most(tau)}, as the layer is affine in the image"
+        )
+    yield Known("Proved", "; ".join(filter(None, said)) or "nothing")
+    yield Known("Sampled", _sampled(summary))
+
+
+def _claimed(proof: HullProof, class_name: str) -> str:
+    """Returns what was to be proved."""
+    rounded = "rounded to 8 bits in any way" if proof["rounding"] else "before rounding to 8 bits"
+    gamma = proof["gamma"]
+    features = "" if gamma is None else f" and its features within {gamma:g} of the target's"
+    return f"every image between the vertices, {rounded}, is of class {class_name}{features}"
+
+
+def _proved(proof: HullProof, class_name: str) -> str:
+    """Returns what of a claim that is not refuted is proved; empty if nothing is."""
+    if proof["result"] == "proved":
+        return _claimed(proof, class_name)
+    share = _floored(proof["share_proved"])
+    if not share:
+        return ""
+    rounded = "rounded to 8 bits in any way" if proof["rounding"] else "before rounding to 8 bits"
+    return f"class {class_name} for {as_percent(share)} of the images between, {rounded}"
+
+
+def _sampled(summary: Summary) -> str:
+    """Returns what random samples say of all images between vertices, and what a search found."""
+    low = as_percent(_floored(summary["success_interval"][0]))
+    text = f"at least {low} of all images between are of the target's class (95 % confidence)"
+    worst = summary.get("worst_found")
+    if worst is None:
+        return text
+    if worst["margin"] <= 0:
+        return f"{text}; not so the worst that gradients found"
+    chance = as_probability(worst["probability"])
+    return f"{text}; so is the worst that gradients found, with probability {chance}"
+
+
+def _floored(share: float) -> float:
+    """Returns a share in tenths of a percent, rounded down: no more is said than is known."""
+    return math.floor(1000 * share) / 1000
+
+
+def _at_most(tau: float) -> str:
+    """Returns a distance in two digits, rounded up: it is proved that none is larger."""
+    return beside(tau, math.inf)
 
 
 def proof_lines(summary: Summary) -> Iterator[str]:
@@ -39,7 +115,7 @@ def proof_lines(summary: Summary) -> Iterator[str]:
     if (tau := certificate.get("tau_at_vertices")) is not None:
         yield (
             "The layer is affine in the image, so a convex function of the weights bounds the "
-            f"distance of features: it is proved to be at most {as_gap(tau)} everywhere between "
+            f"distance of features: it is proved to be at most {_at_most(tau)} everywhere between "
             "the vertices, before rounding to 8 bits."
         )
     if aimed := certificate.get("aimed"):

@@ -54,11 +54,13 @@ class Yardstick:
         low: Where the polytope begins, in percent.
         high: Where it ends.
         marks: What stands at it, from the left.
+        missing: What does not, though there were images to measure; empty if nothing.
     """
 
     low: float
     high: float
     marks: tuple[Mark, ...]
+    missing: str
 
     @property
     def lanes_above(self) -> int:
@@ -91,7 +93,10 @@ def make_yardstick(summary: Summary) -> Yardstick | None:
     above: dict[str, _Kind] = {**dict.fromkeys(ours, "ours"), **dict.fromkeys(asked, "asked")}
     below = {f"{name}: {tau:.2g}": tau for name, tau in named.items()}
     marks = _marks(ours | asked, end, above) + _marks(below, end, dict.fromkeys(below, "known"))
+    # Without any images nobody expects one of the class.
+    is_missing = RANDOM in block["yardstick"] and ANOTHER not in block["yardstick"]
     return Yardstick(
+        missing=_NAMES[ANOTHER] if is_missing else "",
         low=100 * low / end,
         high=100 * high / end,
         marks=tuple(sorted(marks, key=lambda mark: mark.place)),

@@ -6,13 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from page_checks import serious_faults, texts_over_texts
 
 from patchcollide.images.pictures import png_bytes
 from tests.helpers.browsing import (
     nothing_wrong_in,
-    serious_faults,
     slow_the_tour,
-    texts_over_texts,
     wait_until,
 )
 from tests.helpers.presence import present

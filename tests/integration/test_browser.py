@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from page_checks import serious_faults, texts_over_texts
 from PIL import Image
 
 from patchcollide.evaluation.samples import interpolate, joined, load_samples
@@ -18,9 +19,7 @@ from patchcollide.runs.vertices import load_vertex_pngs
 from tests.helpers.browsing import (
     KINDS,
     nothing_wrong_in,
-    serious_faults,
     slow_the_tour,
-    texts_over_texts,
     wait_until,
 )
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from page_checks import serious_faults, texts_over_texts
 
 from patchcollide.report.tables import PAPER_ROWS
 from patchcollide.reproduction.rendering import Entry, Table, render_tables_page
 from tests.audit.conftest import folder, make, network  # noqa: F401
-from tests.helpers.browsing import nothing_wrong_in, serious_faults, texts_over_texts
+from tests.helpers.browsing import nothing_wrong_in
 from tests.helpers.pages import png_of, random_images
 
 

@@ -41,6 +41,19 @@ def test_crops_neither_touch_each_other_nor_the_border(rng):
     assert (places > 0).all()
 
 
+@pytest.mark.parametrize(("side", "shown"), [(28, 28), (225, 64)])
+def test_the_map_of_crops_is_the_first_large_vertex_in_small(side, shown):
+    vertices = np.full((3, side, side, 1), 50, np.uint8)
+    vertices[1] = 130
+    vertices[1, : side // 2] = 90
+    found = make_closeups(vertices)
+    assert found.pair == (0, 1)
+    vertices[0, : side // 2] = 10
+    pixels = pixels_of(make_closeups(vertices).map)
+    assert pixels.shape[:2] == (shown, shown)
+    assert (pixels[1, 1].max(), pixels[-2, 1].max()) == (10, 50)
+
+
 def test_maps_are_black_where_vertices_are_equal_and_bright_where_not():
     vertices = np.full((2, 32, 32, 3), 50, np.uint8)
     vertices[1, 8:24, 8:24] = 250

@@ -72,6 +72,17 @@ def test_what_was_not_asked_for_or_is_infinitely_far_is_not_marked():
     assert not any(word in texts for word in ("asked", "rounding", "mirrored", "None", "inf"))
 
 
+def test_images_without_another_of_the_class_are_said_to_have_none():
+    block = tightness_of()
+    assert present(make_yardstick(summary_of(tightness=block))).missing == ""
+    del block["yardstick"]["another image of its class"]
+    found = present(make_yardstick(summary_of(tightness=block)))
+    assert found.missing == "another image of its class"
+    # Where no images were measured, nothing is said of what they have.
+    del block["yardstick"]["random images, median"]
+    assert present(make_yardstick(summary_of(tightness=block))).missing == ""
+
+
 def test_runs_without_tightness_have_no_yardstick():
     assert make_yardstick(summary_of()) is None
     block = tightness_of()

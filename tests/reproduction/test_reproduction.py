@@ -327,6 +327,10 @@ def test_quick_rows_are_a_check_on_substitute_data_also_beside_the_papers_number
     page = Page((paper.out / "tables.html").read_text())
     assert "A check on substitute data" in page.words
     assert "where they stand beside, are of other data" in page.words
+    # No column is empty, and what was not measured takes no room.
+    assert "vertex mean L2" in page.words
+    assert "images in store" not in page.words
+    assert "not measured" not in page.words
     assert '<th scope="col" class="number">paper</th>' in page.html
 
 
