@@ -1,10 +1,12 @@
-"""Makes collisions of pairs of photographs by every method, and measures each the same way.
+"""Makes collisions of pairs of images by every method, and measures each the same way.
 
 Prints one JSON document, and the same as a table in Markdown to standard error or ``--markdown``.
-The photographs come with the libraries. Finished runs are not made again.
+The photographs come with the libraries; digits are the first 3 and the first 7 of MNIST's test
+digits, or scikit-learn's, and a network is trained for them. Finished runs are not made again.
 
     python scripts/bench_baselines.py --out baselines
     python scripts/bench_baselines.py --out baselines --pairs 1 --methods features polytope
+    python scripts/bench_baselines.py --out baselines --digits --data MNIST
 """
 
 import argparse
@@ -20,8 +22,10 @@ from patchcollide import pipeline
 from patchcollide.config_files import load_config
 from patchcollide.errors import DataError, InputError
 from patchcollide.evaluation.summary import Summary
+from patchcollide.images.digits import read_digits, write_digits
 from patchcollide.images.photographs import photograph, write_photographs
 from patchcollide.io.files import write_text
+from patchcollide.networks.models.training import TrainingOptions, train
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 
@@ -43,6 +47,33 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     "level_set": {"level set": []},
     "plenoptic": {"plenoptic": []},
 }
+#: Of digits; their null space is that of the layer itself.
+DIGIT_VARIANTS: dict[str, dict[str, list[str]]] = {
+    "polytope": {"polytope": []},
+    "class": {"class": []},
+    "features": {
+        "features": [],
+        "features, learning rate 0.1": ["optimiser.learning_rate=0.1"],
+        "features, from target with noise": ["baselines.start=target", "optimiser.start_noise=5"],
+    },
+    "metamer": {"metamer": []},
+    "null_space": {"null space": []},
+    "adversarial": {
+        "adversarial, 8 levels": ["baselines.radius=8"],
+        "adversarial, 64 levels": ["baselines.radius=64"],
+    },
+    "level_set": {"level set": []},
+    "plenoptic": {"plenoptic": []},
+}
+DIGIT_PAIR = ("3", "7")
+DIGIT_SETTINGS = [
+    "network.name=mlp",
+    "network.layer=fc1",
+    "optimiser.steps=200",
+    "optimiser.check_every=50",
+    "evaluation.num_samples=200",
+]
+_NUM_DIGITS = 300
 SETTINGS = [
     "optimiser.steps=200",
     "optimiser.check_every=20",
@@ -55,7 +86,8 @@ SETTINGS = [
 COLUMNS = {
     "steps": "steps",
     "seconds": "seconds",
-    "gap": "distance of features",
+    "gap": "tau, mean of images",
+    "tau_max": "tau, largest of samples",
     "violation_share": "inactive that respond",
     "violation_max": "largest response",
     "success_rate": "hull collides",
@@ -68,19 +100,22 @@ COLUMNS = {
     "dead_share": "active but dead",
 }
 _PERCENT: tuple[str, ...] = ("violation_share", "success_rate", "distance_share", "visible_share")
-_PERCENT += ("on_boundary_share", "dead_share", "gap")
+_PERCENT += ("on_boundary_share", "dead_share")
+
+
+Pictures = tuple[tuple[str, Path], tuple[str, Path]]
 
 
 def measure(
-    pair: tuple[str, str], variant: str, overrides: list[str], images: Path, out: Path
+    pair: Pictures, variant: str, overrides: list[str], images: Path, out: Path
 ) -> dict[str, Any]:
     """Makes a run, unless it is there, and returns its numbers, or why it cannot be made."""
-    source, target = pair
+    (source, source_path), (target, target_path) = pair
     about = {"source": source, "target": target, "variant": variant}
     folder = out / f"{source}-{target}-{variant.replace(', ', '-').replace(' ', '_')}"
     config = load_config(overrides=overrides)
     try:
-        pipeline.collide(config, photograph(source), photograph(target), folder, images=images)
+        pipeline.collide(config, source_path, target_path, folder, images=images)
     except InputError as error:
         return about | {"refused": str(error)}
     return about | figures(read_summary(open_run(folder)))
@@ -105,6 +140,7 @@ def figures(summary: Summary) -> dict[str, Any]:
         "steps": summary["steps"],
         "seconds": summary["seconds"]["optimise"],
         "gap": gaps["feature_distance_relative"]["mean"],
+        "tau_max": summary["tightness"]["hull"]["tau_max"],
         "violation_share": gaps["inactive_response_share"]["mean"],
         "violation_max": gaps["inactive_response_max"]["max"],
         "success_rate": summary["success_rate"],
@@ -156,22 +192,44 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pairs", type=count, default=len(PAIRS))
+    parser.add_argument("--digits", action="store_true", help="a pair of digits")
+    parser.add_argument("--data", type=Path, help="MNIST's four files, with --digits")
     parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--markdown", type=Path, help="where to write the table")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     return parser.parse_args()
 
 
+Subject = tuple[list[Pictures], Path, dict[str, dict[str, list[str]]], list[str]]
+
+
+def _photographs(arguments: argparse.Namespace) -> Subject:
+    images = arguments.out / "photographs"
+    write_photographs(images)
+    named = [[(name, photograph(name)) for name in pair] for pair in PAIRS[: arguments.pairs]]
+    return [(source, target) for source, target in named], images, VARIANTS, SETTINGS
+
+
+def _digits(arguments: argparse.Namespace) -> Subject:
+    images, weights = arguments.out / "digits", arguments.out / "mlp.safetensors"
+    write_digits(images, read_digits(arguments.data, "test"), _NUM_DIGITS)
+    train(TrainingOptions("mlp"), arguments.data, weights)
+    source, target = ((label, min((images / label).iterdir())) for label in DIGIT_PAIR)
+    settings = [*DIGIT_SETTINGS, f'network.weights="{weights}"']
+    return [(source, target)], images, DIGIT_VARIANTS, settings
+
+
 def main() -> dict[str, Any]:
     """Runs what the command line asks for."""
     arguments = read_arguments()
-    images = arguments.out / "photographs"
-    write_photographs(images)
+    subject = _digits if arguments.digits else _photographs
+    pairs, images, variants, settings = subject(arguments)
+    settings = settings + arguments.set
     rows = []
-    for pair in PAIRS[: arguments.pairs]:
+    for pair in pairs:
         for method in arguments.methods:
-            for variant, settings in VARIANTS[method].items():
-                overrides = [*SETTINGS, f"method={method}", *settings, *arguments.set]
+            for variant, changes in variants[method].items():
+                overrides = [*settings, f"method={method}", *changes]
                 rows.append(measure(pair, variant, overrides, images, arguments.out))
     table = as_markdown(rows)
     if arguments.markdown:
@@ -180,7 +238,7 @@ def main() -> dict[str, Any]:
         sys.stderr.write(table)
     return {
         "machine": describe_machine(),
-        "settings": SETTINGS + arguments.set,
+        "settings": settings,
         "runs": rows,
         "table": table.splitlines(),
     }
