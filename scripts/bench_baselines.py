@@ -93,6 +93,7 @@ COLUMNS = {
     "success_rate": "hull collides",
     "vertex_distance_mean": "vertex L2",
     "distance_share": "of data set",
+    "source_share": "from the source, of data set",
     "visible_share": "pixels that differ by more than 8",
     "classes": "where images end",
     "slack_median": "median slack",
@@ -100,7 +101,7 @@ COLUMNS = {
     "dead_share": "active but dead",
 }
 _PERCENT: tuple[str, ...] = ("violation_share", "success_rate", "distance_share", "visible_share")
-_PERCENT += ("on_boundary_share", "dead_share")
+_PERCENT += ("on_boundary_share", "dead_share", "source_share")
 
 
 Pictures = tuple[tuple[str, Path], tuple[str, Path]]
@@ -147,6 +148,7 @@ def figures(summary: Summary) -> dict[str, Any]:
         "sample_probability_mean": summary["sample_probability_mean"],
         "vertex_distance_mean": summary["vertex_distance_mean"],
         "distance_share": summary["vertex_distance_mean"] / dataset,
+        "source_share": summary["closeness"]["distance_mean"] / dataset,
         "visible_share": summary["visibility"]["visible_share"],
         "classes": {name: ends.count(name) for name in sorted(set(ends), key=ends.count)},
         **_means(boundary["vertices"]),

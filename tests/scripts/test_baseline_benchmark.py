@@ -47,6 +47,8 @@ def test_a_row_is_what_the_run_says_and_is_not_made_again(
     assert row["classes"] == {name: ends.count(name) for name in set(ends)}
     boundary = summary["certificate"]["boundary"]["vertices"]
     assert row["dead_share"] == pytest.approx(np.mean([part["dead_share"] for part in boundary]))
+    source_distance = summary["closeness"]["distance_mean"]
+    assert row["source_share"] == source_distance / summary["dataset_distance_mean"]
     assert row["tau_max"] == summary["tightness"]["hull"]["tau_max"]
     assert row["slack_min"] == min(part["slack_min"] for part in boundary)
     monkeypatch.setattr(collide, "_make_run", None)
