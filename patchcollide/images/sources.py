@@ -5,7 +5,7 @@ What a file is, is told by its content, never by its suffix alone.
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from patchcollide.errors import ImageError
@@ -65,9 +65,12 @@ def _found(origin: Path) -> Listing:
         if packed := packed_as(path):
             raise ImageError(packed)
         if not kind_of_file(path):
+            what = (
+                "a file of another kind" if not path.is_file() or path.stat().st_size else "empty"
+            )
             raise ImageError(
                 f"Expected a folder of images, tar archives or Parquet files of them, but {path} "
-                "is a file of another kind. Check the path."
+                f"is {what}. Check the path."
             )
     return _full(_of_files(origin, paths))
 
@@ -151,14 +154,24 @@ def _expanded(pattern: Path) -> list[Path]:
 
 
 def _without_braces(text: str) -> Iterator[str]:
-    """Yields what ``{0..9}`` and ``{a,b}`` in a text stand for."""
+    """Yields what ``{0..9}`` and ``{a,b}`` in a text stand for.
+
+    Raises:
+        ImageError: If a range ends before it begins.
+    """
     braces = _BRACES.search(text)
     if not braces:
         yield text
         return
-    choices = braces[1].split(",")
+    choices: Iterable[str] = braces[1].split(",")
     if numbers := _RANGE.fullmatch(braces[1]):
         first, last = map(int, numbers.groups())
-        choices = [str(number).zfill(len(numbers[1])) for number in range(first, last + 1)]
+        if last < first:
+            raise ImageError(
+                f"Expected a range from the smaller number to the larger, but {text} has "
+                f"{braces[0]}. Write {{{numbers[2]}..{numbers[1]}}}."
+            )
+        # One by one: the first file that is missing ends a range that is longer than memory.
+        choices = (str(number).zfill(len(numbers[1])) for number in range(first, last + 1))
     for choice in choices:
         yield from _without_braces(text[: braces.start()] + choice + text[braces.end() :])

@@ -135,7 +135,7 @@ def packed_as(path: Path) -> str:
     for magic, (what, program) in _PACKED.items():
         if start.startswith(magic):
             return (
-                f"{path} is {what}, in which no image can be read without all before it. Unpack "
+                f"{path} is {what}, and images are read from archives that are not packed. Unpack "
                 f"it with `{program}`, and give what comes out."
             )
     return ""

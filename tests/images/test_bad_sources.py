@@ -111,7 +111,7 @@ def test_a_tar_may_be_called_zip_and_a_zip_is_refused_by_any_name(photos, tmp_pa
     assert len(find_images(tmp_path / "train.zip").files) == 6
     with zipfile.ZipFile(tmp_path / "train.tar", "w") as archive:
         archive.writestr("a/1.png", b"x")
-    refused(tmp_path / "train.tar", r"train\.tar is a zip archive, in which.*with `unzip`")
+    refused(tmp_path / "train.tar", r"train\.tar is a zip archive, and images.*with `unzip`")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,23 @@ def test_sources_without_pictures_are_refused(tmp_path):
 def test_shards_that_are_missing_are_named(pattern, photos, tmp_path):
     source = write_shards(photos, tmp_path / "x") / pattern
     refused(source, r"Expected files by the pattern .*, but there is none by .*(000002|shots)")
+
+
+def test_ranges_that_end_before_they_begin_are_named(tmp_path):
+    source = tmp_path / "photos-{0009..0000}.tar"
+    refused(source, r"smaller number to the larger, but .*has \{0009\.\.0000\}.*\{0000\.\.0009\}")
+
+
+def test_a_range_without_end_is_not_kept_in_memory(photos, tmp_path):
+    source = write_shards(photos, tmp_path / "x") / f"photos-{{000000..{10**12}}}.tar"
+    refused(source, "there is none by .*000002")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"")
+    refused(tmp_path / "a.tar", r"a\.tar is empty")
+    (tmp_path / "b.tar").write_bytes(b"text")
+    refused(tmp_path / "b.tar", r"b\.tar is a file of another kind")
 
 
 # Tables -------------------------------------------------------------------------------------------
