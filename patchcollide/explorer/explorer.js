@@ -38,6 +38,8 @@
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
   const width = (share) => `${(100 * share).toFixed(2)}%`;
   const number = (value) => (value === 0 ? "0" : Number(value.toPrecision(3)).toString());
+  // As the report's: three digits, and what is many times as large in times.
+  const share = (value) => (value >= 10 ? `${number(value)} times` : `${number(100 * value)} %`);
 
   function classRow({ class: index, class_name: name, probability }, goal) {
     const bar = element("span", { className: "bar" });
@@ -58,16 +60,16 @@
 
   function facts({ gaps, membership, others, distances, ...answer }) {
     const rows = [
-      ["inside the polytope", `${membership.inside ? "yes" : "no"}; every feature within ` +
+      ["inside the polytope", `${membership.inside ? "yes: every" : "no: not every"} feature is within ` +
         `${number(membership.tolerance)}, ${percent(membership.tolerance_relative, 0)} of the target's typical one`],
       ["distance of the features", number(gaps.feature_distance) +
         (gaps.feature_distance_relative === null ? "" :
-          `, ${percent(gaps.feature_distance_relative, 2)} of the target's from silence`)],
+          `, ${share(gaps.feature_distance_relative)} of the target's from silence`)],
       ["active units, mean gap", gaps.active_feature_gap_mean_relative === null ? number(gaps.active_feature_gap_mean) :
-        `${percent(gaps.active_feature_gap_mean_relative, 2)} of the target's mean`],
+        `${share(gaps.active_feature_gap_mean_relative)} of the target's mean`],
       ["active units, largest gap", gaps.active_feature_gap_max_relative === null ? number(gaps.active_feature_gap_max) :
-        percent(gaps.active_feature_gap_max_relative, 2)],
-      ["inactive units that respond", percent(gaps.inactive_response_share, 2)],
+        share(gaps.active_feature_gap_max_relative)],
+      ["inactive units that respond", share(gaps.inactive_response_share)],
       ["nearest vertex", `vertex ${distances.nearest_vertex_number}, ${number(distances.nearest_vertex)} away (L2, 0..255)`],
       ["source", `${number(distances.source)} away`],
     ];

@@ -1,6 +1,7 @@
 """The explorer in a real browser."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,11 @@ def test_the_networks_answer_follows_the_sliders(page):
     assert 0 <= chance(page) <= 1
     weights = page.evaluate("window.patchcollide.control.weights")
     assert sum(weights) == pytest.approx(1)
+    facts = page.locator("#live .answer .facts").inner_text()
+    shares = re.findall(r"([\d.]+) %", facts)
+    assert len(shares) >= 3
+    # No more digits than are read.
+    assert all(len(share.replace(".", "").lstrip("0")) <= 3 for share in shares), facts
     page.locator("button.vertex").nth(1).click()
     wait_for(page, f'#live[data-answers="{before + 3}"]')
     assert chance(page) == at_vertex

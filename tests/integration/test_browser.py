@@ -247,12 +247,32 @@ def test_texts_on_each_other_are_found(tab):
 def test_the_first_screen_says_it_all(opened, kind):
     page = opened(kind)
     within = """(name) => document.querySelector(name).getBoundingClientRect().bottom"""
-    for name in ("h1", ".front", ".crops", ".yardstick li.ours"):
+    for name in ("h1", ".known", ".front", ".crops", ".yardstick li.ours"):
         assert page.evaluate(within, name) <= 900, name
     # At twice their size, and more for the small pictures of these runs.
     assert page.locator(".large img").first.bounding_box()["width"] == pytest.approx(448, abs=0.5)
     assert page.locator("details[open]").count() == 0
     assert page.locator("img[data-vertex]").count() == 4
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_place_of_a_crop_is_numbered_and_seen_on_a_map(opened, width):
+    page = opened("patches", width)
+    crops = page.locator(".crop").all()
+    assert [crop.locator(".badge").inner_text() for crop in crops] == ["1", "2", "3"]
+    size = "badge => parseFloat(getComputedStyle(badge).fontSize)"
+    for number, crop in enumerate(crops, 1):
+        assert crop.locator(".badge").evaluate(size) >= 16
+        whole = crop.locator(".map img").bounding_box()
+        spot = crop.locator(".spot").bounding_box()
+        assert whole["width"] >= 48
+        assert crop.locator(".spot").is_visible()
+        # Where the box is on the large picture, which is hidden until one points.
+        box = page.locator(f".box-{number}").first.bounding_box()
+        large = page.locator(".large img").first.bounding_box()
+        for side, length in (("x", "width"), ("y", "height")):
+            on_map = (spot[side] - whole[side]) / whole[length]
+            assert on_map == pytest.approx((box[side] - large[side]) / large[length], abs=0.02)
 
 
 def test_pointing_at_a_crop_shows_where_it_is(opened):
