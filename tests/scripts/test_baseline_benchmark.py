@@ -14,6 +14,7 @@ from patchcollide.runs import collide, inputs
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 from tests.conftest import SMALL
+from tests.helpers.presence import present
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 
@@ -48,7 +49,7 @@ def test_a_row_is_what_the_run_says_and_is_not_made_again(
     boundary = summary["certificate"]["boundary"]["vertices"]
     assert row["dead_share"] == pytest.approx(np.mean([part["dead_share"] for part in boundary]))
     source_distance = summary["closeness"]["distance_mean"]
-    assert row["source_share"] == source_distance / summary["dataset_distance_mean"]
+    assert row["source_share"] == source_distance / present(summary["dataset_distance_mean"])
     assert row["tau_max"] == summary["tightness"]["hull"]["tau_max"]
     assert row["slack_min"] == min(part["slack_min"] for part in boundary)
     monkeypatch.setattr(collide, "_make_run", None)
