@@ -30,10 +30,13 @@ def known_between(summary: Summary) -> Iterator[Known]:
     best = min(proofs, key=lambda p: (_RANKS[p["result"]], not p["rounding"]), default=None)
     name = summary["target_class_name"]
     if best is not None and best["result"] == "refuted":
-        yield Known("Refuted", f"that {_claimed(best, name)}")
+        gamma = best["gamma"]
+        yield Known(
+            "Refuted", f"that {_every(best, name, None if gamma is None else f'{gamma:g}')}"
+        )
         best = None
     said = [] if best is None else [_proved(best, name)]
-    if tau is not None and not (best and best["result"] == "proved" and best["gamma"]):
+    if tau is not None and not any("features within" in each for each in said):
         said.append(
             f"no features between the vertices, before rounding to 8 bits, are farther than "
             f"tau {_at_most(tau)}, as the layer is affine in the image"
@@ -42,23 +45,26 @@ def known_between(summary: Summary) -> Iterator[Known]:
     yield Known("Sampled", _sampled(summary))
 
 
-def _claimed(proof: HullProof, class_name: str) -> str:
-    """Returns what was to be proved."""
-    rounded = "rounded to 8 bits in any way" if proof["rounding"] else "before rounding to 8 bits"
-    gamma = proof["gamma"]
-    features = "" if gamma is None else f" and its features within {gamma:g} of the target's"
-    return f"every image between the vertices, {rounded}, is of class {class_name}{features}"
+def _every(proof: HullProof, class_name: str, within: str | None) -> str:
+    """Returns what is claimed of every image between vertices."""
+    features = "" if within is None else f" and its features within {within} of the target's"
+    return f"every image between the vertices, {_when(proof)}, is of class {class_name}{features}"
+
+
+def _when(proof: HullProof) -> str:
+    return "rounded to 8 bits in any way" if proof["rounding"] else "before rounding to 8 bits"
 
 
 def _proved(proof: HullProof, class_name: str) -> str:
     """Returns what of a claim that is not refuted is proved; empty if nothing is."""
     if proof["result"] == "proved":
-        return _claimed(proof, class_name)
+        # What is proved of features is no farther than what was claimed, if anything was.
+        tau = proof["tau"]["proved"]
+        return _every(proof, class_name, None if tau is None else _at_most(tau))
     share = _floored(proof["share_proved"])
     if not share:
         return ""
-    rounded = "rounded to 8 bits in any way" if proof["rounding"] else "before rounding to 8 bits"
-    return f"class {class_name} for {as_percent(share)} of the images between, {rounded}"
+    return f"class {class_name} for {as_percent(share)} of the images between, {_when(proof)}"
 
 
 def _sampled(summary: Summary) -> str:

@@ -87,7 +87,8 @@ def test_vertices_are_said_to_be_made_as_they_were():
 
 
 def proof_of(result="proved", **changes):
-    return {"result": result, "rounding": False, "gamma": 0.4, "share_proved": 0.4567, **changes}
+    known = {"gamma": 0.4, "share_proved": 0.4567, "tau": {"proved": 0.3801}}
+    return {"result": result, "rounding": False, **known, **changes}
 
 
 def known_of(*proofs, tau=None, **changes):
@@ -120,14 +121,14 @@ def test_what_was_only_sampled_is_said_to_be_proved_of_nothing():
     ("proofs", "said"),
     [
         (
-            [proof_of(gamma=0.25)],
+            [proof_of()],
             (
                 "every image between the vertices, before rounding to 8 bits, is of class cleaver "
-                "and its features within 0.25 of the target's"
+                "and its features within 0.39 of the target's"
             ),
         ),
         (
-            [proof_of(), proof_of(rounding=True, gamma=None)],
+            [proof_of(), proof_of(rounding=True, gamma=None, tau={"proved": None})],
             "every image between the vertices, rounded to 8 bits in any way, is of class cleaver",
         ),
         (
@@ -160,7 +161,7 @@ def test_features_of_affine_layers_are_proved_and_their_bound_is_rounded_up():
     assert known_of(proof_of("open"), tau=0.03001)["Proved"].endswith(f"bits; {features}")
     # The proof of the hull has said that already.
     assert "affine" not in known_of(proof_of(), tau=0.03001)["Proved"]
-    assert "affine" in known_of(proof_of(gamma=None), tau=0.03001)["Proved"]
+    assert "affine" in known_of(proof_of(tau={"proved": None}), tau=0.03001)["Proved"]
 
 
 def test_nothing_lies_between_one_vertex():
