@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     """The points between vertices at which a search for the worst one begins."""
     AIMED = 21
     """The points between vertices where a failure is likely."""
+    WORST_ROUNDED = 22
+    """The moves by which the worst of rounded points is looked for."""
 
 
 def seeded(*seeds: int) -> torch.Generator:

@@ -35,6 +35,7 @@ NUMBERS = {
     "FLOOR": 19,
     "WORST": 20,
     "AIMED": 21,
+    "WORST_ROUNDED": 22,
 }
 
 

@@ -103,7 +103,7 @@ def find_worst_sample(
     images, measure = as_batch(vertices).to(network.device), class_margin(network, target_class)
     search = search_worst(measure, images, seeded(seed, Purpose.WORST), starts=starts)
     points = torch.cat([search.worst.weights[None], search.ends, starts[:_SAMPLES]])
-    rounded = find_worst_rounded(measure, images, points, seeded(seed, Purpose.WORST, 2))
+    rounded = find_worst_rounded(measure, images, points, seeded(seed, Purpose.WORST_ROUNDED))
     pair = torch.stack([search.worst.weights, rounded.weights])
     exact = combined(pair.to(images), images)
     shown = torch.cat([exact[:1], as_batch(as_pictures(exact[1:])).to(exact)])
