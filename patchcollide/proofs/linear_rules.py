@@ -33,12 +33,14 @@ def _copied(name: str) -> Callable[..., Any]:
         refuse_values(*args, *kwargs.values())
         function = getattr(torch.ops.aten, name)
 
+        # Images come with their channels last, which a network may have been spared: not all that
+        # it does to numbers in their order can be done to others.
         def part(number: int) -> Function:
-            return each(lambda value: function(value, *args, **kwargs)[number])
+            return each(lambda value: function(value.contiguous(), *args, **kwargs)[number])
 
         found = function(torch.zeros(x.shape, dtype=torch.float64), *args, **kwargs)
         if isinstance(found, Tensor):
-            run = each(lambda value: function(value, *args, **kwargs))
+            run = each(lambda value: function(value.contiguous(), *args, **kwargs))
             return build.linear(run, x, spread=run)
         parts = [part(number) for number in range(len(found))]
         return [build.linear(run, x, spread=run) for run in parts]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from patchcollide.errors import InterruptedWorkError, NetworkError
+from patchcollide.images.tensors import as_batch
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.progress import StopRequest
 from patchcollide.proofs import edges, hulls
@@ -121,6 +122,29 @@ def test_a_hull_of_one_class_is_proved(rounding):
     assert (proof["share_proved"], proof["part"], proof["counterexample"]) == (1, None, None)
     assert proof["sentence"].startswith("Proved: every image between the 5 vertices")
     assert ("rounded to 8 bits in any way" in proof["sentence"]) == rounding
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+def test_a_network_that_first_flattens_colours_is_proved(rounding, rng):
+    """Vertices have their channels last, networks first: what is flattened is another order."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2))
+    network = CollisionNetwork(
+        module,
+        name="flat",
+        layer="2",
+        input_size=2,
+        mean=(0.1, 0.2, 0.3),
+        scale=(0.5, 1.0, 2.0),
+        class_names=("a", "b"),
+    )
+    vertices = 100 + rng.integers(0, 8, (3, 2, 2, 3), dtype=np.uint8)
+    proof = prover_of(network, vertices, rounding=rounding, seconds=2).run()
+    assert proof["result"] == "proved"
+    logits = network(as_batch(vertices)).logits.double()
+    margins = (logits[:, :1] - logits[:, 1:]).abs().flatten()
+    assert proof["margin"]["proved"] <= margins.min() * (1 + 1e-5)
+    assert proof["margin"]["proved"] >= 0.8 * margins.min()
 
 
 def test_what_is_proved_of_rounding_is_less_than_without():
