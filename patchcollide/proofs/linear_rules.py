@@ -33,8 +33,8 @@ def _copied(name: str) -> Callable[..., Any]:
         refuse_values(*args, *kwargs.values())
         function = getattr(torch.ops.aten, name)
 
-        # Images come with their channels last, which a network may have been spared: not all that
-        # it does to numbers in their order can be done to others.
+        # A view takes only some orders in memory: that of images with channels last is another than
+        # the one the network was traced in.
         def part(number: int) -> Function:
             return each(lambda value: function(value.contiguous(), *args, **kwargs)[number])
 

@@ -1,5 +1,6 @@
 """What a proof of a hull says, in figures and in words."""
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Literal, NotRequired, TypedDict
 
 from patchcollide.proofs.bounds import Method
@@ -91,8 +92,8 @@ def sentence(proof: HullProof, num_vertices: int, class_name: str) -> str:
     claimed = f"is of class {class_name}"
     claimed += "" if gamma is None else f" and its features within {gamma:g} of the target's"
     numbers = (
-        f"The smallest margin is at least {_number(margin['proved'])} logits "
-        f"({margin['found']:.4g} found); features differ by at most {_number(tau['proved'])} "
+        f"The smallest margin is at least {_at_least(margin['proved'])} logits "
+        f"({margin['found']:.4g} found); features differ by at most {_at_most(tau['proved'])} "
         f"({tau['found']:.4g} found)."
     )
     if proof["result"] == "proved":
@@ -137,14 +138,23 @@ def _walked(edges: EdgesProof) -> str:
         far = f"{_percent(edges['share_walked'])} of the edges"
     return (
         f" {far} was walked, {edges['pieces']} pieces in all on which the network is affine, in "
-        f"{edges['seconds']:.2g} s, with margins of {edges['walked_margin']:.4g} and more: exact "
-        "but for rounding, which makes it no proof."
+        f"{edges['seconds']:.2g} s, with margins of {_at_least(edges['walked_margin'])} and more: "
+        "exact but for rounding, which makes it no proof."
     )
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    """Returns a share that something holds of, rounded down: of less than all it is not 100 %."""
+    return f"{_rounded(100 * share, 3, ROUND_FLOOR):.3g} %"
 
 
-def _number(value: float | None) -> str:
-    return "nothing known" if value is None else f"{value:.4g}"
+def _at_least(value: float | None) -> str:
+    return "nothing known" if value is None else f"{_rounded(value, 4, ROUND_FLOOR):.4g}"
+
+
+def _at_most(value: float | None) -> str:
+    return "nothing known" if value is None else f"{_rounded(value, 4, ROUND_CEILING):.4g}"
+
+
+def _rounded(value: float, digits: int, rounding: str) -> float:
+    return float(Context(prec=digits, rounding=rounding).create_decimal(repr(value)))

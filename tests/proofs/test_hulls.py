@@ -14,6 +14,7 @@ from patchcollide.proofs.attack import Worst
 from patchcollide.proofs.bounds import HullBounds
 from patchcollide.proofs.hulls import Claim, Prover, counterexample_picture
 from patchcollide.proofs.knowledge import Knowledge
+from patchcollide.proofs.results import sentence
 from tests.helpers.random_networks import random_hull, random_network, target_of
 
 
@@ -145,6 +146,17 @@ def test_a_network_that_first_flattens_colours_is_proved(rounding, rng):
     margins = (logits[:, :1] - logits[:, 1:]).abs().flatten()
     assert proof["margin"]["proved"] <= margins.min() * (1 + 1e-5)
     assert proof["margin"]["proved"] >= 0.8 * margins.min()
+
+
+def test_what_is_proved_is_told_as_no_more_than_it_is():
+    network, vertices = random_network(4), random_hull(4, 5, spread=3)
+    proof = prover_of(network, vertices, gamma=0.9, seconds=0.2).run()
+    proof["margin"]["proved"], proof["tau"]["proved"] = 8.42379, 0.092211
+    told = sentence(proof, 5, "a")
+    assert "at least 8.423 logits" in told
+    assert "differ by at most 0.09222 " in told
+    proof["result"], proof["share_proved"] = "open", 0.99999
+    assert "proved for 99.9 % of the volume" in sentence(proof, 5, "a")
 
 
 def test_what_is_proved_of_rounding_is_less_than_without():
