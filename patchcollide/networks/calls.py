@@ -191,6 +191,8 @@ class _Places:
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:
+        """Notes which parts run, by hooks that are gone after the block."""
+
         def enter(part: nn.Module, *_: Any) -> None:
             self._running.append(part)
 
