@@ -143,12 +143,13 @@ class Descent:
         settings, step, parameterisation = self._settings, self.state.step, self._parameterisation
         for group in self._optimiser.param_groups:
             group["lr"] = self._objective.step_size(step, parameterisation)
-        self._optimiser.zero_grad()
-        terms = self._objective.backward(parameterisation, step, self._generator)
-        if not math.isfinite(terms["loss"]):
-            raise _diverged(f"The loss is {terms['loss']} at step {step}", settings)
-        self._optimiser.step()
-        parameterisation.project()
+        for _ in range(self._objective.moves):
+            self._optimiser.zero_grad()
+            terms = self._objective.backward(parameterisation, step, self._generator)
+            if not math.isfinite(terms["loss"]):
+                raise _diverged(f"The loss is {terms['loss']} at step {step}", settings)
+            self._optimiser.step()
+            parameterisation.project()
         # A finite loss can have an infinite gradient; nobody would notice after the last step.
         if not parameterisation.parameter.isfinite().all():
             raise _diverged(f"The parameters are not finite after step {step}", settings)

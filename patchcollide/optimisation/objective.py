@@ -66,6 +66,11 @@ class Objective(ABC):
         del step
         return False
 
+    @property
+    def moves(self) -> int:
+        """How often the parameter moves in a step."""
+        return 1
+
     @abstractmethod
     def backward(
         self, parameterisation: Parameterisation, step: int, generator: torch.Generator

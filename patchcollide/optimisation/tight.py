@@ -6,9 +6,12 @@ mean distance of vertices, it minimises ``a log rho + b log s - c log D``, ``rho
 ``r`` over vertices and fresh points between them. The shares ``a``, ``b`` and ``c`` follow from the
 bounds alone, see :mod:`patchcollide.optimisation.multipliers`.
 
-First one image, the centre, is brought to where its features hold: its steps cost a tenth. It is
+First one image, the centre, is brought to where its features hold: its steps cost a fraction. It is
 then split into vertices, which move apart. Whatever of them held its bounds in 8 bits with the
 largest distance is what the descent ends with. Departs from the paper, which has no bound.
+
+Free pixels begin with small steps, which keep the source's look, and of the centre many: several
+count as one of the descent's. Where the centre comes no nearer they grow.
 """
 
 import math
@@ -44,6 +47,8 @@ _PARTED = 3.0
 """How far vertices are moved from the centre at first, in units of the parameter."""
 _PATIENCE, _HALVINGS = 4, 3
 _LEAST_GAIN = 0.005
+_SLOWEST = 0.2
+"""Share of the pace that would bring the centre to its aim in time, below which its steps grow."""
 _HOLD, _LAST_SIZE = 0.7, 0.05
 """For how long steps keep their size, of the centre's or of the vertices', and to what share they
 fall after. A centre whose steps fell from the first ended on its way, in steps too small."""
@@ -56,19 +61,23 @@ class _Gait:
     Attributes:
         averages: Adam's: of gradients and of their squares.
         size: Of steps at first, as a share of the learning rate.
+        largest: The centre's steps grow up to this share, where it comes no nearer.
         features: The multiplier of features when vertices part.
         centre: Of all steps, that the centre may take.
+        moves: Of the centre, in a step of the descent: they cost less than one of all vertices.
     """
 
     averages: tuple[float, float]
     size: float
+    largest: float
     features: float
     centre: float
+    moves: int
 
 
 # Long averages keep free pixels nearest to the source; short ones are faster for compositions.
-_PIXELS = _Gait((0.9, 0.999), 1.0, 3.0, 0.5)
-_COMPOSITIONS = _Gait((0.8, 0.99), 0.5, 1.0, 0.4)
+_PIXELS = _Gait((0.9, 0.999), size=0.4, largest=1.0, features=3.0, centre=0.5, moves=3)
+_COMPOSITIONS = _Gait((0.8, 0.99), size=0.5, largest=0.5, features=1.0, centre=0.4, moves=1)
 
 _NEVER = 1e9
 _TINY = 1e-9
@@ -121,6 +130,12 @@ class TightObjective(Objective):
         rise = min(1.0, (step - begun + 1) / max(1, settings.warmup_steps))
         size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * fall)
         return settings.learning_rate * size * parameterisation.unit
+
+    @property
+    def moves(self) -> int:
+        """See :attr:`Objective.moves`: several of the centre, whose moves cost less."""
+        is_split = self.state["phase"] != _CENTRE or self.task.optimiser.num_vertices == 1
+        return 1 if is_split else self._gait.moves
 
     def is_due(self, step: int) -> bool:
         """See :meth:`Objective.is_due`: where the centre's steps are over."""
@@ -214,6 +229,7 @@ class TightObjective(Objective):
         if state["phase"] == _CENTRE:
             held = state["reached"] <= math.log(self._aim)
             if not held and step < self._centre_steps:
+                self._grow(log_tau, step)
                 return row, ""
             if self.task.optimiser.num_vertices == 1:
                 row |= validate_features(self.task, parameterisation.images())
@@ -260,6 +276,19 @@ class TightObjective(Objective):
         state["halvings"] -= 1
         state["waiting"] = 0.0
         return state["halvings"] < 0
+
+    def _grow(self, log_tau: float, step: int) -> None:
+        """Doubles the centre's steps where at its pace it would come nowhere near its aim."""
+        state = self.state
+        state["waiting"] += 1
+        if state["waiting"] < _PATIENCE:
+            return
+        steps_left = max(1, self._centre_steps - step)
+        wanted = (log_tau - math.log(self._aim)) / steps_left
+        gained = (-state["best"] - log_tau) / (_PATIENCE * self.task.optimiser.check_every)
+        if gained < _SLOWEST * wanted:
+            state["size"] = min(self._gait.largest, 2 * state["size"])
+        state["best"], state["waiting"] = -log_tau, 0.0
 
     def _fresh_pace(self) -> dict[str, float]:
         return {

@@ -156,6 +156,50 @@ def test_steps_of_the_centre_keep_their_size_until_most_are_done(small_network):
     assert 0.05 * sizes[0] <= sizes[-1] < 0.1 * sizes[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "gained", "expected"),
+    [
+        # The way to the aim is 2.6, and after 40 steps of the centre's 100 another 60 are left.
+        ("pixels", 0.3, [0.4, 0.4, 0.4]),
+        ("pixels", 0.1, [0.4, 0.8, 1.0]),
+        ("patches", 0.0, [0.5, 0.5, 0.5]),
+    ],
+)
+def test_steps_of_the_centre_grow_where_it_would_come_nowhere_near_its_aim(
+    small_network, kind, gained, expected
+):
+    task = tight_task(small_network, 0.1, steps=200, check_every=5)
+    start = parameterise(kind)
+    objective = TightObjective(task, start.source)
+    sizes = []
+    for step in range(5, 65, 5):
+        log_tau = -gained * step / 20
+        objective.state |= {"logs": 5 * log_tau, "num_logs": 5.0, "reached": log_tau}
+        objective.check(start, step)
+        sizes.append(objective.state["size"])
+    assert sizes[3::4] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_vertices", "expected"),
+    [("pixels", 3, [1, 1, 1, 6]), ("patches", 3, [1, 6]), ("pixels", 1, [1, 1])],
+)
+def test_of_pixels_the_centre_moves_several_times_in_a_step(
+    small_network, kind, num_vertices, expected
+):
+    task = tight_task(small_network, 1e-6, num_vertices=num_vertices, steps=2)
+    passed = []
+
+    def note(_, args):
+        if torch.is_grad_enabled():
+            passed.append(len(args[0]))
+
+    small_network.module.register_forward_pre_hook(note)
+    _, progress = run(task, parameterise(kind, num_vertices=num_vertices))
+    assert passed == expected
+    assert len(progress.history) == 2
+
+
 @pytest.mark.parametrize(("goal", "expected"), [(0.5, 0.1), (0.08, 0.08)])
 def test_a_widened_bound_narrows_to_what_vertices_reach(small_network, goal, expected):
     task = tight_task(small_network, 0.1, num_vertices=2)
