@@ -11,11 +11,15 @@ HIGHEST = {"features": 6.0, "source": 1.5}
 """Of each multiplier. Where both bounds cannot hold, features win, and the source's gives way."""
 
 _LOWEST = -2.0
-_RATE, _GAIN = 0.05, 5.0
 
 
 def weigh(
-    slow: dict[str, float], failures: dict[str, float], *, with_distance: bool
+    slow: dict[str, float],
+    failures: dict[str, float],
+    *,
+    with_distance: bool,
+    rate: float = 0.05,
+    gain: float = 5.0,
 ) -> dict[str, float]:
     """Moves the multipliers, and returns the shares of the aims.
 
@@ -26,6 +30,8 @@ def weigh(
         slow: The slow parts, changed in place.
         failures: By how much each bound fails, as logarithms; negative where it holds.
         with_distance: Whether the vertices' distance is an aim now.
+        rate: By how much a failure of 1 raises a slow part.
+        gain: The fast part of a failure of 1.
 
     Returns:
         Shares of ``features``, ``source`` and ``distance``: a softmax, in which the distance has a
@@ -34,8 +40,8 @@ def weigh(
     now = {}
     for name, failure in failures.items():
         failure = max(-1.0, min(1.0, failure))
-        slow[name] = max(_LOWEST, min(HIGHEST[name], slow[name] + _RATE * failure))
-        now[name] = min(HIGHEST[name], slow[name] + _GAIN * failure)
+        slow[name] = max(_LOWEST, min(HIGHEST[name], slow[name] + rate * failure))
+        now[name] = min(HIGHEST[name], slow[name] + gain * failure)
     if with_distance:
         now["distance"] = 0.0
     total = sum(math.exp(value) for value in now.values())

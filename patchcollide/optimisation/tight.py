@@ -15,7 +15,6 @@ count as one of the descent's. Where the centre comes no nearer they grow.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 
@@ -23,6 +22,7 @@ from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.simplex import face_weights
 from patchcollide.images.tensors import mean_distance, pairwise_distances
+from patchcollide.optimisation.gaits import COMPOSITIONS, PIXELS
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
 from patchcollide.optimisation.multipliers import weigh
 from patchcollide.optimisation.objective import Objective, with_hull_samples
@@ -53,32 +53,6 @@ _HOLD, _LAST_SIZE = 0.7, 0.05
 """For how long steps keep their size, of the centre's or of the vertices', and to what share they
 fall after. A centre whose steps fell from the first ended on its way, in steps too small."""
 
-
-@dataclass(frozen=True)
-class _Gait:
-    """How images move.
-
-    Attributes:
-        averages: Adam's: of gradients and of their squares.
-        size: Of steps at first, as a share of the learning rate.
-        largest: The centre's steps grow up to this share, where it comes no nearer.
-        features: The multiplier of features when vertices part.
-        centre: Of all steps, that the centre may take.
-        moves: Of the centre, in a step of the descent: they cost less than one of all vertices.
-    """
-
-    averages: tuple[float, float]
-    size: float
-    largest: float
-    features: float
-    centre: float
-    moves: int
-
-
-# Long averages keep free pixels nearest to the source; short ones are faster for compositions.
-_PIXELS = _Gait((0.9, 0.999), size=0.4, largest=1.0, features=3.0, centre=0.5, moves=3)
-_COMPOSITIONS = _Gait((0.8, 0.99), size=0.5, largest=0.5, features=1.0, centre=0.4, moves=1)
-
 _NEVER = 1e9
 _TINY = 1e-9
 
@@ -96,7 +70,7 @@ class TightObjective(Objective):
     ) -> None:
         super().__init__(task)
         self._source = source if task.objective.source_distance else None
-        self._gait = _COMPOSITIONS if source is None else _PIXELS
+        self._gait = COMPOSITIONS if source is None else PIXELS
         self._passes = Passes(
             task.network, task.optimiser.num_vertices + task.objective.hull_samples
         )
@@ -176,7 +150,8 @@ class TightObjective(Objective):
         if len(images) > 1:
             logs["distance"] = -self._spread(images, parameterisation)
         parted = len(images) > 1 and not (self._is_last(step) and failures["features"] > 0)
-        shares = weigh(self.state, failures, with_distance=parted)
+        gait = self._gait
+        shares = weigh(self.state, failures, with_distance=parted, rate=gait.rate, gain=gait.gain)
         # Its gradient in the images is that of the network's part; its value means nothing.
         pulls = power_shares(terms["misfit"])[:, None, None, None] * gradient
         surrogate = shares["features"] * (batch * pulls).sum()
