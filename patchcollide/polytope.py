@@ -38,7 +38,8 @@ from patchcollide.runs.folder import (
     new_run,
     open_run,
 )
-from patchcollide.runs.inputs import network_of, network_of_own, require_same_network, write_pair
+from patchcollide.runs.inputs import write_pair
+from patchcollide.runs.networks import network_of, network_of_own, require_same_network
 from patchcollide.runs.report import write_neighbour_sheet, write_report
 from patchcollide.runs.summary import (
     SummaryOptions,

@@ -13,26 +13,19 @@ measured is kept in OUT: stopped, the same command goes on.
 
 import argparse
 import functools
-import itertools
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from bench_machine import count, describe_machine, finish
-from torch import nn
+from trained_networks import LAYERS, network_of
 
 from patchcollide.api import find_polytope
 from patchcollide.errors import RunError
 from patchcollide.images.digits import Digits, read_digits
 from patchcollide.io.files import read_json, write_json, write_text
-from patchcollide.networks.models.digit_networks import build_digit_network
-from patchcollide.networks.models.training import train_module
-from patchcollide.networks.models.weights import load_weights, read_state_dict, write_weights
-from patchcollide.networks.network import CollisionNetwork
 from patchcollide.polytope import Polytope
 from patchcollide.progress import track
 from patchcollide.proofs.bounds import HullBounds
@@ -41,12 +34,6 @@ from patchcollide.proofs.results import HullProof
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 
-LAYERS = {
-    "mlp": ("act1", "act2"),
-    "lenet5": ("act1", "act2", "act3", "act4"),
-    "vgg": ("act1", "act3", "act5"),
-    "residual": ("act1", "act3"),
-}
 MANY = {"mlp": "act1", "lenet5": "act4"}
 """The layers of which many hulls are measured."""
 
@@ -84,83 +71,6 @@ _SHARES = (
     "features too",
     "s each, median",
 )
-
-
-class Residual(nn.Module):
-    """What a block computes, added to what goes into it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1, self.act = nn.BatchNorm2d(channels), nn.ReLU()
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the sum."""
-        found: torch.Tensor = x + self.norm2(self.second(self.act(self.norm1(self.first(x)))))
-        return found
-
-
-def _vgg() -> nn.Module:
-    layers: list[tuple[str, nn.Module]] = []
-    channels = (1, 4, 4, 8, 8)
-    for number, (before, after) in enumerate(itertools.pairwise(channels), 1):
-        layers += [
-            (f"conv{number}", nn.Conv2d(before, after, 3, padding=1)),
-            (f"act{number}", nn.ReLU(inplace=True)),
-        ]
-        layers += [(f"pool{number}", nn.MaxPool2d(2))] if number % 2 == 0 else []
-    layers += [
-        ("flatten", nn.Flatten()),
-        ("fc1", nn.Linear(8 * 49, 64)),
-        ("act5", nn.ReLU()),
-        ("fc2", nn.Linear(64, 10)),
-    ]
-    return nn.Sequential(OrderedDict(layers))
-
-
-def _residual() -> nn.Module:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(1, 6, 3, stride=2, padding=1),
-            act1=nn.ReLU(),
-            block1=Residual(6),
-            act2=nn.ReLU(),
-            conv2=nn.Conv2d(6, 12, 3, stride=2, padding=1),
-            act3=nn.ReLU(),
-            block2=Residual(12),
-            act4=nn.ReLU(),
-            pool=nn.AvgPool2d(3, stride=4),
-            flatten=nn.Flatten(),
-            fc=nn.Linear(12 * 4, 10),
-        )
-    )
-
-
-def network_of(name: str, arguments: argparse.Namespace) -> CollisionNetwork:
-    """Returns a trained network, by training it once."""
-    path = arguments.out / f"{name}.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(arguments.seed)
-        own = {"vgg": _vgg, "residual": _residual}
-        module = own[name]() if name in own else build_digit_network(name, "relu", arguments.seed)
-    if path.exists():
-        load_weights(module, read_state_dict(path), str(path))
-    else:
-        digits = [read_digits(arguments.data, split) for split in ("train", "test")]
-        trained = train_module(module, *digits, epochs=arguments.epochs, seed=arguments.seed)
-        about = {"network": name, "test_accuracy": f"{trained.test_accuracy:.4f}"}
-        write_weights(path, trained.module, about)
-    return CollisionNetwork(
-        module,
-        name=name,
-        layer=LAYERS[name][0],
-        input_size=28,
-        mean=(0.0,),
-        scale=(1.0,),
-        class_names=[str(digit) for digit in range(10)],
-    )
 
 
 def pairs(digits: Digits, wanted: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

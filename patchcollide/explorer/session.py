@@ -18,7 +18,7 @@ from patchcollide.images.pictures import png_bytes
 from patchcollide.proofs.faces import FaceProof
 from patchcollide.runs.collide import collide
 from patchcollide.runs.folder import Run, open_run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.shapes import UInt8, ndarray
 
 P = ParamSpec("P")

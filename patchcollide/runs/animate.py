@@ -13,7 +13,7 @@ from patchcollide.io.files import output_path
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.progress import track
 from patchcollide.runs.folder import Run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.vertices import load_vertex_pngs
 from patchcollide.shapes import UInt8, ndarray
 

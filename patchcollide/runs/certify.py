@@ -8,7 +8,7 @@ from patchcollide.evaluation.dataset import DatasetImages
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.runs.claims import add_claims
 from patchcollide.runs.folder import SUMMARY_FILE, Run, open_run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.report import write_report
 from patchcollide.shapes import UInt8, ndarray
 from patchcollide.store.manifest import MANIFEST

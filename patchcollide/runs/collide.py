@@ -28,10 +28,10 @@ from patchcollide.runs.folder import (
 from patchcollide.runs.inputs import (
     CollisionInputs,
     announce,
-    network_of,
     require_two_pictures,
     write_pair,
 )
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.pictures import WHOLE, Crops, choose_picture
 from patchcollide.runs.prove import prove_once
 from patchcollide.runs.report import write_report

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from torch import nn
 
 from patchcollide.config import Config
 from patchcollide.config_files import overrides_of
-from patchcollide.errors import ConfigError, ImageError, RunError, TargetError
+from patchcollide.errors import ConfigError, ImageError, TargetError
 from patchcollide.evaluation.feature_distances import target_features
 from patchcollide.evaluation.known_changes import noise_floor
 from patchcollide.images.pictures import read_pixels, read_square, write_png
 from patchcollide.images.pillow import Picture
 from patchcollide.io.provenance import array_digest, file_digest, printable
 from patchcollide.networks.feature_files import holds_features, write_features
-from patchcollide.networks.loading import load_network, network_of_module
 from patchcollide.networks.network import CollisionNetwork
 from patchcollide.networks.targets import Target, require_finite
 from patchcollide.retrieval.engines import with_engine
@@ -299,55 +297,4 @@ def announce(config: Config, network: CollisionNetwork, inputs: CollisionInputs)
             label,
             network.full_name,
             target.class_name,
-        )
-
-
-def network_of(run: Run) -> CollisionNetwork:
-    """Builds the network a run was made with; RunError if its weights are others now.
-
-    Of a network that was given in memory only the caller has the code.
-    """
-    config = run.config
-    if run.inputs.get("network_given_as") == "object":
-        raise RunError(
-            f"{run.folder} was made in Python with a network of one's own ({config.network.name}), "
-            "which no setting can name. Open it with that: patchcollide.Polytope.load(folder, "
-            "network=...)."
-        )
-    network = load_network(config.network, config.seed)
-    require_same_network(run, network)
-    return network
-
-
-def network_of_own(run: Run, module: nn.Module) -> CollisionNetwork:
-    """Makes the network a run was made with of a module, which stays as it is.
-
-    Raises:
-        RunError: If its weights are others than the run's.
-        NetworkError: If it cannot be used, or the run does not say what its images go through.
-    """
-    layer = run.about["identity"]["layer"]
-    settings = run.config.network.model_copy(update={"layer": layer})
-    if not settings.input_size:
-        raise RunError(
-            f"{run.folder} does not say what images of its network go through, as runs of before "
-            f"do not. Give a CollisionNetwork of the module, at layer '{layer}'."
-        )
-    network = network_of_module(module, settings)
-    require_same_network(run, network)
-    return network
-
-
-def require_same_network(run: Run, network: CollisionNetwork) -> None:
-    """Raises :class:`RunError` if a run was made with other weights, or at another layer."""
-    made_with = run.about["identity"]
-    if network.layer != made_with["layer"]:
-        raise RunError(
-            f"{run.folder} was made at layer '{made_with['layer']}', but the network given shows "
-            f"'{network.layer}'. Give it at that layer."
-        )
-    if network.digest != made_with["network"]:
-        raise RunError(
-            f"{run.folder} was made with other weights of {network.name} than the ones here "
-            f"(digest {made_with['network'][:12]}, found {network.digest[:12]}). Use those."
         )

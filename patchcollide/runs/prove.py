@@ -22,7 +22,7 @@ from patchcollide.proofs.knowledge import Knowledge
 from patchcollide.proofs.results import HullProof
 from patchcollide.runs.claims import claims_of
 from patchcollide.runs.folder import SAMPLES_FILE, SUMMARY_FILE, Run, open_run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.report import write_report
 from patchcollide.runs.summary import read_run_target, read_summary
 from patchcollide.runs.vertices import load_vertex_pngs, load_vertices

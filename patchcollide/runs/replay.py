@@ -21,7 +21,7 @@ from patchcollide.retrieval.engines import named_engine
 from patchcollide.runs.collide import collide
 from patchcollide.runs.exact import find_exact
 from patchcollide.runs.folder import SUMMARY_FILE, Run, RunRecord, open_run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.pictures import (
     OF_STORE,
     Crop,

@@ -126,18 +126,7 @@ def summarise(
         )
         others = found_there or others
         samples |= others.samples
-    fallible: Fallible = {}
-    visibility = attempt("visibility", lambda: _visibility(collision), missing)
-    if visibility is not None:
-        fallible["visibility"] = visibility
-    vertices, source = collision.vertices, collision.source
-    closeness = attempt("closeness", lambda: measure_closeness(vertices, source), missing)
-    if closeness is not None:
-        fallible["closeness"] = closeness
-    exact = found["exact"] is not None
-    ranks = attempt("units", lambda: _driven_units(collision, config, exact=exact), missing)
-    if ranks is not None:
-        fallible["driven_units"] = ranks
+    fallible = _fallible(collision, config, missing, exact=found["exact"] is not None)
     claims = _claims(measured.gaps, collision, before, others.controls)
     tightness = describe_tightness(collision, measured, config, missing)
     another = _another(others, before)
@@ -166,6 +155,23 @@ def summarise(
         "versions": versions(),
     }
     return summary, samples
+
+
+def _fallible(
+    collision: Collision, config: Config, missing: dict[str, str] | None, *, exact: bool
+) -> Fallible:
+    """Measures what a summary can do without."""
+    vertices, source, found = collision.vertices, collision.source, Fallible()
+    visibility = attempt("visibility", lambda: _visibility(collision), missing)
+    if visibility is not None:
+        found["visibility"] = visibility
+    closeness = attempt("closeness", lambda: measure_closeness(vertices, source), missing)
+    if closeness is not None:
+        found["closeness"] = closeness
+    ranks = attempt("units", lambda: _driven_units(collision, config, exact=exact), missing)
+    if ranks is not None:
+        found["driven_units"] = ranks
+    return found
 
 
 def _worst_found(collision: Collision, hull: HullSamples, seed: int) -> WorstFound:

@@ -21,7 +21,7 @@ from PIL import Image
 from patchcollide.explorer.points import MEMBERSHIP_TOLERANCE
 from patchcollide.images.pictures import read_png, read_square
 from patchcollide.runs.folder import open_run
-from patchcollide.runs.inputs import network_of
+from patchcollide.runs.networks import network_of
 from patchcollide.runs.summary import read_summary
 from tests.helpers.exploring import CENTRE, picture
 from tests.helpers.presence import present
