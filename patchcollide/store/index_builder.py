@@ -8,7 +8,6 @@ its bytes, so that what was damaged meanwhile is made again. Merged they are the
 import logging
 import math
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.store.faiss_library import (
     has_graph,
     import_faiss,
+    merge_indexes,
     num_gpus,
     on_gpu,
     read_index,
@@ -103,7 +103,7 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     basis_file, begun, factory = _begin(store, settings, seed, work, earlier)
     basis = Basis.load(basis_file, store=store)
     parts = _fill(store, basis, factory, begun, num_indexed, backend)
-    index = _merged(begun, parts)
+    index = merge_indexes(begun, parts, _REMEDY)
     write_index(index, store.path / INDEX_FILE)
     with written_beside(store.path / BASIS_FILE) as partial_copy:
         shutil.copyfile(basis_file, partial_copy)
@@ -260,7 +260,7 @@ def _fill_part(
 ) -> Path:
     """Writes the index of one shard's patches; its name holds the digest of its bytes."""
     number, shard = item
-    index = on_gpu(read_index(begun, _REMEDY), factory)
+    index = on_gpu(read_index(begun, _REMEDY, searched=False), factory)
     index.reset()
     file = open_sums(grid, shard.origin) if basis.blocks else None
     for start in range(0, len(shard.images), IMAGES_AT_ONCE):
@@ -281,10 +281,3 @@ def _fill_part(
 
 def _part_name(number: int) -> str:
     return f"{PART}{number:05d}"
-
-
-def _merged(begun: Path, parts: Sequence[Path]) -> Any:
-    index = read_index(begun, _REMEDY)
-    for path in track(parts, "Merging", len(parts)):
-        index.merge_from(read_index(path, _REMEDY), 0)
-    return index

@@ -230,12 +230,13 @@ def _filling_bytes(work: Workload) -> int:
     rows *= grid.dimension + 2 * length
     encoded = _ADDED_AT_ONCE * (2 * length + 64) if work.lists else 0
     part = int(_growth(work) * work.part_bytes)
-    return part + work.table_bytes + described + rows + encoded
+    return part + described + rows + encoded
 
 
 def _merging_bytes(work: Workload) -> int:
-    # Each of the two open indexes keeps a table.
-    return int(_growth(work) * work.index_bytes) + work.part_bytes + 2 * work.table_bytes
+    # Lists have all their room from the first; without lists there is none to make beforehand.
+    growth = 1.0 if work.lists else _growth(work)
+    return int(growth * work.index_bytes) + work.part_bytes
 
 
 def _growth(work: Workload) -> float:
