@@ -9,7 +9,8 @@ import numpy as np
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
 from patchcollide.retrieval.candidates import allowed_once, integer_distances
-from patchcollide.retrieval.searcher import Question, Searcher, SearchResult, nearest_first
+from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
+from patchcollide.retrieval.shared_images import SharedImages
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
 from patchcollide.store.descriptors import Basis, sample_ids
 from patchcollide.store.faiss_library import (
@@ -35,6 +36,11 @@ _SHARE_FOUND = 0.9
 _DECISIVE_COMPONENTS = 16
 
 _SPARE_NAMED = 64
+
+EFFORTS = (1, 8)
+"""How many times the lists, and the candidates, of the first time a query gets, if it is unsure."""
+# A query is sure that misses no more than one of so many.
+_TOLERATED = 10
 
 
 def num_shortlisted(rerank: int, k: int, num_patches: int) -> int:
@@ -63,6 +69,13 @@ class AnnSearcher(Searcher):
     probes: int
 
     @proof_modes()
+    def named(self, queries: UInt8[ndarray, "queries size size 3"], k: int) -> Pairs:
+        """Returns what the index alone names, at first, for the ``k`` nearest of each query."""
+        descriptors = self.basis.describe_patches(queries)
+        asked, nothing = np.arange(len(queries)), np.empty(0, np.int64)
+        return self._compared(queries, descriptors, asked, k, nothing)
+
+    @proof_modes()
     def search_all(self, questions: Sequence[Question], k: int) -> list[SearchResult]:
         """See :meth:`patchcollide.retrieval.searcher.Searcher.search_all`."""
         return [self._answer(question.queries, k, question.exclude) for question in questions]
@@ -73,19 +86,50 @@ class AnnSearcher(Searcher):
         k: int,
         exclude: Int64[ndarray, "excluded"],
     ) -> SearchResult:
+        """Asks the index, then the images that it named, and again for queries that are unsure.
+
+        What the index names for a query, and what images hold that it names for others, are two
+        samples of its nearest: of what the first lacks of the second it lacks more elsewhere.
+        """
         descriptors = self.basis.describe_patches(queries)
-        count = num_shortlisted(self.rerank, k, self.store.num_patches)
-        candidates = self._shortlist(descriptors, count, exclude)
+        images = SharedImages(self.store, self.basis, queries, k)
+        best, asked = Pairs.none(), np.arange(len(queries))
+        for effort in EFFORTS:
+            compared = self._compared(queries, descriptors, asked, k, exclude, effort)
+            named = Pairs.joined([best, compared]).nearest(k)
+            best = images.nearest(named)
+            own, _ = named.table(len(queries), k)
+            distances, ids = best.table(len(queries), k)
+            missed = (own > distances[:, -1:]) | (own == NO_DISTANCE)
+            asked = np.flatnonzero(missed.sum(axis=1) > k // _TOLERATED)
+            if not len(asked):
+                break
+        return SearchResult(distances, ids, proven=np.zeros(len(queries), np.bool_))
+
+    def _compared(
+        self,
+        queries: UInt8[ndarray, "queries size size 3"],
+        descriptors: Float32[ndarray, "queries components"],
+        asked: Int64[ndarray, "some"],
+        k: int,
+        exclude: Int64[ndarray, "excluded"],
+        effort: int = 1,
+    ) -> Pairs:
+        """Returns what the index names for some of the queries, compared in whole numbers."""
+        count = num_shortlisted(effort * self.rerank, k, self.store.num_patches)
+        candidates = self._shortlist(descriptors[asked], count, effort * self.probes, exclude)
         # A damaged index can name anything.
         candidates = allowed_once(self.store, candidates, exclude)
-        distances = integer_distances(self.store, queries, candidates)
-        none = np.zeros(len(queries), np.bool_)
-        return nearest_first(distances, candidates, k, proven=none)
+        pairs = Pairs.of_table(
+            candidates, integer_distances(self.store, queries[asked], candidates)
+        )
+        return replace(pairs, queries=asked[pairs.queries])
 
     def _shortlist(
         self,
         descriptors: Float32[ndarray, "queries components"],
         num_candidates: int,
+        probes: int,
         exclude: Int64[ndarray, "excluded"],
     ) -> Int64[ndarray, "queries candidates"]:
         """Returns what the index names, without the excluded; -1 where there is no more.
@@ -95,32 +139,33 @@ class AnnSearcher(Searcher):
         """
         num_named = num_candidates + (min(num_candidates, _SPARE_NAMED) if len(exclude) else 0)
         if self.gpu_index is not None and num_named <= MOST_GPU_RESULTS:
-            self.gpu_index.nprobe = self.probes
+            self.gpu_index.nprobe = probes
             _, ids = self.gpu_index.search(descriptors, num_named)
         else:
-            ids = self._named(descriptors, num_named, None)
+            ids = self._named(descriptors, num_named, probes, None)
         ids[np.isin(ids // self.store.grid.num_positions, exclude)] = -1
         order = np.argsort(ids < 0, axis=1, kind="stable")[:, :num_candidates]
         ids = np.take_along_axis(ids, order, axis=1)
         short = np.flatnonzero(ids[:, -1] < 0)
         bits = self._allowed_bits(exclude)
         if len(short) and bits is not None:
-            ids[short] = self._named(descriptors[short], num_candidates, bits)
+            ids[short] = self._named(descriptors[short], num_candidates, probes, bits)
         return ids
 
     def _named(
         self,
         descriptors: Float32[ndarray, "queries components"],
         count: int,
+        probes: int,
         bits: UInt8[ndarray, "bytes"] | None,
     ) -> Int64[ndarray, "queries count"]:
         faiss = import_faiss()
         selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         if isinstance(self.index, faiss.IndexIVF):
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self.probes)
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
             if isinstance(faiss.downcast_index(self.index.quantizer), faiss.IndexHNSW):
                 # The graph keeps so many candidates while it looks for the lists to visit.
-                of_graph = faiss.SearchParametersHNSW(efSearch=2 * self.probes)
+                of_graph = faiss.SearchParametersHNSW(efSearch=2 * probes)
                 parameters.quantizer_params = of_graph
         else:
             parameters = faiss.SearchParameters(sel=selector)
@@ -181,8 +226,8 @@ def _require_own_patches(searcher: AnnSearcher, *, compressed: bool) -> None:
     # A patch is nearest to itself; of few patches many candidates hold it by chance.
     num_candidates = max(searcher.rerank, 100) if compressed else 4
     checking = replace(searcher, rerank=num_candidates, probes=max(searcher.probes, 16))
-    found = checking.search(patches, 1, np.empty(0, np.int64))
-    num_found = int((found.squared_distances[:, 0] == 0).sum())
+    found = checking.named(patches, 1)
+    num_found = len(np.unique(found.queries[found.squared_distances == 0]))
     if num_found < _SHARE_FOUND * len(patches):
         raise IndexMismatchError(
             f"{store.path / INDEX_FILE} should find the patches of {store.path}, but finds "

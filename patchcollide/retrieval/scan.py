@@ -40,9 +40,9 @@ IMAGES_AT_ONCE = 8
 """Images whose patches are compared at once, on the processor."""
 ON_A_GPU = 128
 """Images whose patches are compared at once, on a GPU: it would wait for work in smaller parts."""
+MOST_DIMENSIONS = 2**15 - 1
+"""Of so many, norms plus twice a product stay below ``2**31``: each value is at most ``2**14``."""
 _FAR = 2**31 - 1
-# Of so many, norms plus twice a product stay below 2**31: each value is at most 2**14.
-_MOST_DIMENSIONS = 2**15 - 1
 
 
 class Scan:
@@ -70,7 +70,7 @@ class Scan:
         barred: Mapping[int, Int64[ndarray, "some"]] | None = None,
         device: str = "cpu",
     ) -> None:
-        if grid.dimension > _MOST_DIMENSIONS:
+        if grid.dimension > MOST_DIMENSIONS:
             raise GeometryError(
                 f"Patches of {grid.patch_size} x {grid.patch_size} pixels are too large to compare "
                 "in 32-bit whole numbers, which hold up to 104 x 104. Set patches.patch_px lower."

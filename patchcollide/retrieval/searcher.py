@@ -101,6 +101,16 @@ class Pairs:
         return cls(*(np.empty(0, np.int64) for _ in range(3)))
 
     @classmethod
+    def of_table(
+        cls,
+        ids: Int64[ndarray, "queries n"],
+        squared_distances: Int64[ndarray, "queries n"],
+    ) -> "Pairs":
+        """Returns the pairs of a table with a row for each query, -1 where there is none."""
+        queries, places = np.nonzero(ids >= 0)
+        return cls(queries, ids[queries, places], squared_distances[queries, places])
+
+    @classmethod
     def joined(cls, several: Iterable["Pairs"]) -> "Pairs":
         """Returns the pairs of all of ``several``."""
         parts = [cls.none(), *several]
