@@ -37,7 +37,7 @@ _DECISIVE_COMPONENTS = 16
 
 _SPARE_NAMED = 64
 
-EFFORTS = (1, 8)
+EFFORTS = (1, 4)
 """How many times the lists, and the candidates, of the first time a query gets, if it is unsure."""
 # A query is sure that misses no more than one of so many.
 _TOLERATED = 10
