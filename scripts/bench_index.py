@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_corpus import Corpus
 from bench_machine import Meter, count, describe_machine, finish, ratios, summarise
-from bench_peers import Corpus, IvfPqPeer
+from bench_peers import IvfPqPeer
 from PIL import Image
 from sklearn.decomposition import PCA
 

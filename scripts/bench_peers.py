@@ -1,107 +1,33 @@
 """The searches people use otherwise, on the same patches as those of `bench_search`.
 
-Each finds rows of a corpus. All but the first keep patches as float32 vectors, or compress them.
+Each finds rows of a corpus: by whole patches, as float32 vectors or smaller, or by their first
+components, with exact distances for the last word as our own approximate engine has them.
 """
 
-import importlib
+import importlib.metadata
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from bench_corpus import IMAGES_AT_ONCE, TRAINING_PATCHES, Components, Corpus, Peer
+from bench_graphs import (
+    HnswlibPeer,
+    LeanVecPeer,
+    LibraryPeer,
+    NNDescentPeer,
+    ScannPeer,
+    SvsPeer,
+    UsearchPeer,
+    too_many,
+)
 
+from patchcollide.retrieval.candidates import integer_distances
 from patchcollide.store.faiss_library import import_faiss
-from patchcollide.store.reader import PatchStore
 
-_IMAGES_AT_ONCE = 32
-_TRAINING_PATCHES = 65_536
 _PATCHES_PER_LIST = 39
 _MOST_LISTS = 16_384
 _CODE_BYTES = 32
-_PROBES = 64
-_MOST_HNSW_PATCHES = 200_000
-_HNSW_BREADTH = 64
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The patches that may be found: those of some images of a store.
-
-    Attributes:
-        store: The store.
-        numbers: The images.
-    """
-
-    store: PatchStore
-    numbers: np.ndarray
-
-    @property
-    def num_patches(self) -> int:
-        """How many patches there are."""
-        return len(self.numbers) * self.store.grid.num_positions
-
-    @property
-    def num_bytes(self) -> int:
-        """Their size as float32 vectors."""
-        return 4 * self.num_patches * self.store.grid.dimension
-
-    def images(self) -> Iterator[np.ndarray]:
-        """Yields the images in blocks, averaged down where windows are."""
-        for start in range(0, len(self.numbers), _IMAGES_AT_ONCE):
-            block = [self.store.image(int(n)) for n in self.numbers[start:][:_IMAGES_AT_ONCE]]
-            yield self.store.grid.reduce(np.stack(block))
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yields the patches in blocks, as float32 vectors."""
-        grid = self.store.grid
-        size, step = (grid.patch_size, grid.patch_size), grid.stride // grid.factor
-        for images in self.images():
-            windows = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
-            patches = np.moveaxis(windows[:, ::step, ::step], 3, -1)
-            yield patches.reshape(-1, grid.dimension).astype(np.float32)
-
-    def sample(self, num_patches: int) -> np.ndarray:
-        """Returns random patches as float32 vectors."""
-        rng = np.random.default_rng(0)
-        size = min(num_patches, self.num_patches)
-        rows = rng.choice(self.num_patches, size=size, replace=False)
-        return self.store.patches(self.ids(rows)).reshape(size, -1).astype(np.float32)
-
-    def ids(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the patch identifiers of rows; -1 stays -1."""
-        positions = self.store.grid.num_positions
-        images, places = np.divmod(rows, positions)
-        return np.where(rows < 0, -1, self.numbers[images] * positions + places)
-
-
-class Peer(ABC):
-    """Another search; what it is built from is a corpus.
-
-    Attributes:
-        about: What it is, for the result.
-    """
-
-    about: str
-
-    def refusal(self, corpus: Corpus) -> str | None:
-        """Says why it is not to be tried, whatever the memory."""
-        del corpus
-        return None
-
-    @abstractmethod
-    def needed_bytes(self, corpus: Corpus) -> int:
-        """Returns how much memory it takes, roughly."""
-
-    @abstractmethod
-    def build(self, corpus: Corpus) -> None:
-        """Does all that comes before the first query."""
-
-    @abstractmethod
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Returns the rows of the ``k`` nearest patches of each query; -1 for none."""
 
 
 class MatrixPeer(Peer):
@@ -113,15 +39,16 @@ class MatrixPeer(Peer):
 
     def needed_bytes(self, corpus: Corpus) -> int:
         """See :class:`Peer`."""
-        block = _IMAGES_AT_ONCE * corpus.store.grid.num_positions
-        return 3 * 4 * block * corpus.store.grid.dimension
+        block = IMAGES_AT_ONCE * corpus.store.grid.num_positions
+        return 3 * 4 * block * corpus.dimension
 
     def build(self, corpus: Corpus) -> None:
         """See :class:`Peer`."""
         self._corpus = corpus
 
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+    def search(self, queries: np.ndarray, k: int, breadth: int) -> np.ndarray:
         """See :class:`Peer`."""
+        del breadth
         # Values come in the order in which unfolding leaves them: channel by channel.
         filters = self._on_device(queries).permute(0, 3, 1, 2).reshape(len(queries), -1)
         best = torch.empty(len(queries), 0, device=self._device)
@@ -147,6 +74,30 @@ class MatrixPeer(Peer):
         return torch.from_numpy(pixels).to(self._device).float()
 
 
+class SklearnPeer(Peer):
+    """Brute force of scikit-learn."""
+
+    def needed_bytes(self, corpus: Corpus) -> int:
+        """See :class:`Peer`."""
+        return round(1.3 * corpus.num_bytes)
+
+    def build(self, corpus: Corpus) -> None:
+        """See :class:`Peer`."""
+        # It takes seconds to import.
+        from sklearn.neighbors import NearestNeighbors
+
+        version = importlib.metadata.version("scikit-learn")
+        self.about = f"scikit-learn {version} NearestNeighbors, brute force, float32"
+        self._corpus = corpus
+        self._neighbours = NearestNeighbors(algorithm="brute").fit(corpus.whole())
+
+    def search(self, queries: np.ndarray, k: int, breadth: int) -> np.ndarray:
+        """See :class:`Peer`."""
+        del breadth
+        flat, most = self._corpus.vectors(queries), min(k, self._neighbours.n_samples_fit_)
+        return np.asarray(self._neighbours.kneighbors(flat, most, return_distance=False))
+
+
 class FaissPeer(Peer):
     """An index of FAISS on the processor, over vectors of a patch's own length."""
 
@@ -166,24 +117,40 @@ class FaissPeer(Peer):
         """See :class:`Peer`."""
         faiss, factory = import_faiss(), self.factory(corpus)
         self.about = f"FAISS {factory}"
-        self._index = faiss.index_factory(corpus.store.grid.dimension, factory)
+        self._corpus = corpus
+        self._index = faiss.index_factory(corpus.dimension, factory)
         if not self._index.is_trained:
-            self._index.train(corpus.sample(_TRAINING_PATCHES))
+            self._index.train(corpus.sample(TRAINING_PATCHES))
         for block in corpus.blocks():
             self._index.add(block)
-        self.prepare(self._index)
 
-    def prepare(self, index: Any) -> None:
+    def widen(self, index: Any, breadth: int) -> None:
         """Sets how thoroughly to search."""
 
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+    def search(self, queries: np.ndarray, k: int, breadth: int) -> np.ndarray:
         """See :class:`Peer`."""
-        _, rows = self._index.search(queries.reshape(len(queries), -1).astype(np.float32), k)
-        return np.asarray(rows)
+        self.widen(self._index, breadth)
+        return np.asarray(self._index.search(self._corpus.vectors(queries), k)[1])
 
 
-class IvfPqPeer(FaissPeer):
+class IvfPeer(FaissPeer):
+    """Lists of whole vectors; breadth is lists."""
+
+    breadths: tuple[int, ...] = (16, 64)
+
+    def factory(self, corpus: Corpus) -> str:
+        """See :class:`FaissPeer`."""
+        return f"IVF{num_lists(corpus.num_patches)},Flat"
+
+    def widen(self, index: Any, breadth: int) -> None:
+        """See :class:`FaissPeer`."""
+        import_faiss().extract_index_ivf(index).nprobe = breadth
+
+
+class IvfPqPeer(IvfPeer):
     """Components, lists and codes of FAISS's own, as the store's index has, but no re-ranking."""
+
+    breadths = (64,)
 
     def __init__(self, components: int) -> None:
         self._components = components
@@ -194,16 +161,14 @@ class IvfPqPeer(FaissPeer):
 
     def needed_bytes(self, corpus: Corpus) -> int:
         """See :class:`Peer`."""
-        sample = 2 * 4 * _TRAINING_PATCHES * corpus.store.grid.dimension
+        sample = 2 * 4 * TRAINING_PATCHES * corpus.dimension
         return min(sample, 2 * corpus.num_bytes) + self.copies * corpus.num_patches * 40
-
-    def prepare(self, index: Any) -> None:
-        """See :class:`FaissPeer`."""
-        import_faiss().extract_index_ivf(index).nprobe = _PROBES
 
 
 class HnswPeer(FaissPeer):
     """A graph of neighbours over whole vectors."""
+
+    breadths = (64, 256)
 
     def refusal(self, corpus: Corpus) -> str | None:
         """See :class:`Peer`."""
@@ -214,137 +179,78 @@ class HnswPeer(FaissPeer):
         del corpus
         return "HNSW32,Flat"
 
-    def prepare(self, index: Any) -> None:
+    def widen(self, index: Any, breadth: int) -> None:
         """See :class:`FaissPeer`."""
-        index.hnsw.efSearch = _HNSW_BREADTH
+        index.hnsw.efSearch = breadth
 
 
-class LibraryPeer(Peer):
-    """A graph of neighbours over whole vectors, by a library that need not be installed.
+class RankedPeer(Peer):
+    """Another peer's search by components, whose candidates are compared in whole numbers.
 
-    Attributes:
-        library: Its name, to import and to install.
-        copies: How often it holds the vectors while it builds.
+    Breadth is how many candidates there are; the other peer searches as thoroughly as it does.
     """
 
-    library: str
-    copies = 1.5
+    breadths = (100, 300)
+
+    def __init__(self, peer: Peer, components: int) -> None:
+        self._peer, self._components = peer, components
 
     def refusal(self, corpus: Corpus) -> str | None:
         """See :class:`Peer`."""
-        try:
-            importlib.import_module(self.library)
-        except ImportError as error:
-            return f"cannot be loaded ({error}): `pip install {self.library}`"
-        return too_many(corpus)
+        return self._peer.refusal(Components.of(corpus, self._components))
 
     def needed_bytes(self, corpus: Corpus) -> int:
         """See :class:`Peer`."""
-        return round(self.copies * corpus.num_bytes)
-
-
-class UsearchPeer(LibraryPeer):
-    """The graph of Unum's USearch, with its own settings."""
-
-    library = "usearch"
+        sample = 2 * 4 * TRAINING_PATCHES * corpus.dimension
+        few = self._peer.needed_bytes(Components.of(corpus, self._components))
+        return min(sample, 2 * corpus.num_bytes) + few
 
     def build(self, corpus: Corpus) -> None:
         """See :class:`Peer`."""
-        library = importlib.import_module("usearch.index")
-        dimension = corpus.store.grid.dimension
-        self._index = library.Index(ndim=dimension, metric="l2sq", dtype="f32")
-        self.about = (
-            f"USearch float32, {self._index.connectivity} links, breadth "
-            f"{self._index.expansion_add} to build, {self._index.expansion_search} to search"
-        )
-        first = 0
-        for block in corpus.blocks():
-            self._index.add(np.arange(first, first + len(block)), block)
-            first += len(block)
+        self._corpus, few = corpus, Components.of(corpus, self._components)
+        few.train()
+        self._peer.build(few)
+        breadth = self._peer.breadths[-1]
+        self.about = f"{self._components} components, {self._peer.about}, {breadth} to search"
 
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+    def search(self, queries: np.ndarray, k: int, breadth: int) -> np.ndarray:
         """See :class:`Peer`."""
-        flat = queries.reshape(len(queries), -1).astype(np.float32)
-        found = self._index.search(flat, k)
-        rows = np.asarray(found.keys).astype(np.int64).reshape(len(flat), -1)
-        counts = np.asarray(found.counts).reshape(len(flat), 1)
-        return np.where(np.arange(rows.shape[1]) < counts, rows, -1)
+        most = min(max(breadth, k), self._corpus.num_patches)
+        rows = self._peer.search(queries, most, self._peer.breadths[-1])
+        distances = integer_distances(self._corpus.store, queries, self._corpus.ids(rows))
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(rows, order, axis=1)
 
 
-class NNDescentPeer(LibraryPeer):
-    """The graph of PyNNDescent, with its own settings."""
-
-    library = "pynndescent"
-    about = "PyNNDescent float32, 30 neighbours, epsilon 0.1"
-    copies = 2.5
-
-    def build(self, corpus: Corpus) -> None:
-        """See :class:`Peer`."""
-        library = importlib.import_module(self.library)
-        self._index = library.NNDescent(whole(corpus), n_neighbors=30, random_state=0)
-        self._index.prepare()
-
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See :class:`Peer`."""
-        flat = queries.reshape(len(queries), -1).astype(np.float32)
-        return np.asarray(self._index.query(flat, k=k, epsilon=0.1)[0]).astype(np.int64)
-
-
-class SklearnPeer(Peer):
-    """Brute force of scikit-learn."""
-
-    about = "scikit-learn NearestNeighbors, brute force, float32"
-
-    def needed_bytes(self, corpus: Corpus) -> int:
-        """See :class:`Peer`."""
-        return round(1.3 * corpus.num_bytes)
-
-    def build(self, corpus: Corpus) -> None:
-        """See :class:`Peer`."""
-        # It takes seconds to import.
-        from sklearn.neighbors import NearestNeighbors
-
-        self._neighbours = NearestNeighbors(algorithm="brute").fit(whole(corpus))
-
-    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See :class:`Peer`."""
-        flat = queries.reshape(len(queries), -1).astype(np.float32)
-        most = min(k, self._neighbours.n_samples_fit_)
-        return np.asarray(self._neighbours.kneighbors(flat, most, return_distance=False))
-
-
-def whole(corpus: Corpus) -> np.ndarray:
-    """Returns all patches as float32 vectors."""
-    every = np.empty((corpus.num_patches, corpus.store.grid.dimension), np.float32)
-    first = 0
-    for block in corpus.blocks():
-        every[first : first + len(block)] = block
-        first += len(block)
-    return every
-
-
-def too_many(corpus: Corpus) -> str | None:
-    """Says whether a graph over the patches is not to be tried."""
-    if corpus.num_patches <= _MOST_HNSW_PATCHES:
-        return None
-    return f"{corpus.num_patches} patches, over {_MOST_HNSW_PATCHES}: building takes hours"
+def num_lists(num_patches: int) -> int:
+    """Returns how many lists an index has that FAISS trains without a warning."""
+    trained = min(num_patches, TRAINING_PATCHES) // _PATCHES_PER_LIST
+    return max(1, min(_MOST_LISTS, round(4 * math.sqrt(num_patches)), trained))
 
 
 def pca_ivf_pq(components: int, num_patches: int) -> str:
     """Returns FAISS's name of an index that compresses principal components."""
-    lists = min(num_patches, _TRAINING_PATCHES) // _PATCHES_PER_LIST
-    lists = max(1, min(_MOST_LISTS, round(4 * num_patches**0.5), lists))
-    return f"PCA{components},IVF{lists},PQ{math.gcd(components, _CODE_BYTES)}"
+    bytes_of_code = math.gcd(components, _CODE_BYTES)
+    return f"PCA{components},IVF{num_lists(num_patches)},PQ{bytes_of_code}"
 
 
 def make_peers(device: str, components: int) -> dict[str, Peer]:
     """Returns all peers by name."""
+    graphs: dict[str, type[FaissPeer | LibraryPeer]] = {
+        "hnsw": HnswPeer,
+        "hnswlib": HnswlibPeer,
+        "usearch": UsearchPeer,
+        "nndescent": NNDescentPeer,
+        "scann": ScannPeer,
+        "svs": SvsPeer,
+    }
     return {
         "matrix": MatrixPeer(device),
         "flat": FaissPeer(),
-        "ivfpq": IvfPqPeer(components),
-        "hnsw": HnswPeer(),
-        "usearch": UsearchPeer(),
-        "nndescent": NNDescentPeer(),
         "sklearn": SklearnPeer(),
+        "ivf": IvfPeer(),
+        "ivfpq": IvfPqPeer(components),
+        **{name: kind() for name, kind in graphs.items()},
+        "leanvec": LeanVecPeer(),
+        **{f"{name}-pca": RankedPeer(kind(), components) for name, kind in graphs.items()},
     }

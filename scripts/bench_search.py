@@ -2,36 +2,29 @@
 
 Prints one JSON document. The queries are the patches of one image, which none of the searches may
 find; with ``--sources`` those of several, one image after the other: seconds are for one of them,
-recall is that of the worst. Searches are repeated in turns, so that whatever else the machine does
-meets all of them; the first pass of each is apart: it finds the answers and the memory, of the
-engines before any peer takes some. The exact engine's answers are what recall is measured against;
-with ``--reference certified`` those of the other engine whose answers are proven, in a quarter of
-the time.
+recall is that of the worst. The first pass of each search is apart: it finds the answers and the
+memory, of the engines before any peer takes some. Others are in turns; peers, which need not fit
+into memory together, come one after the other and the engines in between, so that whatever else the
+machine does meets all of them. The exact engine's answers are what recall is measured against; with
+``--reference certified`` those of the other engine whose answers are proven, in a quarter of the
+time. ``--candidates`` takes the approximate engine once with each number of candidates.
 
     python scripts/bench_search.py stores/photos > search.json
-    python scripts/bench_search.py stores/photos --sources 12 --repeat 1 > peers.json
+    python scripts/bench_search.py stores/photos --sources 12 --candidates 100 300 > peers.json
     python scripts/bench_search.py stores/1 --growth stores/4 stores/16 --plot growth.png
 """
 
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_machine import (
-    Meter,
-    anonymous_bytes,
-    available_bytes,
-    count,
-    describe_machine,
-    finish,
-    ratios,
-    summarise,
-)
-from bench_peers import Corpus, make_peers
+from bench_contest import Contestant, build, refusal, take_turns
+from bench_corpus import Corpus, Peer
+from bench_machine import Meter, count, describe_machine, finish, ratios
+from bench_peers import make_peers
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
@@ -44,22 +37,7 @@ from patchcollide.store.manifest import SHARD_FILES
 from patchcollide.store.reader import PatchStore
 
 ENGINES = ("exact", "certified", "ann")
-PEERS = ("matrix", "flat", "ivfpq", "hnsw", "usearch", "nndescent", "sklearn")
-
-
-@dataclass
-class Contestant:
-    """A search that takes part.
-
-    Attributes:
-        search: Finds the identifiers of the nearest patches, for each source.
-        result: What is known of it.
-        seconds: How long each repetition took, for a source.
-    """
-
-    search: Callable[[], list[np.ndarray]]
-    result: dict[str, Any]
-    seconds: list[float] = field(default_factory=list)
+PEERS = tuple(make_peers("cpu", components=1))
 
 
 class Trial:
@@ -86,18 +64,11 @@ class Trial:
 
     def run(self) -> dict[str, Any]:
         """Measures everything; returns the result."""
-        known_first = sorted(ENGINES, key=lambda name: name != self.arguments.reference)
-        chosen = [name for name in known_first if name in self.arguments.engines]
-        engines = {name: self._engine(name) for name in chosen}
-        peers, skipped = self._peers()
-        contestants = [*engines.values(), *peers.values()]
+        engines = self._engines()
         for _ in range(self.arguments.repeat):
-            for contestant in contestants:
-                with Meter() as meter:
-                    contestant.search()
-                contestant.seconds.append(meter.seconds / len(self.sources))
-        for contestant in contestants:
-            contestant.result["seconds"] = summarise(contestant.seconds)
+            take_turns(engines.values(), len(self.sources))
+        peers, skipped = self._peers(engines)
+        known = {name: engine.summary() for name, engine in engines.items()}
         return {
             "store": str(self.store.path),
             "num_images": self.store.num_images,
@@ -105,14 +76,14 @@ class Trial:
             "num_queries": len(self.queries[0]),
             "sources": self.sources.tolist(),
             "k": self.arguments.k,
-            "engines": {name: engine.result for name, engine in engines.items()},
-            "peers": {name: peer.result for name, peer in peers.items()},
+            "engines": known,
+            "peers": peers,
             "skipped": skipped,
             # How many times longer a peer takes.
             "ratios": {
                 name: {
-                    other: ratios(peer.result["seconds"], engine.result["seconds"])
-                    for other, engine in engines.items()
+                    other: ratios(peer["seconds"], engine["seconds"])
+                    for other, engine in known.items()
                 }
                 for name, peer in peers.items()
             },
@@ -130,7 +101,7 @@ class Trial:
             distances = np.square(patches - queries[rows]).sum(axis=(1, 2, 3))
             near = distances <= exact.squared_distances[rows, -1]
             shares.append(float(near.sum() / (exact.ids >= 0).sum()))
-        return {"recall": min(shares), "recalls": shares}
+        return {"recall": min(shares), "recall_mean": float(np.mean(shares)), "recalls": shares}
 
     def _chosen_sources(self) -> np.ndarray:
         """Returns the numbers of the images to search for, spread over the store."""
@@ -149,23 +120,37 @@ class Trial:
         steps = np.arange(wanted) * len(readable) // wanted
         return np.asarray(readable[(first + steps) % len(readable)])
 
-    def _config(self, engine: str) -> Config:
+    def _config(self, engine: str, *more: str) -> Config:
         """Returns the settings, those of the index as it was built."""
         overrides = [f"retrieval.engine={engine}", f"retrieval.device={self.arguments.device}"]
         about = self.store.path / ABOUT_FILE
         if about.exists():
             built = read_json(about, error=StoreError)["build"]["index"]
             overrides += [f"index.{key}={json.dumps(value)}" for key, value in built.items()]
-        return load_config(overrides=[*overrides, *self.arguments.set])
+        return load_config(overrides=[*overrides, *self.arguments.set, *more])
 
-    def _engine_search(self, name: str, store: PatchStore) -> Callable[[], list[SearchResult]]:
-        searcher, k = open_searcher(self._config(name), store), self.arguments.k
+    def _engine_search(
+        self, name: str, store: PatchStore, *overrides: str
+    ) -> Callable[[], list[SearchResult]]:
+        searcher, k = open_searcher(self._config(name, *overrides), store), self.arguments.k
         # Others have no patches of any of the sources either.
         return lambda: [searcher.search(queries, k, self.sources) for queries in self.queries]
 
-    def _engine(self, name: str) -> Contestant:
+    def _engines(self) -> dict[str, Contestant]:
+        known_first = sorted(ENGINES, key=lambda name: name != self.arguments.reference)
+        engines = {}
+        for name in known_first:
+            if name not in self.arguments.engines:
+                continue
+            for number in self.arguments.candidates if name == "ann" else []:
+                engines[f"{name} {number}"] = self._engine(name, f"index.rerank={number}")
+            if name not in {each.partition(" ")[0] for each in engines}:
+                engines[name] = self._engine(name)
+        return engines
+
+    def _engine(self, name: str, *overrides: str) -> Contestant:
         with Meter() as opening:
-            search = self._engine_search(name, PatchStore.open(self.store.path))
+            search = self._engine_search(name, PatchStore.open(self.store.path), *overrides)
         with Meter() as first:
             found = search()
         if name == self.arguments.reference:
@@ -183,43 +168,51 @@ class Trial:
         }
         return Contestant(lambda: [each.ids for each in search()], result)
 
-    def _peers(self) -> tuple[dict[str, Contestant], dict[str, str]]:
-        """Builds the peers that fit into memory; says why the others do not take part."""
+    def _peers(self, engines: dict[str, Contestant]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Measures the peers that fit into memory; says why the others do not take part."""
         allowed = self.store.valid.copy()
         allowed[self.sources] = False
         corpus = Corpus(self.store, np.flatnonzero(allowed))
         known = make_peers(self.arguments.device, self._config("ann").index.components)
-        built, skipped = {}, {}
+        measured: dict[str, Any] = {}
+        skipped = {}
         for name in self.arguments.peers:
-            needed, free = known[name].needed_bytes(corpus), available_bytes()
-            reason = known[name].refusal(corpus)
-            if needed > free:
-                reason = f"needs {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are available"
-            if reason:
+            # It goes, with its memory, before the next one comes.
+            peer = known.pop(name)
+            if reason := refusal(peer, corpus):
                 skipped[name] = reason
-            else:
-                built[name] = self._peer(known[name], corpus)
-        return built, skipped
+                continue
+            try:
+                measured |= self._peer(name, peer, corpus)
+            except TimeoutError as error:
+                skipped[name] = str(error)
+                continue
+            take_turns(engines.values(), len(self.sources))
+        return measured, skipped
 
-    def _peer(self, peer: Any, corpus: Corpus) -> Contestant:
-        def search() -> list[np.ndarray]:
-            return [corpus.ids(peer.search(some, self.arguments.k)) for some in self.queries]
+    def _peer(self, name: str, peer: Peer, corpus: Corpus) -> dict[str, Any]:
+        built = build(peer, corpus, 60 * self.arguments.longest)
+        contestants = {}
+        for breadth in peer.breadths:
 
-        before = anonymous_bytes()
-        with Meter() as building:
-            peer.build(corpus)
-        kept = max(anonymous_bytes() - before, 0)
-        with Meter() as first:
-            found = search()
-        result = {
-            "about": peer.about,
-            "build_seconds": building.seconds,
-            "bytes": kept,
-            "first_seconds": first.seconds / len(self.sources),
-            **self.recalls(found),
-            "memory": {"building": building.memory(), "search": first.memory()},
-        }
-        return Contestant(search, result)
+            def search(breadth: int = breadth) -> list[np.ndarray]:
+                k = self.arguments.k
+                return [corpus.ids(peer.search(some, k, breadth)) for some in self.queries]
+
+            with Meter() as first:
+                found = search()
+            result = {
+                **built,
+                "breadth": breadth,
+                "first_seconds": first.seconds / len(self.sources),
+                **self.recalls(found),
+                "memory": {"building": built["memory"], "search": first.memory()},
+            }
+            label = f"{name} {breadth}" if len(peer.breadths) > 1 else name
+            contestants[label] = Contestant(search, result)
+        for _ in range(self.arguments.repeat):
+            take_turns(contestants.values(), len(self.sources))
+        return {label: contestant.summary() for label, contestant in contestants.items()}
 
 
 def read_arguments() -> argparse.Namespace:
@@ -236,7 +229,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=count, default=10, help="neighbours of each")
     parser.add_argument("--engines", type=_names(ENGINES), default=list(ENGINES))
     parser.add_argument("--reference", choices=("exact", "certified"), default="exact")
+    parser.add_argument("--candidates", type=count, nargs="+", default=[], help="of ann, in turn")
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS))
+    parser.add_argument("--longest", type=float, default=15, help="minutes a peer may build")
     parser.add_argument("--repeat", type=count, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
@@ -274,31 +269,45 @@ def main() -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> list[str]:
-    """Returns Markdown: a table a store, a line an engine or a peer."""
+    """Returns Markdown: two tables a store, of what was measured and of what the peers are."""
     lines: list[str] = []
     for result in results:
-        columns = (
+        several = len(result["sources"]) > 1
+        columns = [
             f"{result['num_patches']:,} patches, {result['num_queries']} queries",
-            "opened or built in, s",
+            "opened or built in, s (of a core)",
             "files, or memory kept",
             "search, s (best)",
             "first time, s",
             "proven",
             f"recall@{result['k']}{_worst(result)}",
+            *(["in the mean"] if several else []),
             "own memory",
-        )
+        ]
         lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for name, found in {**result["engines"], **result["peers"]}.items():
-            made = found.get("opening_seconds", found.get("build_seconds"))
+            made = found.get("build_core_seconds", found.get("opening_seconds"))
             proven = f"{100 * found['certified']:.0f} %" if "certified" in found else "none"
             memory = found["memory"]["search"]["peak_anonymous_bytes"]
+            mean = f"| {found['recall_mean']:.4g} " if several else ""
             lines.append(
                 f"| `{name}` | {made:.3g} | {found['bytes'] / 1e9:.2f} GB "
                 f"| {found['seconds']['best']:.3g} "
-                f"| {found['first_seconds']:.3g} | {proven} | {found['recall']:.4g} "
+                f"| {found['first_seconds']:.3g} | {proven} | {found['recall']:.4g} {mean}"
                 f"| {memory / 1e9:.2f} GB |"
             )
+        lines += _about_peers(result)
     return lines[1:]
+
+
+def _about_peers(result: dict[str, Any]) -> list[str]:
+    about = {name: found["about"] for name, found in result["peers"].items()}
+    about |= {name: f"not measured: {reason}" for name, reason in result["skipped"].items()}
+    # Where a peer searches with several breadths they stand behind its name.
+    lines = list(
+        dict.fromkeys(f"| `{n.partition(' ')[0]}` | {text} |" for n, text in about.items())
+    )
+    return ["", "| peer | what it is |", "|---|---|", *lines] if lines else []
 
 
 def _worst(result: dict[str, Any]) -> str:

@@ -98,7 +98,8 @@ def test_searches_are_measured_beside_each_other(store, tmp_path, run):
     (result,) = document["results"]
     assert (result["num_patches"], result["num_queries"]) == (store.num_patches, 5)
     assert result["engines"].keys() == {"exact", "certified", "ann"}
-    assert result["peers"].keys() == {"matrix", "flat", "ivfpq", "hnsw", "sklearn"}
+    peers = {"matrix", "flat", "ivfpq", "hnsw 64", "hnsw 256", "sklearn"}
+    assert result["peers"].keys() == peers
     for engine in ("exact", "certified"):
         assert result["engines"][engine]["recall"] == 1
         assert result["engines"][engine]["same_as_exact"]
@@ -107,14 +108,16 @@ def test_searches_are_measured_beside_each_other(store, tmp_path, run):
         assert 0 <= contestant["recall"] <= 1
         seconds = contestant["seconds"]
         assert 0 < seconds["best"] <= seconds["median"] <= max(seconds["all"])
-        assert len(seconds["all"]) == 2
         assert contestant["memory"]["search"]["peak_anonymous_bytes"] > 1e6
         assert contestant["recalls"] == [contestant["recall"]]
+    # Engines search once more beside each peer.
+    engine, peer = result["engines"]["ann"], result["peers"]["flat"]
+    assert [len(each["seconds"]["all"]) for each in (engine, peer)] == [2 + 5, 2]
     sizes = {name: found["bytes"] for name, found in result["engines"].items()}
     assert 12 * 32 * 32 * 3 < sizes["exact"] < sizes["certified"] == sizes["ann"]
     assert result["peers"]["flat"]["recall"] == 1
     assert result["peers"]["ivfpq"]["build_seconds"] > 0
-    assert len(leaves(result["ratios"])) == 5 * 3 * 2
+    assert len(leaves(result["ratios"])) == 6 * 3 * 2
     assert min(leaves(result["ratios"])) > 0
     assert read_pixels(chart).std() > 1
 
@@ -127,6 +130,7 @@ def test_of_several_sources_the_worst_recall_counts(store, run):
     for contestant in (result["engines"]["ann"], result["peers"]["ivfpq"]):
         assert len(contestant["recalls"]) == 3
         assert contestant["recall"] == min(contestant["recalls"])
+        assert contestant["recall_mean"] == pytest.approx(np.mean(contestant["recalls"]))
     assert "recall@3, the worst of 3 sources" in document["table"][0]
 
 
@@ -139,24 +143,63 @@ def test_recall_may_be_measured_against_the_certified_engine(store, run):
     assert recalls[0] == recalls[1]
 
 
-@pytest.mark.parametrize("library", ["usearch", "pynndescent"])
-def test_peers_whose_library_is_absent_are_left_out(library, store, run, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)
-    name = {"pynndescent": "nndescent"}.get(library, library)
+LIBRARIES = {
+    "hnswlib": "hnswlib",
+    "usearch": "usearch",
+    "nndescent": "pynndescent",
+    "scann": "scann",
+    "svs": "scalable-vs",
+    "leanvec": "scalable-vs",
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_peers_whose_library_is_absent_are_left_out(name, store, run, monkeypatch):
+    module = importlib.import_module("bench_peers").make_peers("cpu", 1)[name].module
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     words = ["--engines", "exact", "--peers", f"matrix,{name}", "--queries", 1, "--repeat", 1]
-    (result,) = run("bench_search", store.path, *words)["results"]
+    document = run("bench_search", store.path, *words)
+    (result,) = document["results"]
     assert result["peers"].keys() == {"matrix"}
-    assert f"`pip install {library}`" in result["skipped"][name]
+    assert f"`pip install {LIBRARIES[name]}`" in result["skipped"][name]
+    assert document["table"][-1].startswith(f"| `{name}` | not measured: cannot be loaded")
 
 
-@pytest.mark.parametrize("library", ["usearch", "pynndescent"])
-def test_peers_of_other_libraries_find_what_is_near(library, store, run):
-    pytest.importorskip(library)
-    name = {"pynndescent": "nndescent"}.get(library, library)
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_peers_of_other_libraries_find_what_is_near(name, store, run):
+    pytest.importorskip(importlib.import_module("bench_peers").make_peers("cpu", 1)[name].module)
     words = ["--engines", "exact", "--peers", name, "--queries", 5, "--k", 3, "--repeat", 1]
     (result,) = run("bench_search", store.path, *words)["results"]
-    assert result["peers"][name]["recall"] > 0.8
-    assert result["peers"][name]["bytes"] >= 0
+    assert len(result["peers"]) == 2
+    for found in result["peers"].values():
+        assert found["recall"] > 0.8
+        assert found["bytes"] >= 0
+
+
+def test_a_peer_may_find_candidates_by_components(store, run):
+    words = ["--engines", "ann", "--peers", "hnsw-pca", "--queries", 5, "--k", 3, "--repeat", 1]
+    words += ["--set", "index.components=1"]
+    (result,) = run("bench_search", store.path, *words)["results"]
+    assert result["peers"].keys() == {"hnsw-pca 100", "hnsw-pca 300"}
+    few, many = (result["peers"][f"hnsw-pca {number}"]["recall"] for number in (100, 300))
+    # One component tells few patches apart: whole numbers do, of those that are candidates.
+    assert 0.1 < few <= many
+    assert result["peers"]["hnsw-pca 300"]["about"].startswith("1 components, FAISS HNSW32,Flat")
+
+
+def test_the_approximate_engine_may_have_several_numbers_of_candidates(store, run):
+    words = ["--engines", "exact,ann", "--candidates", 3, 500, "--peers", "", "--queries", 5]
+    (result,) = run("bench_search", store.path, *words, "--k", 3, "--repeat", 1)["results"]
+    assert list(result["engines"]) == ["exact", "ann 3", "ann 500"]
+    recalls = [result["engines"][f"ann {number}"]["recall"] for number in (3, 500)]
+    assert recalls[0] < recalls[1]
+
+
+def test_a_peer_that_builds_for_too_long_is_stopped(store, run):
+    words = ["--engines", "ann", "--peers", "flat,matrix", "--queries", 1, "--repeat", 1]
+    (result,) = run("bench_search", store.path, *words, "--longest", 0)["results"]
+    assert result["peers"].keys() == {"matrix"}  # it builds nothing
+    assert result["skipped"]["flat"] == "stopped: 0 % of the patches after 0 minutes of building"
 
 
 def test_several_stores_are_measured_and_engines_and_peers_chosen(store, run):
@@ -192,9 +235,9 @@ def test_a_search_that_cannot_be_measured_says_why(words, message, store, run, c
 
 
 def test_peers_that_do_not_fit_are_left_out(store, run, monkeypatch):
-    bench_search = importlib.import_module("bench_search")
-    monkeypatch.setattr(bench_search, "available_bytes", lambda: 3 * 539 * 192 * 2)
-    monkeypatch.setattr(importlib.import_module("bench_peers"), "_MOST_HNSW_PATCHES", 500)
+    contest, graphs = map(importlib.import_module, ("bench_contest", "bench_graphs"))
+    monkeypatch.setattr(contest, "available_bytes", lambda: 3 * 539 * 192 * 2)
+    monkeypatch.setattr(graphs, "_MOST_GRAPH_VALUES", 500 * 192)
     words = ["--engines", "ann", "--peers", "flat,hnsw,sklearn", "--queries", 1]
     (result,) = run("bench_search", store.path, *words, "--repeat", 1)["results"]
     assert result["peers"].keys() == {"sklearn"}
