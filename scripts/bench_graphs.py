@@ -70,7 +70,8 @@ class HnswlibPeer(LibraryPeer):
         """See :class:`Peer`."""
         self._index.set_ef(max(breadth, k))
         most = min(k, self._corpus.num_patches)
-        return self._index.knn_query(self._corpus.vectors(queries), k=most)[0].astype(np.int64)
+        found, _ = self._index.knn_query(self._corpus.vectors(queries), k=most)
+        return np.asarray(found).astype(np.int64)
 
 
 class UsearchPeer(LibraryPeer):
@@ -81,7 +82,7 @@ class UsearchPeer(LibraryPeer):
 
     def needed_bytes(self, corpus: Corpus) -> int:
         """See :class:`Peer`: of bytes it makes no floats."""
-        return round(self.copies * corpus.num_bytes * np.dtype(corpus.dtype).itemsize / 4)
+        return round(self.copies * corpus.num_bytes / (4 if corpus.dtype is np.uint8 else 1))
 
     def fill(self, library: Any, corpus: Corpus) -> str:
         """See :class:`LibraryPeer`."""

@@ -25,12 +25,14 @@ from bench_contest import Contestant, build, refusal, take_turns
 from bench_corpus import Corpus, Peer
 from bench_machine import Meter, count, describe_machine, finish, ratios
 from bench_peers import make_peers
+from search_tables import growth_table, series_of, table
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
 from patchcollide.errors import InputError, StoreError
 from patchcollide.io.files import read_json
 from patchcollide.retrieval.engines import open_searcher
+from patchcollide.retrieval.planning.footprint import Workload, engine_bytes
 from patchcollide.retrieval.searcher import SearchResult
 from patchcollide.store.index_files import ABOUT_FILE
 from patchcollide.store.manifest import SHARD_FILES
@@ -164,9 +166,14 @@ class Trial:
             **self.recalls([each.ids for each in found]),
             "same_as_exact": all(same),
             "certified": float(np.mean([each.proven.mean() for each in found])),
+            "planned_bytes": self._planned_bytes(name, *overrides),
             "memory": {"opening": opening.memory(), "search": first.memory()},
         }
         return Contestant(lambda: [each.ids for each in search()], result)
+
+    def _planned_bytes(self, name: str, *overrides: str) -> int:
+        work = Workload(self._config(name, *overrides), self.store.num_images)
+        return engine_bytes(work, len(self.queries[0]))[name]
 
     def _peers(self, engines: dict[str, Contestant]) -> tuple[dict[str, Any], dict[str, str]]:
         """Measures the peers that fit into memory; says why the others do not take part."""
@@ -258,70 +265,15 @@ def main() -> dict[str, Any]:
         # It takes seconds to import.
         from patchcollide.report.charts import write_growth_chart
 
-        write_growth_chart(arguments.plot, _series(results))
+        write_growth_chart(arguments.plot, series_of(results))
+    tables = [*table(results), *growth_table(results)]
     return {
         "benchmark": "search",
         "machine": describe_machine(),
         "arguments": json.loads(json.dumps(vars(arguments), default=str)),
         "results": results,
-        "table": table(results),
+        "table": tables,
     }
-
-
-def table(results: list[dict[str, Any]]) -> list[str]:
-    """Returns Markdown: two tables a store, of what was measured and of what the peers are."""
-    lines: list[str] = []
-    for result in results:
-        several = len(result["sources"]) > 1
-        columns = [
-            f"{result['num_patches']:,} patches, {result['num_queries']} queries",
-            "opened or built in, s (of a core)",
-            "files, or memory kept",
-            "search, s (best)",
-            "first time, s",
-            "proven",
-            f"recall@{result['k']}{_worst(result)}",
-            *(["in the mean"] if several else []),
-            "own memory",
-        ]
-        lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-        for name, found in {**result["engines"], **result["peers"]}.items():
-            made = found.get("build_core_seconds", found.get("opening_seconds"))
-            proven = f"{100 * found['certified']:.0f} %" if "certified" in found else "none"
-            memory = found["memory"]["search"]["peak_anonymous_bytes"]
-            mean = f"| {found['recall_mean']:.4g} " if several else ""
-            lines.append(
-                f"| `{name}` | {made:.3g} | {found['bytes'] / 1e9:.2f} GB "
-                f"| {found['seconds']['best']:.3g} "
-                f"| {found['first_seconds']:.3g} | {proven} | {found['recall']:.4g} {mean}"
-                f"| {memory / 1e9:.2f} GB |"
-            )
-        lines += _about_peers(result)
-    return lines[1:]
-
-
-def _about_peers(result: dict[str, Any]) -> list[str]:
-    about = {name: found["about"] for name, found in result["peers"].items()}
-    about |= {name: f"not measured: {reason}" for name, reason in result["skipped"].items()}
-    # Where a peer searches with several breadths they stand behind its name.
-    lines = list(
-        dict.fromkeys(f"| `{n.partition(' ')[0]}` | {text} |" for n, text in about.items())
-    )
-    return ["", "| peer | what it is |", "|---|---|", *lines] if lines else []
-
-
-def _worst(result: dict[str, Any]) -> str:
-    number = len(result["sources"])
-    return f", the worst of {number} sources" if number > 1 else ""
-
-
-def _series(results: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    series: dict[str, list[tuple[int, float]]] = {}
-    for result in sorted(results, key=lambda result: result["num_patches"]):
-        for name, entry in {**result["engines"], **result["peers"]}.items():
-            point = (result["num_patches"], entry["seconds"]["best"])
-            series.setdefault(name, []).append(point)
-    return series
 
 
 if __name__ == "__main__":

@@ -238,25 +238,32 @@ def draw_history(history: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(_draw(history, *chart) for chart in charts)
 
 
-def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Writes how searches slow down as stores grow, on logarithmic axes.
+def write_growth_chart(path: Path, series: Mapping[str, Sequence[tuple[int, float, int]]]) -> None:
+    """Writes how searches take more time and memory as stores grow.
+
+    Axes are logarithmic, but that of memory.
 
     Args:
         path: The PNG file to write.
-        series: Name of each search to pairs of a number of patches and seconds.
+        series: Name of each search to numbers of patches, with its seconds and its own bytes.
 
     Raises:
         DiskFullError: If the disk is full.
     """
-    figure = Figure((5.6, 3.8), dpi=160, facecolor="white")
-    axes = figure.add_subplot()
+    figure = Figure((9.6, 3.8), dpi=160, facecolor="white")
+    seconds, memory = figure.subplots(1, 2)
     for place, (name, points) in enumerate(series.items()):
         # More searches than colours: the lines of a second round are broken.
         colour, line = SERIES[place % len(SERIES)], "-" if place < len(SERIES) else "--"
-        sizes, seconds = zip(*points, strict=True)
-        axes.loglog(sizes, seconds, line, color=colour, label=name, lw=1.3, marker="o", ms=3.5)
-    style(figure, axes, "Seconds of a search", "patches in the store", is_empty=not series)
-    axes.set_ylabel("seconds", fontsize=8, color=MUTED)
+        look = {"color": colour, "lw": 1.3, "marker": "o", "ms": 3.5}
+        sizes, taken, own = zip(*points, strict=True)
+        seconds.loglog(sizes, taken, line, label=name, **look)
+        memory.semilogx(sizes, [number / 1e9 for number in own], line, **look)
+    style_axes(memory, "Memory of its own", "patches in the store")
+    memory.set_ylabel("GB", fontsize=8, color=MUTED)
+    memory.set_ylim(0)
+    style(figure, seconds, "Seconds of a search", "patches in the store", is_empty=not series)
+    seconds.set_ylabel("seconds", fontsize=8, color=MUTED)
     write_figure(figure, path)
 
 

@@ -53,7 +53,9 @@ def test_nothing_of_a_chart_is_cut_off_or_covered(scale, monkeypatch, tmp_path):
     numbers = np.zeros(2000, np.int64)
     hull = HullSamples(np.ones((2000, 1)), numbers, values, values, 1.3 * values)
     draw_samples(hull, hull, 0.5)
-    series = {f"search {name}": [(1000, abs(scale)), (2000, 9.0)] for name in range(7)}
+    series = {
+        f"search {name}": [(1000, abs(scale), 10**9), (2000, 9.0, 10**10)] for name in range(7)
+    }
     write_growth_chart(tmp_path / "growth.png", series)
     assert len(drawn) == 6
     for figure in drawn:

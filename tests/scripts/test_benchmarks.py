@@ -206,6 +206,14 @@ def test_several_stores_are_measured_and_engines_and_peers_chosen(store, run):
     words = ["--growth", store.path, "--engines", "certified", "--peers", "matrix"]
     document = run("bench_search", store.path, *words, "--repeat", 1, "--k", 600)
     assert len(document["results"]) == 2
+    heads = [n for n, line in enumerate(document["table"]) if line.startswith("| patches |")]
+    growth = document["table"][heads[0] :]
+    assert growth[0].split(" | ")[1:] == [
+        "`certified`, s",
+        "`matrix`, s",
+        "`certified`, own memory (planned) |",
+    ]
+    assert [line.split(" | ")[0] for line in growth[2:]] == [f"| {store.num_patches:,}"] * 2
     for result in document["results"]:
         assert result["engines"].keys() == {"certified"}
         assert result["ratios"].keys() == {"matrix"}
@@ -297,19 +305,23 @@ def test_moments_are_counted_to_the_stage_that_goes_on(store, run):
 
 def test_growth_is_drawn_on_logarithmic_axes(tmp_path):
     sizes = [10**4, 10**5, 10**6]
-    series = {f"search {n}": [(size, n * size / 1e6) for size in sizes] for n in range(1, 8)}
+    series = {
+        f"search {n}": [(size, n * size / 1e6, n * 10**9) for size in sizes] for n in range(1, 8)
+    }
     write_growth_chart(tmp_path / "a.png", series)
     write_growth_chart(tmp_path / "b.png", series)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = read_pixels(tmp_path / "a.png").astype(np.int64)
     assert min(picture.shape[:2]) > 400
-    # The first series is blue; on logarithmic axes it is a straight line.
+    # The first series is blue; on logarithmic axes it is a straight line, that of memory level.
     rows, cols = np.nonzero(np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30)
+    left = cols < picture.shape[1] / 2
     inside = rows < 0.7 * len(picture)
-    assert np.corrcoef(rows[inside], cols[inside])[0, 1] < -0.9
+    assert np.corrcoef(rows[inside & left], cols[inside & left])[0, 1] < -0.9
+    assert np.unique(rows[~left], return_counts=True)[1].max() > 0.2 * picture.shape[1]
 
 
-@pytest.mark.parametrize("series", [{}, {"exact": [(289, 0.5)]}])
+@pytest.mark.parametrize("series", [{}, {"exact": [(289, 0.5, 10**9)]}])
 def test_little_growth_is_drawn_too(series, tmp_path):
     write_growth_chart(tmp_path / "a.png", series)
     assert read_pixels(tmp_path / "a.png").std() > 1
