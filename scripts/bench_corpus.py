@@ -5,11 +5,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from patchcollide.store.faiss_library import import_faiss
+from patchcollide.store.descriptors import Basis
+from patchcollide.store.index_files import BASIS_FILE
 from patchcollide.store.reader import PatchStore
 
 IMAGES_AT_ONCE = 32
@@ -103,28 +105,17 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Components(Corpus):
-    """The same patches by their first principal components, which FAISS finds.
+    """The same patches by their first principal components, those of the store's index."""
 
-    Attributes:
-        basis: FAISS's transform, to be trained by :meth:`train`.
-    """
-
-    basis: Any = None
-
-    @classmethod
-    def of(cls, corpus: Corpus, components: int) -> "Components":
-        """Returns patches by so many components."""
-        basis = import_faiss().PCAMatrix(corpus.dimension, components)
-        return cls(corpus.store, corpus.numbers, corpus.deadline, basis)
-
-    def train(self) -> None:
-        """Finds the components of random patches."""
-        self.basis.train(Corpus(self.store, self.numbers).sample(TRAINING_PATCHES))
+    @cached_property
+    def basis(self) -> Basis:
+        """What describes patches."""
+        return Basis.load(self.store.path / BASIS_FILE, store=self.store)
 
     @property
     def dimension(self) -> int:
         """See :class:`Corpus`."""
-        return int(self.basis.d_out)
+        return self.basis.num_components
 
     @property
     def dtype(self) -> Any:
@@ -133,7 +124,7 @@ class Components(Corpus):
 
     def vectors(self, patches: np.ndarray) -> np.ndarray:
         """See :class:`Corpus`."""
-        return np.asarray(self.basis.apply(super().vectors(patches)))
+        return self.basis.describe_patches(patches)
 
 
 class Peer(ABC):

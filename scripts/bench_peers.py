@@ -192,26 +192,23 @@ class RankedPeer(Peer):
 
     breadths = (100, 300)
 
-    def __init__(self, peer: Peer, components: int) -> None:
-        self._peer, self._components = peer, components
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
 
     def refusal(self, corpus: Corpus) -> str | None:
         """See :class:`Peer`."""
-        return self._peer.refusal(Components.of(corpus, self._components))
+        return self._peer.refusal(by_components(corpus))
 
     def needed_bytes(self, corpus: Corpus) -> int:
         """See :class:`Peer`."""
-        sample = 2 * 4 * TRAINING_PATCHES * corpus.dimension
-        few = self._peer.needed_bytes(Components.of(corpus, self._components))
-        return min(sample, 2 * corpus.num_bytes) + few
+        return self._peer.needed_bytes(by_components(corpus))
 
     def build(self, corpus: Corpus) -> None:
         """See :class:`Peer`."""
-        self._corpus, few = corpus, Components.of(corpus, self._components)
-        few.train()
+        self._corpus, few = corpus, by_components(corpus)
         self._peer.build(few)
         breadth = self._peer.breadths[-1]
-        self.about = f"{self._components} components, {self._peer.about}, {breadth} to search"
+        self.about = f"{few.dimension} components, {self._peer.about}, {breadth} to search"
 
     def search(self, queries: np.ndarray, k: int, breadth: int) -> np.ndarray:
         """See :class:`Peer`."""
@@ -220,6 +217,11 @@ class RankedPeer(Peer):
         distances = integer_distances(self._corpus.store, queries, self._corpus.ids(rows))
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(rows, order, axis=1)
+
+
+def by_components(corpus: Corpus) -> Components:
+    """Returns the patches of a corpus by their components."""
+    return Components(corpus.store, corpus.numbers, corpus.deadline)
 
 
 def num_lists(num_patches: int) -> int:
@@ -252,5 +254,5 @@ def make_peers(device: str, components: int) -> dict[str, Peer]:
         "ivfpq": IvfPqPeer(components),
         **{name: kind() for name, kind in graphs.items()},
         "leanvec": LeanVecPeer(),
-        **{f"{name}-pca": RankedPeer(kind(), components) for name, kind in graphs.items()},
+        **{f"{name}-pca": RankedPeer(kind()) for name, kind in graphs.items()},
     }
