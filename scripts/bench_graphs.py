@@ -143,7 +143,9 @@ class ScannPeer(LibraryPeer):
     def fill(self, library: Any, corpus: Corpus) -> str:
         """See :class:`LibraryPeer`."""
         lists = max(1, round(corpus.num_patches**0.5))
-        builder = library.scann_ops_pybind.builder(corpus.whole(), 10, "squared_l2")
+        # It reads the vectors where they are, and does not keep them.
+        self._vectors = corpus.whole()
+        builder = library.scann_ops_pybind.builder(self._vectors, 10, "squared_l2")
         builder.tree(lists, min(lists, 32), training_sample_size=TRAINING_PATCHES)
         self._index = (
             builder.score_ah(2, training_sample_size=TRAINING_PATCHES).reorder(300).build()
