@@ -25,6 +25,7 @@ from patchcollide.networks.clamped import clamped_together
 from patchcollide.networks.curves import curve_of
 from patchcollide.networks.hooks import hooked
 from patchcollide.networks.network import CollisionNetwork
+from patchcollide.networks.pixelwise import PixelConvolution, is_pixelwise
 from patchcollide.networks.probes import grey_image, noise_image
 from patchcollide.shapes import Tensor
 
@@ -100,9 +101,12 @@ def _changed(network: CollisionNetwork) -> CollisionNetwork | None:
         replaced[norm] = nn.Identity()
     replaced |= seen.padding
     _replace(other.module, replaced)
-    hurried = [_hurry(part) for part in other.module.modules()]
     clamped = _clamp(other)
-    return other if replaced or any(hurried) or clamped else None
+    pixelwise: dict[nn.Module, nn.Module] = {
+        part: PixelConvolution(part) for part in other.module.modules() if is_pixelwise(part)
+    }
+    _replace(other.module, pixelwise)
+    return other if replaced or clamped or pixelwise else None
 
 
 def _replace(module: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
@@ -270,20 +274,6 @@ def _with_own_padding(conv: nn.Conv2d, value: Tensor, output: Tensor) -> nn.Conv
     with torch.no_grad():
         again = found.eval()(value)
     return found if again.shape == output.shape and _are_close(again, output) else None
-
-
-def _hurry(part: nn.Module) -> bool:
-    """Has a kernel of one pixel computed by oneDNN on one thread too, as it is on several.
-
-    PyTorch asks for it where a kernel is dilated, which changes nothing of a single pixel.
-    """
-    if type(part) is not nn.Conv2d or part.kernel_size != (1, 1) or part.groups != 1:
-        return False
-    on_cpu = part.weight.device.type == "cpu" and torch._C._has_mkldnn
-    if not on_cpu or part.weight.dtype != torch.float32 or part.stride != (1, 1):
-        return False
-    part.dilation = (2, 2)
-    return True
 
 
 def _agree(network: CollisionNetwork, other: CollisionNetwork) -> bool:
