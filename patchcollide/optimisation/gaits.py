@@ -11,6 +11,8 @@ class Gait:
         averages: Adam's: of gradients and of their squares.
         size: Of steps at first, as a share of the learning rate.
         largest: The centre's steps grow up to this share, where it comes no nearer.
+        vertices: The size of theirs at first. Near the bound larger ones shake features, which then
+            count for nearly all.
         centre: Of all steps, that the centre may take.
         moves: Of the centre, in a step of the descent: they cost less than one of all vertices.
         features: The multiplier of features when vertices part.
@@ -22,6 +24,7 @@ class Gait:
     averages: tuple[float, float]
     size: float
     largest: float
+    vertices: float
     centre: float
     moves: int
     features: float
@@ -35,6 +38,7 @@ PIXELS = Gait(
     averages=(0.9, 0.999),
     size=0.4,
     largest=1.0,
+    vertices=0.2,
     centre=0.5,
     moves=3,
     features=1.0,
@@ -45,6 +49,7 @@ COMPOSITIONS = Gait(
     averages=(0.8, 0.99),
     size=0.5,
     largest=0.5,
+    vertices=0.5,
     centre=0.4,
     moves=1,
     features=1.0,

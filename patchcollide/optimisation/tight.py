@@ -315,7 +315,7 @@ class TightObjective(Objective):
         parameterisation.project()
         goal = max(state["goal"], _OUT_OF_REACH * math.exp(state["reached"]))
         state |= {"phase": _VERTICES, "begun": float(step), "goal": goal}
-        state |= self._fresh_pace()
+        state |= self._fresh_pace() | {"size": self._gait.vertices}
         self.begins_anew = True
         # What a descent ends with that ends before any of it was validated.
         self.kept = parameter.detach().clone()

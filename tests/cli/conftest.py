@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 from patchcollide.networks import feature_files
-from patchcollide.runs import collide, inputs
+from patchcollide.runs import collide, networks
 from tests.helpers.commands import World
 
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collide, inputs, feature_files):
+    for stage in (collide, networks, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 

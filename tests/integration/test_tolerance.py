@@ -16,7 +16,7 @@ from patchcollide.networks.targets import Target
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.randomness import seeded
-from patchcollide.runs import collide, inputs
+from patchcollide.runs import collide, networks
 from tests.conftest import SMALL
 from tests.helpers.pictures import picture
 
@@ -119,7 +119,7 @@ def test_a_run_keeps_its_tolerance_and_another_one_is_another_run(tmp_path, monk
         asked.append(settings[0])
         return network
 
-    for module in (collide, inputs):
+    for module in (collide, networks):
         monkeypatch.setattr(module, "load_network", load_network)
     for seed, name in ((1, "source.png"), (2, "target.png")):
         write_png(tmp_path / name, picture(seed))

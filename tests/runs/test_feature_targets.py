@@ -16,13 +16,13 @@ from patchcollide.images.pictures import read_png, write_png
 from patchcollide.networks import feature_files
 from patchcollide.networks.targets import Target
 from patchcollide.report.figures import write_figure
-from patchcollide.runs import collide, inputs
+from patchcollide.runs import collide, networks
 from tests.helpers.commands import ARTEFACTS, World, assert_refused
 
 
 @pytest.fixture
 def world(tmp_path, small_network, monkeypatch):
-    for stage in (collide, inputs, feature_files):
+    for stage in (collide, networks, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return World(tmp_path)
 

@@ -10,7 +10,7 @@ import pytest
 from patchcollide import pipeline
 from patchcollide.images.pictures import write_png
 from patchcollide.networks import feature_files
-from patchcollide.runs import collide, inputs
+from patchcollide.runs import collide, networks
 from patchcollide.runs.folder import open_run
 from patchcollide.runs.summary import read_summary
 from tests.conftest import SMALL
@@ -24,7 +24,7 @@ def benchmark_(monkeypatch, small_network, tmp_path):
     """The script, with two small pictures for photographs and a small network."""
     monkeypatch.syspath_prepend(SCRIPTS)
     script = importlib.import_module("bench_baselines")
-    for stage in (collide, inputs, feature_files):
+    for stage in (collide, networks, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     return script
 

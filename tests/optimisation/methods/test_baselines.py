@@ -27,7 +27,7 @@ from patchcollide.optimisation.methods.problem import Problem, begin
 from patchcollide.optimisation.methods.registry import method_of, require_applicable
 from patchcollide.optimisation.vertices import make_parameterisation, make_task
 from patchcollide.polyhedra.affine_subspaces import Subspace
-from patchcollide.runs import collide, inputs
+from patchcollide.runs import collide, networks
 from tests.conftest import SMALL
 from tests.helpers.descents import task_for
 
@@ -345,7 +345,7 @@ class TestBoundary:
 @pytest.fixture
 def command(tmp_path, small_network, monkeypatch):
     """Runs collide on two pictures, as people do."""
-    for stage in (collide, inputs, feature_files):
+    for stage in (collide, networks, feature_files):
         monkeypatch.setattr(stage, "load_network", lambda *_: small_network)
     for seed, name in enumerate(("source.png", "target.png")):
         write_png(tmp_path / name, picture(seed))

@@ -58,8 +58,9 @@ def test_a_plan_passes_over_a_store_as_the_certified_engine_does(
     sample = sampled(config, rng)
     asked.clear()
     open_searcher(config, store).search(sample.queries, 2, np.empty(0, np.int64))
-    engine = set(asked)
-    assert engine == {("block_of_sums", exhaustive.IMAGES_AT_ONCE, True)}
+    engine = {("block_of_sums", exhaustive.IMAGES_AT_ONCE, True)}
+    # Its guide looks through some images as well.
+    assert engine < set(asked)
     asked.clear()
     passes.scan_lines(sample, config, 100, "cpu")
     # The rest measure the exact engine, or find the distances of neighbours.
