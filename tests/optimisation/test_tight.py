@@ -227,9 +227,11 @@ def test_the_source_s_bound_holds_images_nearer_to_it(small_network):
     far = []
     for bound in (0.0, 0.11):
         start = parameterise("pixels")
-        vertices, _ = run(tight_task(small_network, bound=bound, steps=300), start)
+        # In small steps images stay near the source by themselves.
+        task = tight_task(small_network, bound=bound, steps=100, learning_rate=5.0)
+        vertices, _ = run(task, start)
         far.append(float((vertices - start.source).square().mean().sqrt()))
-    assert far[1] < 0.97 * far[0]
+    assert far[1] < 0.8 * far[0], far
 
 
 @pytest.mark.parametrize("kind", KINDS)
