@@ -15,7 +15,6 @@ class Gait:
             count for nearly all.
         centre: Of all steps, that the centre may take.
         moves: Of the centre, in a step of the descent: they cost less than one of all vertices.
-        features: The multiplier of features when vertices part.
         rate: Of the slow parts of multipliers, see
             :func:`patchcollide.optimisation.multipliers.weigh`.
         gain: Of the fast ones.
@@ -27,7 +26,6 @@ class Gait:
     vertices: float
     centre: float
     moves: int
-    features: float
     rate: float
     gain: float
 
@@ -41,7 +39,6 @@ PIXELS = Gait(
     vertices=0.2,
     centre=0.5,
     moves=3,
-    features=1.0,
     rate=0.2,
     gain=15.0,
 )
@@ -52,7 +49,6 @@ COMPOSITIONS = Gait(
     vertices=0.5,
     centre=0.4,
     moves=1,
-    features=1.0,
     rate=0.05,
     gain=5.0,
 )

@@ -271,7 +271,7 @@ class TightObjective(Objective):
             "halvings": float(_HALVINGS),
             "waiting": 0.0,
             "best": -_NEVER,
-            "features": self._gait.features,
+            "features": 1.0,
             "source": 0.0,
         }
 
