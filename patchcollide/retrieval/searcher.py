@@ -63,24 +63,6 @@ class Searcher(ABC):
         """Answers several questions; one pass over the store, where there is one, serves all."""
 
 
-def nearest_first(
-    distances: Int64[ndarray, "queries n"],
-    ids: Int64[ndarray, "queries n"],
-    k: int,
-    proven: Bool[ndarray, "queries"],
-) -> SearchResult:
-    """Sorts each row by distance, ties by identifier, and keeps ``k``, filled up with none."""
-    order = np.lexsort((ids, distances), axis=1)[:, :k]
-    kept_distances = np.take_along_axis(distances, order, axis=1)
-    kept_ids = np.take_along_axis(ids, order, axis=1)
-    missing = k - kept_ids.shape[1]
-    if missing > 0:
-        width = ((0, 0), (0, missing))
-        kept_distances = np.pad(kept_distances, width, constant_values=NO_DISTANCE)
-        kept_ids = np.pad(kept_ids, width, constant_values=-1)
-    return SearchResult(kept_distances, kept_ids, proven)
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Compared pairs.

@@ -20,7 +20,7 @@ from patchcollide.io.provenance import self_digest
 from patchcollide.retrieval.ann import open_index
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
-from patchcollide.retrieval.searcher import NO_DISTANCE, nearest_first
+from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs
 from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.store.index_builder import build_index, index_factory
 from patchcollide.store.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
@@ -89,15 +89,15 @@ def queries(rng, small_store):
 
 @given(seed=st.integers(0, 2**32 - 1), width=st.integers(1, 9), k=st.integers(1, 12))
 @settings(max_examples=50, deadline=None)
-def test_nearest_first_sorts_by_distance_then_identifier(seed, width, k):
+def test_the_nearest_pairs_are_sorted_by_distance_then_identifier(seed, width, k):
     rng = np.random.default_rng(seed)
     distances = rng.integers(0, 3, (2, width))
     ids = rng.permuted(np.tile(np.arange(width), (2, 1)), axis=1)
-    result = nearest_first(distances, ids, k, proven=np.ones(2, np.bool_))
+    found, named = Pairs.of_table(ids, distances).nearest(k).table(2, k)
     for row in range(2):
         pairs = sorted(zip(distances[row].tolist(), ids[row].tolist(), strict=True))[:k]
         pairs += [(NO_DISTANCE, -1)] * (k - len(pairs))
-        assert list(zip(result.squared_distances[row], result.ids[row], strict=True)) == pairs
+        assert list(zip(found[row], named[row], strict=True)) == pairs
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
