@@ -102,6 +102,12 @@ class Corpus:
         images, places = np.divmod(rows, positions)
         return np.where(rows < 0, -1, self.numbers[images] * positions + places)
 
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the rows of patch identifiers, all of them of the corpus; -1 stays -1."""
+        positions = self.store.grid.num_positions
+        images, places = np.divmod(ids, positions)
+        return np.where(ids < 0, -1, np.searchsorted(self.numbers, images) * positions + places)
+
 
 @dataclass(frozen=True)
 class Components(Corpus):

@@ -22,7 +22,7 @@ from bench_graphs import (
     too_many,
 )
 
-from patchcollide.retrieval.candidates import integer_distances
+from patchcollide.retrieval.candidates import nearest_candidates
 from patchcollide.store.faiss_library import import_faiss
 
 _PATCHES_PER_LIST = 39
@@ -214,9 +214,9 @@ class RankedPeer(Peer):
         """See :class:`Peer`."""
         most = min(max(breadth, k), self._corpus.num_patches)
         rows = self._peer.search(queries, most, self._peer.breadths[-1])
-        distances = integer_distances(self._corpus.store, queries, self._corpus.ids(rows))
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(rows, order, axis=1)
+        ids = self._corpus.ids(rows)
+        found = nearest_candidates(self._corpus.store, queries, ids, k)
+        return self._corpus.rows(found.table(len(queries), k)[1])
 
 
 def by_components(corpus: Corpus) -> Components:

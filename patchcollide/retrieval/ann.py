@@ -8,7 +8,7 @@ import numpy as np
 
 from patchcollide.config import Index
 from patchcollide.errors import IndexMismatchError
-from patchcollide.retrieval.candidates import allowed_once, integer_distances
+from patchcollide.retrieval.candidates import allowed_once, nearest_candidates
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
 from patchcollide.retrieval.shared_images import SharedImages
 from patchcollide.shapes import Float32, Int64, UInt8, ndarray
@@ -120,9 +120,7 @@ class AnnSearcher(Searcher):
         candidates = self._shortlist(descriptors[asked], count, effort * self.probes, exclude)
         # A damaged index can name anything.
         candidates = allowed_once(self.store, candidates, exclude)
-        pairs = Pairs.of_table(
-            candidates, integer_distances(self.store, queries[asked], candidates)
-        )
+        pairs = nearest_candidates(self.store, queries[asked], candidates, k)
         return replace(pairs, queries=asked[pairs.queries])
 
     def _shortlist(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from patchcollide.shapes import Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.shapes import Bool, Float32, Float64, Int8, Int32, Int64, Tensor, UInt8, ndarray
 from patchcollide.store.blocks import BlockFilters, Blocks, BlockSums
 from patchcollide.torch_modes import proof_modes
 
@@ -27,6 +27,8 @@ ON_A_GPU = 512
 """Images whose patches are bounded at once, on a GPU."""
 COMPONENTS = 32
 """Of those that an index has: more cost more than the comparisons they save."""
+MOST_BOUNDED = 1 / 16
+"""Where the first bound leaves a larger share of patches the second costs what it would spare."""
 _UNIT = 2.0**-24
 # A little more than what some roundings in float64 can take away.
 _UP = 1 + 2.0**-48
@@ -44,6 +46,50 @@ class Near:
 
     rows: Int64[ndarray, "some"]
     queries: Int64[ndarray, "few"]
+
+
+class SumBounds:
+    """Queries made ready to be bounded by all that is constant on blocks: the second bound.
+
+    Args:
+        blocks: Those of the store's grid.
+        rows: Of queries, as :meth:`Blocks.rows` has them.
+        norms: Squared norm of each query, centred.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        rows: Int8[Tensor, "queries bytes"],
+        norms: Float64[Tensor, "queries"],
+    ) -> None:
+        self._blocks, self._norms = blocks, norms
+        self._sums = blocks.values(rows).double()
+        self._rests = self._rest(self._sums, norms) * _UP
+
+    def near(
+        self,
+        rows: Int8[Tensor, "patches bytes"],
+        norms: Float64[Tensor, "patches"],
+        bounds: Float64[Tensor, "queries"],
+    ) -> Bool[Tensor, "patches queries"]:
+        """Returns which pairs are not proven farther apart than the bound of their query.
+
+        Times half the pixels of a block, a squared distance is at least what the norms give less
+        the product of sums and that of the rests, all of it in whole numbers but the rests.
+        """
+        half = self._blocks.side**2 / 2
+        sums = self._blocks.values(rows).double()
+        products = torch.addmm(-half * norms[:, None], sums, self._sums.T)
+        products.addcmul_(self._rest(sums, norms)[:, None], self._rests)
+        # What is lost to the last rounding is far below a half.
+        return products >= half * (self._norms - bounds) - 0.5
+
+    def _rest(
+        self, sums: Float64[Tensor, "n width"], norms: Float64[Tensor, "n"]
+    ) -> Float64[Tensor, "n"]:
+        """Returns the norm of what a patch has beside its sums, times the side of a block."""
+        return (self._blocks.side**2 * norms - sums.square().sum(dim=1)).sqrt()
 
 
 class BlockBounds:
@@ -78,8 +124,7 @@ class BlockBounds:
         self._norms = norms.double()
         rows = blocks.rows_of_patches(queries).to(device)
         self._described = self._describe(rows, self._norms, self._norms)
-        self._sums = blocks.values(rows).double()
-        self._rests = self._rest(self._sums, self._norms) * _UP
+        self._all_sums = SumBounds(blocks, rows, self._norms)
 
     @proof_modes()
     def near(self, images: BlockSums, bounds: Int64[ndarray, "queries"]) -> Near:
@@ -110,7 +155,10 @@ class BlockBounds:
             places.append(number * step + near)
             kept.append(rows[near])
         near, rows = torch.cat(places), torch.cat(kept)
-        left, queries = self._second(rows, norms[near], known)
+        if len(near) > MOST_BOUNDED * len(norms):
+            return Near(near.cpu().numpy(), np.arange(len(known)))
+        pairs = self._all_sums.near(rows, norms[near], known)
+        left, queries = (pairs.any(dim=dim).nonzero().flatten() for dim in (1, 0))
         return Near(near[left].cpu().numpy(), queries.cpu().numpy())
 
     def _describe(
@@ -173,28 +221,3 @@ class BlockBounds:
         """The share ``n u / (1 - n u)``; two more terms are for rounding to float32."""
         roundings = (len(self._filters.filters) + 6) * _UNIT
         return roundings / (1 - roundings)
-
-    def _second(
-        self,
-        rows: Int8[Tensor, "patches bytes"],
-        norms: Float64[Tensor, "patches"],
-        bounds: Float64[Tensor, "queries"],
-    ) -> tuple[Int64[Tensor, "some"], Int64[Tensor, "few"]]:
-        """Returns which of the patches, and which queries, the second bound leaves.
-
-        Times half the pixels of a block, a squared distance is at least what the norms give less
-        the product of sums and that of the rests, all of it in whole numbers but the rests.
-        """
-        half = self.blocks.side**2 / 2
-        sums = self.blocks.values(rows).double()
-        products = torch.addmm(-half * norms[:, None], sums, self._sums.T)
-        products.addcmul_(self._rest(sums, norms)[:, None], self._rests)
-        # What is lost to the last rounding is far below a half.
-        near = products >= half * (self._norms - bounds) - 0.5
-        return near.any(dim=1).nonzero().flatten(), near.any(dim=0).nonzero().flatten()
-
-    def _rest(
-        self, sums: Float64[Tensor, "n width"], norms: Float64[Tensor, "n"]
-    ) -> Float64[Tensor, "n"]:
-        """Returns the norm of what a patch has beside its sums, times the side of a block."""
-        return (self.blocks.side**2 * norms - sums.square().sum(dim=1)).sqrt()

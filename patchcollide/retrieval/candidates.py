@@ -1,17 +1,26 @@
 """Patches that may be neighbours: which of them may be answers, and how far they are, exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from patchcollide.parallel import map_in_threads, one_thread_each
-from patchcollide.retrieval.searcher import NO_DISTANCE
-from patchcollide.shapes import Int64, UInt8, ndarray
+from patchcollide.retrieval.block_bounds import SumBounds
+from patchcollide.retrieval.searcher import Pairs
+from patchcollide.shapes import Int8, Int32, Int64, Tensor, UInt8, ndarray
+from patchcollide.store.blocks import Blocks
 from patchcollide.store.integer_products import centred, inner_products, row_norms
 from patchcollide.store.reader import PatchStore
+from patchcollide.store.sums_files import gather_sums
 from patchcollide.torch_modes import proof_modes
 
+PAIRS_AT_ONCE = 10_000
+"""Pairs of some queries and their candidates that a thread compares at once."""
 QUERIES_AT_ONCE = 32
-"""Queries that are compared at once with the candidates of all of them."""
+"""Queries that it compares at once, at most: each is, with the candidates of all of them."""
+# Candidates that are compared without a bound, for each neighbour that is wanted.
+_FIRST = 2
 
 
 def allowed_once(
@@ -37,32 +46,69 @@ def allowed_once(
     return np.where(kept & first, candidates, -1)
 
 
-@proof_modes()
-def integer_distances(
+def nearest_candidates(
     store: PatchStore,
     queries: UInt8[ndarray, "queries size size 3"],
     candidates: Int64[ndarray, "queries candidates"],
-) -> Int64[ndarray, "queries candidates"]:
-    """Returns squared distances of queries and candidates; :data:`NO_DISTANCE` where -1."""
+    k: int,
+) -> Pairs:
+    """Returns the nearest ``k`` of each query's candidates, compared in whole numbers.
 
-    def few(start: int) -> np.ndarray:
-        part = slice(start, start + QUERIES_AT_ONCE)
-        return _few_distances(store, queries[part], candidates[part])
+    The first of them are compared in any case. They bound how far the others may be, most of which
+    the sums of their blocks then spare: what is returned is the same.
+
+    Args:
+        store: The store.
+        queries: Patches to look for.
+        candidates: Each query's, those likely to be near first, each once; -1 where there is none.
+        k: How many neighbours are wanted.
+    """
+    at_once = queries_at_once(candidates.shape[1])
+
+    def few(start: int) -> Pairs:
+        part = slice(start, start + at_once)
+        pairs = _few_nearest(store, queries[part], candidates[part], k)
+        return replace(pairs, queries=pairs.queries + start)
 
     with one_thread_each():
         # A few queries at a time in each thread.
-        parts = map_in_threads(few, range(0, len(queries), QUERIES_AT_ONCE))
-        return np.concatenate([candidates[:0], *parts])
+        return Pairs.joined(map_in_threads(few, range(0, len(queries), at_once)))
+
+
+def queries_at_once(num_candidates: int) -> int:
+    """Returns how many queries of so many candidates a thread compares at once."""
+    return min(max(PAIRS_AT_ONCE // max(num_candidates, 1), 1), QUERIES_AT_ONCE)
 
 
 @proof_modes()
-def _few_distances(store: PatchStore, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    ids, places = np.unique(candidates, return_inverse=True)
-    places = places.reshape(candidates.shape)
-    rows = torch.from_numpy(centred(store.patches(np.maximum(ids, 0))).reshape(len(ids), -1))
+def _few_nearest(store: PatchStore, queries: np.ndarray, candidates: np.ndarray, k: int) -> Pairs:
     filters = torch.from_numpy(centred(queries).reshape(len(queries), -1))
+    norms = row_norms(filters)
+    blocks, num_first = Blocks.of(store.grid), max(_FIRST * k, 1)
+    first, others = candidates[:, :num_first], candidates[:, num_first:]
+    found = _compared(store, filters, norms, first).nearest(k)
+    if blocks and others.size:
+        bounds = SumBounds(blocks, blocks.rows_of_patches(queries), norms.double())
+        farthest = torch.from_numpy(found.table(len(queries), k)[0][:, -1]).double()
+        ids, places = np.unique(np.maximum(others, 0), return_inverse=True)
+        rows, norms_of_rows = gather_sums(store, ids)
+        near = bounds.near(rows, torch.from_numpy(norms_of_rows).double(), farthest).numpy()
+        near = near[places.reshape(others.shape), np.arange(len(queries))[:, None]]
+        others = np.where(near, others, -1)
+    return Pairs.joined([found, _compared(store, filters, norms, others)]).nearest(k)
+
+
+def _compared(
+    store: PatchStore,
+    filters: Int8[Tensor, "queries dimension"],
+    norms: Int32[Tensor, "queries"],
+    candidates: Int64[ndarray, "queries candidates"],
+) -> Pairs:
+    """Returns the pairs of queries and their candidates with squared distances."""
+    of_query, columns = np.nonzero(candidates >= 0)
+    ids, places = np.unique(candidates[of_query, columns], return_inverse=True)
+    rows = torch.from_numpy(centred(store.patches(ids)).reshape(len(ids), filters.shape[1]))
     # One product of matrices, though it compares each candidate with all of these queries.
-    products = inner_products(rows, filters).numpy()
-    of_query = products[places, np.arange(len(queries))[:, None]].astype(np.int64)
-    norms = row_norms(rows).numpy()[places] + row_norms(filters).numpy()[:, None].astype(np.int64)
-    return np.where(candidates < 0, NO_DISTANCE, norms - 2 * of_query)
+    products = inner_products(rows, filters).numpy()[places, of_query].astype(np.int64)
+    both = row_norms(rows).numpy()[places] + norms.numpy()[of_query].astype(np.int64)
+    return Pairs(of_query, ids[places], both - 2 * products)

@@ -17,7 +17,7 @@ from patchcollide.parallel import (
 )
 from patchcollide.progress import track
 from patchcollide.retrieval import block_bounds
-from patchcollide.retrieval.candidates import allowed_once, integer_distances
+from patchcollide.retrieval.candidates import allowed_once, nearest_candidates
 from patchcollide.retrieval.scan import ON_A_GPU, Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Searcher, SearchResult
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
@@ -118,10 +118,8 @@ class ExhaustiveSearcher(Searcher):
         prove a bound, at the distances that they really have.
         """
         ids = allowed_once(self.store, answer.ids, question.exclude)
-        distances = np.sort(integer_distances(self.store, question.queries, ids), axis=1)
-        if distances.shape[1] < k:
-            return np.full(len(distances), NO_DISTANCE)
-        return distances[:, k - 1]
+        found = nearest_candidates(self.store, question.queries, ids, k)
+        return found.table(len(question.queries), k)[0][:, k - 1]
 
 
 @proof_modes()

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchcollide.geometry import PatchGrid
-from patchcollide.retrieval import exhaustive
-from patchcollide.retrieval.block_bounds import BlockBounds
+from patchcollide.retrieval import block_bounds, exhaustive
+from patchcollide.retrieval.block_bounds import BlockBounds, SumBounds
 from patchcollide.retrieval.scan import Scan
 from patchcollide.retrieval.searcher import NO_DISTANCE
 from patchcollide.store.descriptors import Basis
@@ -70,10 +70,11 @@ def bounds_of(grid, queries, rng, num):
     kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
     num_images=st.integers(1, 18),
     num_filters=st.sampled_from([1, 2, 7, 40]),
+    most=st.sampled_from([0, 1]),
 )
 @settings(max_examples=150, deadline=None)
 def test_a_patch_within_its_bound_is_never_proven_too_far(
-    seed, side, kinds, num_images, num_filters
+    seed, side, kinds, num_images, num_filters, most
 ):
     rng, grid = np.random.default_rng(seed), GRIDS[side]
     images = pictures(grid, kinds[0], num_images, rng)
@@ -82,14 +83,18 @@ def test_a_patch_within_its_bound_is_never_proven_too_far(
     # As tight as can be: of each query the distance of some patch itself.
     chosen = rng.integers(len(patches), size=len(queries))
     limits = distances[chosen, np.arange(len(queries))]
-    found = bounds_of(grid, queries, rng, num_filters).near(blocks_of(grid).summed(images), limits)
+    bounds = bounds_of(grid, queries, rng, num_filters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(block_bounds, "MOST_BOUNDED", most)
+        found = bounds.near(blocks_of(grid).summed(images), limits)
     within = distances <= limits
     assert set(np.flatnonzero(within.any(axis=1))) <= set(found.rows)
     assert set(np.flatnonzero(within.any(axis=0))) <= set(found.queries)
 
 
 @pytest.mark.parametrize("side", [2, 4])
-def test_the_bound_is_exact_where_patches_are_constant_on_blocks(side, rng):
+def test_the_bound_is_exact_where_patches_are_constant_on_blocks(side, rng, monkeypatch):
+    monkeypatch.setattr(block_bounds, "MOST_BOUNDED", 1)
     grid = GRIDS[side]
     small = rng.integers(0, 256, (6, *[grid.image_size // side] * 2, 3), dtype=np.uint8)
     images = small.repeat(side, axis=1).repeat(side, axis=2)
@@ -99,6 +104,24 @@ def test_the_bound_is_exact_where_patches_are_constant_on_blocks(side, rng):
     limits = np.sort(distances)[[7]]
     found = bounds_of(grid, queries, rng, 3).near(blocks_of(grid).summed(images), limits)
     np.testing.assert_array_equal(found.rows, np.flatnonzero(distances <= limits))
+
+
+def test_where_the_first_bound_leaves_most_the_second_is_not_asked(rng, monkeypatch):
+    grid, asked = GRIDS[4], []
+    near = SumBounds.near
+    monkeypatch.setattr(
+        SumBounds, "near", lambda self, *given: asked.append(len(given[0])) or near(self, *given)
+    )
+    images = pictures(grid, "noise", 40, rng)
+    images[5:] //= 8
+    bounds = bounds_of(grid, cut(grid, images[:1]), rng, 12)
+    num_queries, sums = grid.num_positions, blocks_of(grid).summed(images)
+    few = bounds.near(sums, np.full(num_queries, 1000))
+    assert asked == [len(few.rows)]
+    most = bounds.near(sums, np.full(num_queries, 10**9))
+    assert len(asked) == 1
+    assert most.rows.tolist() == list(range(40 * grid.num_positions))
+    assert most.queries.tolist() == list(range(num_queries))
 
 
 def test_most_patches_are_proven_too_far(rng):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from patchcollide.config import Config
-from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan
-from patchcollide.retrieval.ann import num_shortlisted
+from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan, shared_images
+from patchcollide.retrieval.ann import EFFORTS, num_shortlisted
 from patchcollide.store import descriptors, faiss_library, index_builder
 from patchcollide.store.blocks import Blocks
 from patchcollide.store.sums_files import sums_bytes
@@ -164,21 +164,31 @@ def engine_bytes(work: Workload, num_queries: int) -> dict[str, int]:
     """Returns the peak of memory of each search engine."""
     index, grid = work.config.index, work.config.grid
     base = _PROCESS + _OPENED_IMAGE * work.num_images
-    # Rows of patches, their products with queries and what they are compared with.
-    scanned = work.cores * scan.IMAGES_AT_ONCE * grid.num_positions
-    exact = scanned * (2 * grid.dimension + 16 * num_queries)
-    exact += work.cores * min(work.shard_images, exhaustive.IMAGES_AT_ONCE) * work.image_bytes
-    shortlist = num_shortlisted(index.rerank, work.config.retrieval.k, work.num_patches)
-    compared = candidates.QUERIES_AT_ONCE * shortlist
-    ann = work.table_bytes + work.begun_bytes + work.num_patches // 8
-    ann += work.cores * compared * (3 * grid.dimension + 8 * candidates.QUERIES_AT_ONCE)
-    certified = max(ann, work.table_bytes + exact + _bounded_bytes(work, num_queries))
+    exact = _compared_bytes(work, num_queries, exhaustive.IMAGES_AT_ONCE)
+    rerank = max(EFFORTS) * index.rerank
+    shortlist = num_shortlisted(rerank, work.config.retrieval.k, work.num_patches)
+    pairs = max(shortlist, min(candidates.PAIRS_AT_ONCE, candidates.QUERIES_AT_ONCE * shortlist))
+    chosen = work.cores * pairs * (3 * grid.dimension + 8 * candidates.QUERIES_AT_ONCE)
+    # Images in which something was found, after the candidates.
+    images = min(shared_images.IMAGES_AT_ONCE, work.num_images)
+    whole = _compared_bytes(work, num_queries, images) + _bounded_bytes(work, num_queries, images)
+    ann = work.table_bytes + work.begun_bytes + work.num_patches // 8 + max(chosen, whole)
+    bounded = _bounded_bytes(work, num_queries, exhaustive.SUMS_AT_ONCE)
+    certified = max(ann, work.table_bytes + exact + bounded)
     sample = min(work.num_images, 2 * exhaustive.SAMPLED_IMAGES) * work.image_bytes
     return {"exact": base + exact + sample, "certified": base + certified, "ann": base + ann}
 
 
-def _bounded_bytes(work: Workload, num_queries: int) -> int:
-    """Returns what the bounds of the certified engine take, beside the comparisons it makes."""
+def _compared_bytes(work: Workload, num_queries: int, images_read: int) -> int:
+    """Returns what it takes to compare images, of which each thread reads some at once."""
+    grid = work.config.grid
+    # Rows of patches, their products with queries and what they are compared with.
+    rows = scan.IMAGES_AT_ONCE * grid.num_positions * (2 * grid.dimension + 16 * num_queries)
+    return work.cores * (rows + min(work.shard_images, images_read) * work.image_bytes)
+
+
+def _bounded_bytes(work: Workload, num_queries: int, images_read: int) -> int:
+    """Returns what it takes to bound distances, beside the comparisons that are made."""
     components = min(work.config.index.components, block_bounds.COMPONENTS)
     blocks, grid = Blocks.of(work.config.grid), work.config.grid
     if not blocks:
@@ -186,7 +196,7 @@ def _bounded_bytes(work: Workload, num_queries: int) -> int:
     # Rows of two bytes a sum, described in both precisions, and their products with queries.
     row = 2 * blocks.width + 24 * components + 4 * num_queries
     bounded = block_bounds.IMAGES_AT_ONCE * grid.num_positions * row
-    read = sums_bytes(grid, min(work.shard_images, exhaustive.SUMS_AT_ONCE))
+    read = sums_bytes(grid, min(work.shard_images, images_read))
     return work.cores * (bounded + read)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from patchcollide.config import Config
 from patchcollide.config_files import load_config
-from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan
+from patchcollide.retrieval import block_bounds, candidates, exhaustive, scan, shared_images
 from patchcollide.retrieval.planning.footprint import Workload, engine_bytes, stage_bytes
 from patchcollide.store import descriptors, faiss_library, index_builder
 
@@ -28,7 +28,9 @@ def modelled():
         (exhaustive, "IMAGES_AT_ONCE", "exact"),
         (block_bounds, "IMAGES_AT_ONCE", "certified"),
         (exhaustive, "SAMPLED_IMAGES", "exact"),
+        (candidates, "PAIRS_AT_ONCE", "ann"),
         (candidates, "QUERIES_AT_ONCE", "ann"),
+        (shared_images, "IMAGES_AT_ONCE", "ann"),
         (descriptors, "IMAGES_AT_ONCE", "filling"),
         (index_builder, "IMAGES_AT_ONCE", "filling"),
         (index_builder, "PATCHES_AT_ONCE", "training"),
