@@ -44,7 +44,7 @@ from patchcollide.store.integrity import Inspection, inspect
 from patchcollide.store.manifest import require_folder
 from patchcollide.store.reader import PatchStore, open_store
 from patchcollide.store.repair import repair_store
-from patchcollide.store.sums_files import make_sums
+from patchcollide.store.sums_making import make_sums
 from patchcollide.store.writer import write_store
 
 __all__ = [

@@ -36,7 +36,7 @@ from patchcollide.store.index_builder import build_index
 from patchcollide.store.index_files import ABOUT_FILE, BASIS_FILE, INDEX_FILE
 from patchcollide.store.manifest import SUMS_FILES
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.sums_files import make_sums
+from patchcollide.store.sums_making import make_sums
 from patchcollide.store.writer import write_store
 
 _INDEX_STAGES = ("basis", "training", "filling", "merging")

@@ -23,7 +23,7 @@ from patchcollide.store.descriptors import Basis, fit_basis
 from patchcollide.store.faiss_library import import_faiss
 from patchcollide.store.index_files import found_index
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.sums_files import lacks_sums, make_sums
+from patchcollide.store.sums_making import lacks_sums, make_sums
 
 __all__ = ["SearchResult", "Searcher", "named_engine", "open_searcher", "with_engine"]
 

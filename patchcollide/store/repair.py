@@ -33,7 +33,7 @@ from patchcollide.store.manifest import (
 )
 from patchcollide.store.reader import PatchStore
 from patchcollide.store.shards import ShardJob, require_space, write_shard
-from patchcollide.store.sums_files import make_sums
+from patchcollide.store.sums_making import make_sums
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import functools
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +21,12 @@ import numpy as np
 import torch
 from typing_extensions import TypedDict
 
-from patchcollide.errors import DiskFullError, StoreError
+from patchcollide.errors import StoreError
 from patchcollide.geometry import GridSizes, PatchGrid
 from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import require_open_files, take_digest, written_beside
 from patchcollide.io.provenance import self_digest
 from patchcollide.io.seals import open_regular, seal, sealed_digest
-from patchcollide.parallel import LOCAL, Backend, map_in_threads, map_shards, one_thread_each
-from patchcollide.progress import track
 from patchcollide.shapes import Int8, Int16, Int32, Int64, Tensor, ndarray
 from patchcollide.store.blocks import Blocks, BlockSums
 from patchcollide.store.integer_products import centred, row_norms
@@ -40,11 +37,7 @@ logger = logging.getLogger(__name__)
 
 ENCODING = "patchcollide-block-sums"
 VERSION = "1"
-IMAGES_AT_ONCE = 64
-"""Images that a thread sums, or reads the sums of, at once."""
-
 _HEADER_BYTES = 4096
-_MARGIN_BYTES = 4 << 20
 
 
 class _Header(TypedDict):
@@ -227,44 +220,6 @@ def has_sums(folder: Path) -> bool:
     return any(folder.glob(SUMS_FILES))
 
 
-def lacks_sums(store: PatchStore) -> bool:
-    """Says whether shards have no block sums of their own that could have some."""
-    return bool(_without_sums(store))
-
-
-def _without_sums(store: PatchStore) -> list[Shard]:
-    if Blocks.of(store.grid) is None:
-        return []
-    return [shard for shard in store.shards if open_sums(store.grid, shard.origin) is None]
-
-
-def make_sums(store: PatchStore, backend: Backend = LOCAL, spare_bytes: int = 0) -> None:
-    """Writes the block sums of the shards that have none of their own; nothing if all have.
-
-    Where the disk has no room for them a warning says so: everything goes on without. It is for the
-    caller to see that nobody else writes to the store meanwhile.
-
-    Args:
-        store: The store.
-        backend: Where they are summed.
-        spare_bytes: What is to be left free on the disk.
-
-    Raises:
-        StoreError: If a shard can no longer be read.
-    """
-    blocks, missing = Blocks.of(store.grid), _without_sums(store)
-    if not blocks or not missing:
-        return
-    num_images = sum(len(shard.valid) for shard in missing)
-    try:
-        _require_space(store.path, sums_bytes(store.grid, num_images), spare_bytes)
-        made = map_shards(functools.partial(_write, blocks=blocks), missing, backend)
-        for _ in track(made, "Summing blocks of pixels, by shard", len(missing)):
-            pass
-    except DiskFullError as error:
-        logger.warning("%s Searches go on without block sums, and take longer.", error)
-
-
 def sums_bytes(grid: PatchGrid, num_images: int) -> int:
     """Returns the bytes on disk of the block sums of so many images; 0 if a grid has none."""
     blocks = Blocks.of(grid)
@@ -272,33 +227,17 @@ def sums_bytes(grid: PatchGrid, num_images: int) -> int:
     return num_images * each
 
 
-def _require_space(folder: Path, num_bytes: int, spare_bytes: int) -> None:
-    needed, free = num_bytes + spare_bytes + _MARGIN_BYTES, shutil.disk_usage(folder).free
-    if free < needed:
-        more = f", beside {spare_bytes / 1e9:.2f} GB for the index" if spare_bytes else ""
-        raise DiskFullError(
-            f"{folder} needs {num_bytes / 1e9:.2f} GB for block sums{more}, but its disk has "
-            f"{free / 1e9:.2f} GB free."
-        )
+def write_sums(file: SumsFile, entry: ShardEntry, whole: BlockSums) -> None:
+    """Writes the sums of all images of a shard, sealed.
 
-
-def _write(shard: Shard, blocks: Blocks) -> None:
-    folder, _, entry = shard.origin
-    path = folder / sums_file(entry["file"])
-
-    def some(start: int) -> BlockSums:
-        return blocks.summed(shard.read(start, start + IMAGES_AT_ONCE))
-
-    with one_thread_each():
-        parts = list(map_in_threads(some, range(0, len(shard.valid), IMAGES_AT_ONCE)))
-    whole = BlockSums(
-        np.concatenate([part.sums for part in parts]),
-        np.concatenate([part.norms for part in parts]),
-    )
-    file = SumsFile(path, blocks, len(shard.valid))
+    Args:
+        file: Where to.
+        entry: What the manifest says of the shard.
+        whole: The sums.
+    """
     header = {"encoding-type": ENCODING, "encoding-version": VERSION, **_header(file, entry)}
     text = json.dumps({**header, "digest": self_digest(header)})
-    with written_beside(path) as beside:
+    with written_beside(file.path) as beside:
         with beside.open("wb") as out:
             out.write(text.ljust(_HEADER_BYTES - 1).encode() + b"\n")
             out.write(whole.sums.astype("<i2").data)

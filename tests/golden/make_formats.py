@@ -36,7 +36,7 @@ from patchcollide.retrieval.neighbours import Neighbours, Omissions
 from patchcollide.store.export import export_patches
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.sums_files import make_sums
+from patchcollide.store.sums_making import make_sums
 from patchcollide.store.writer import write_store
 
 HERE = Path(__file__).parent

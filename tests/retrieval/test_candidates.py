@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from patchcollide.retrieval import candidates
 from patchcollide.retrieval.candidates import nearest_candidates
 from patchcollide.retrieval.searcher import NO_DISTANCE
-from patchcollide.store.sums_files import make_sums
+from patchcollide.store.sums_files import gather_sums
+from patchcollide.store.sums_making import make_sums
 from tests.retrieval.test_engines import adversarial_images, attack_queries
 from tests.retrieval.test_search import store_of
 
@@ -82,10 +83,9 @@ def test_sums_that_lie_hide_neighbours_and_make_none(tmp_path, monkeypatch):
     queries = store.patches(np.array([3]))
 
     def lying(store, ids):
-        rows, norms = gathered(store, ids)
+        rows, norms = gather_sums(store, ids)
         return -rows, norms[::-1].copy()
 
-    gathered = candidates.gather_sums
     monkeypatch.setattr(candidates, "gather_sums", lying)
     named = np.arange(9, 60)[None]
     found = nearest_candidates(store, queries, named, 3)

@@ -12,7 +12,8 @@ from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs
 from patchcollide.retrieval.shared_images import SharedImages
 from patchcollide.store.descriptors import fit_basis
 from patchcollide.store.index_builder import build_index
-from patchcollide.store.sums_files import has_sums, make_sums
+from patchcollide.store.sums_files import has_sums
+from patchcollide.store.sums_making import make_sums
 from tests.conftest import SMALL
 from tests.retrieval.test_engines import adversarial_images, attack_queries, expected
 from tests.retrieval.test_search import store_of

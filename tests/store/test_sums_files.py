@@ -13,10 +13,11 @@ from patchcollide.config_files import load_config
 from patchcollide.geometry import PatchGrid
 from patchcollide.io.locks import locked
 from patchcollide.retrieval.engines import open_searcher
-from patchcollide.store import sums_files
+from patchcollide.store import sums_files, sums_making
 from patchcollide.store.manifest import SUMS_FILES
 from patchcollide.store.reader import PatchStore, Shard
-from patchcollide.store.sums_files import gather_sums, make_sums, open_sums
+from patchcollide.store.sums_files import gather_sums, open_sums
+from patchcollide.store.sums_making import make_sums
 from tests.conftest import SMALL
 from tests.helpers.blocks import blocks_of
 from tests.helpers.indexed_stores import CONFIG, SETTINGS, damages, flip, make_images
@@ -135,7 +136,7 @@ def test_a_store_that_cannot_be_written_to_is_searched_without_sums(store, monke
         del blocks
         raise PermissionError(13, "Permission denied", "sums-00000.dat")
 
-    monkeypatch.setattr(sums_files, "_write", refuse)
+    monkeypatch.setattr(sums_making, "_write", refuse)
     assert_right(store)
     assert not list(store.glob(SUMS_FILES))
 
