@@ -24,6 +24,7 @@ from bench_graphs import (
 
 from patchcollide.retrieval.candidates import nearest_candidates
 from patchcollide.store.faiss_library import import_faiss
+from patchcollide.store.patch_sums import PatchSums
 
 _PATCHES_PER_LIST = 39
 _MOST_LISTS = 16_384
@@ -215,7 +216,7 @@ class RankedPeer(Peer):
         most = min(max(breadth, k), self._corpus.num_patches)
         rows = self._peer.search(queries, most, self._peer.breadths[-1])
         ids = self._corpus.ids(rows)
-        found = nearest_candidates(self._corpus.store, queries, ids, k)
+        found = nearest_candidates(PatchSums(self._corpus.store), queries, ids, k)
         return self._corpus.rows(found.table(len(queries), k)[1])
 
 

@@ -6,11 +6,12 @@ again when they are wanted.
 """
 
 import errno
+import mmap
 import os
 import threading
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -85,7 +86,11 @@ class MappedArray:
                     "written to meanwhile. Run the same command again."
                 )
             self._state = state
-            return np.memmap(file, self._dtype, "r", self.offset, self.shape)
+            found = np.memmap(file, self._dtype, "r", self.offset, self.shape)
+        # What is used lies here and there: what lies beside it would push out what is used again.
+        if hasattr(mmap, "MADV_RANDOM"):
+            cast("mmap.mmap", found.base).madvise(mmap.MADV_RANDOM)
+        return found
 
 
 _LOCK = threading.RLock()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from patchcollide.store.index_files import (
     read_about,
     require_own_files,
 )
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore
 from patchcollide.torch_modes import proof_modes
 
@@ -120,8 +122,12 @@ class AnnSearcher(Searcher):
         candidates = self._shortlist(descriptors[asked], count, effort * self.probes, exclude)
         # A damaged index can name anything.
         candidates = allowed_once(self.store, candidates, exclude)
-        pairs = nearest_candidates(self.store, queries[asked], candidates, k)
+        pairs = nearest_candidates(self._sums, queries[asked], candidates, k)
         return replace(pairs, queries=asked[pairs.queries])
+
+    @cached_property
+    def _sums(self) -> PatchSums:
+        return PatchSums(self.store)
 
     def _shortlist(
         self,

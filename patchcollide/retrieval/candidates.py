@@ -9,10 +9,9 @@ from patchcollide.parallel import map_in_threads, one_thread_each
 from patchcollide.retrieval.block_bounds import SumBounds
 from patchcollide.retrieval.searcher import Pairs
 from patchcollide.shapes import Int8, Int32, Int64, Tensor, UInt8, ndarray
-from patchcollide.store.blocks import Blocks
 from patchcollide.store.integer_products import centred, inner_products, row_norms
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore
-from patchcollide.store.sums_files import gather_sums
 from patchcollide.torch_modes import proof_modes
 
 PAIRS_AT_ONCE = 10_000
@@ -47,7 +46,7 @@ def allowed_once(
 
 
 def nearest_candidates(
-    store: PatchStore,
+    sums: PatchSums,
     queries: UInt8[ndarray, "queries size size 3"],
     candidates: Int64[ndarray, "queries candidates"],
     k: int,
@@ -58,7 +57,7 @@ def nearest_candidates(
     the sums of their blocks then spare: what is returned is the same.
 
     Args:
-        store: The store.
+        sums: Those of the store's patches.
         queries: Patches to look for.
         candidates: Each query's, those likely to be near first, each once; -1 where there is none.
         k: How many neighbours are wanted.
@@ -67,7 +66,7 @@ def nearest_candidates(
 
     def few(start: int) -> Pairs:
         part = slice(start, start + at_once)
-        pairs = _few_nearest(store, queries[part], candidates[part], k)
+        pairs = _few_nearest(sums, queries[part], candidates[part], k)
         return replace(pairs, queries=pairs.queries + start)
 
     with one_thread_each():
@@ -81,21 +80,20 @@ def queries_at_once(num_candidates: int) -> int:
 
 
 @proof_modes()
-def _few_nearest(store: PatchStore, queries: np.ndarray, candidates: np.ndarray, k: int) -> Pairs:
+def _few_nearest(sums: PatchSums, queries: np.ndarray, candidates: np.ndarray, k: int) -> Pairs:
     filters = torch.from_numpy(centred(queries).reshape(len(queries), -1))
     norms = row_norms(filters)
-    blocks, num_first = Blocks.of(store.grid), max(_FIRST * k, 1)
-    first, others = candidates[:, :num_first], candidates[:, num_first:]
-    found = _compared(store, filters, norms, first).nearest(k)
-    if blocks and others.size:
-        bounds = SumBounds(blocks, blocks.rows_of_patches(queries), norms.double())
+    first, others = candidates[:, : _FIRST * k], candidates[:, _FIRST * k :]
+    found = _compared(sums.store, filters, norms, first).nearest(k)
+    if sums.blocks and others.size:
+        bounds = SumBounds(sums.blocks, sums.blocks.rows_of_patches(queries), norms.double())
         farthest = torch.from_numpy(found.table(len(queries), k)[0][:, -1]).double()
         ids, places = np.unique(np.maximum(others, 0), return_inverse=True)
-        rows, norms_of_rows = gather_sums(store, ids)
+        rows, norms_of_rows = sums.gather(ids)
         near = bounds.near(rows, torch.from_numpy(norms_of_rows).double(), farthest).numpy()
         near = near[places.reshape(others.shape), np.arange(len(queries))[:, None]]
         others = np.where(near, others, -1)
-    return Pairs.joined([found, _compared(store, filters, norms, others)]).nearest(k)
+    return Pairs.joined([found, _compared(sums.store, filters, norms, others)]).nearest(k)
 
 
 def _compared(

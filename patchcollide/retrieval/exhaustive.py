@@ -23,6 +23,7 @@ from patchcollide.retrieval.searcher import NO_DISTANCE, Pairs, Question, Search
 from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 from patchcollide.store.blocks import Blocks
 from patchcollide.store.descriptors import Basis
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore, Shard
 from patchcollide.store.sums_files import open_sums, read_sums
 from patchcollide.torch_modes import proof_modes
@@ -118,7 +119,7 @@ class ExhaustiveSearcher(Searcher):
         prove a bound, at the distances that they really have.
         """
         ids = allowed_once(self.store, answer.ids, question.exclude)
-        found = nearest_candidates(self.store, question.queries, ids, k)
+        found = nearest_candidates(PatchSums(self.store), question.queries, ids, k)
         return found.table(len(question.queries), k)[0][:, k - 1]
 
 

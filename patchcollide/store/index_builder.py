@@ -51,8 +51,9 @@ from patchcollide.store.index_work import (
     named_by_digest,
     remove_work,
 )
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore, Shard
-from patchcollide.store.sums_files import gather_sums, open_sums, read_sums
+from patchcollide.store.sums_files import open_sums, read_sums
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ def _trained(store: PatchStore, basis: Basis, factory: str, ids: np.ndarray) -> 
 def _described(store: PatchStore, basis: Basis, ids: np.ndarray) -> np.ndarray:
     if not basis.blocks:
         return basis.describe_patches(store.patches(ids))
-    return basis.describe_rows(gather_sums(store, ids)[0]).numpy()
+    return basis.describe_rows(PatchSums(store).gather(ids)[0]).numpy()
 
 
 def _fill(

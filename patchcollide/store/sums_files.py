@@ -15,23 +15,21 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import torch
 from typing_extensions import TypedDict
 
 from patchcollide.errors import StoreError
 from patchcollide.geometry import GridSizes, PatchGrid
 from patchcollide.io.encodings import require_encoding
 from patchcollide.io.files import require_open_files, take_digest, written_beside
+from patchcollide.io.mapped_arrays import MappedArray
 from patchcollide.io.provenance import self_digest
 from patchcollide.io.seals import open_regular, seal, sealed_digest
-from patchcollide.shapes import Int8, Int16, Int32, Int64, Tensor, ndarray
+from patchcollide.shapes import Int32, ndarray
 from patchcollide.store.blocks import Blocks, BlockSums
-from patchcollide.store.integer_products import centred, row_norms
 from patchcollide.store.manifest import SUMS_FILES, ShardEntry
-from patchcollide.store.reader import PatchStore, Shard
+from patchcollide.store.reader import Shard
 
 logger = logging.getLogger(__name__)
 
@@ -97,19 +95,12 @@ class SumsFile:
         norms, expected = found
         return norms if np.array_equal(checksums(norms)[:, 0], expected[:, 1]) else None
 
-    def gather(
-        self,
-        images: Int64[ndarray, "n"],
-        rows: Int64[ndarray, "n"],
-        cols: Int64[ndarray, "n"],
-    ) -> tuple[Int16[ndarray, "n width"], Int32[ndarray, "n"]]:
-        """Returns sums and norms of single patches, as they are: nothing is checked."""
-        kinds, count = _kept_of_image(self.blocks), self.num_images
-        sums = np.memmap(self.path, kinds["sums"], "r", _HEADER_BYTES, (count,))
-        norms = np.memmap(self.path, kinds["norms"], "r", _HEADER_BYTES + sums.nbytes, (count,))
-        windows = self.blocks.windows(np.asarray(sums))
-        found = windows[images, rows, cols].reshape(len(images), self.blocks.width)
-        return found, norms[images, rows * self.blocks.grid.positions_per_side + cols]
+    def maps(self) -> tuple[MappedArray, MappedArray]:
+        """Returns sums and norms to be mapped into memory, as they are: nothing is checked."""
+        kinds, count = _kept_of_image(self.blocks), (self.num_images,)
+        sums = MappedArray(self.path, kinds["sums"], _HEADER_BYTES, count, StoreError)
+        first = _HEADER_BYTES + sums.nbytes
+        return sums, MappedArray(self.path, kinds["norms"], first, count, StoreError)
 
     def _read(self, wanted: Sequence[str], start: int, stop: int) -> list[np.ndarray] | None:
         found, first = [], _HEADER_BYTES
@@ -258,33 +249,6 @@ def read_sums(shard: Shard, file: SumsFile | None, blocks: Blocks, part: slice) 
             _tell_damage(file.path)
         found = blocks.summed(shard.read(part.start, part.stop))
     return found
-
-
-def gather_sums(
-    store: PatchStore, ids: Int64[ndarray, "n"]
-) -> tuple[Int8[Tensor, "n bytes"], Int32[ndarray, "n"]]:
-    """Returns the rows of :meth:`Blocks.rows`, and the squared norms, of single patches.
-
-    Unlike :func:`read_sums` it compares nothing with checksums: no proof may rest on it.
-
-    Args:
-        store: A store whose grid has blocks.
-        ids: Identifiers of its patches.
-    """
-    blocks = cast("Blocks", Blocks.of(store.grid))
-    images, rows, cols = store.grid.locate(ids)
-    sums = np.empty((len(ids), blocks.width), np.int16)
-    norms = np.empty(len(ids), np.int32)
-    for shard, mask in store.shards_of(images):
-        file = open_sums(store.grid, shard.origin)
-        if file:
-            places = images[mask] - shard.first_image, rows[mask], cols[mask]
-            sums[mask], norms[mask] = file.gather(*places)
-        else:
-            patches = store.patches(ids[mask])
-            flat = torch.from_numpy(centred(patches).reshape(len(patches), -1))
-            sums[mask], norms[mask] = blocks.sums_of_patches(patches), row_norms(flat).numpy()
-    return blocks.as_bytes(torch.from_numpy(sums)), norms
 
 
 @functools.cache

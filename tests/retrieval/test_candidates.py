@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from patchcollide.retrieval import candidates
 from patchcollide.retrieval.candidates import nearest_candidates
 from patchcollide.retrieval.searcher import NO_DISTANCE
-from patchcollide.store.sums_files import gather_sums
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.sums_making import make_sums
 from tests.retrieval.test_engines import adversarial_images, attack_queries
 from tests.retrieval.test_search import store_of
@@ -56,7 +56,7 @@ def test_the_nearest_are_those_of_a_loop(store, seed, k, num_named, gone, at_onc
     named[rng.random(named.shape) < gone] = -1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "PAIRS_AT_ONCE", at_once)
-        found = nearest_candidates(store, queries, named, k).table(len(queries), k)
+        found = nearest_candidates(PatchSums(store), queries, named, k).table(len(queries), k)
     wanted = in_a_loop(store, queries.astype(np.int64), named, k)
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_array_equal(found[1], wanted[1])
@@ -73,7 +73,7 @@ def test_of_candidates_far_behind_the_first_no_pixel_is_read(tmp_path, rng, monk
         type(store), "patches", lambda self, ids: read.extend(ids.tolist()) or gather(self, ids)
     )
     named = np.array([[7, 8, *(positions * np.arange(1, 8) + 5)]])
-    found = nearest_candidates(store, query, named, 1)
+    found = nearest_candidates(PatchSums(store), query, named, 1)
     assert (found.ids.tolist(), read) == ([7], [7, 8])
 
 
@@ -82,13 +82,15 @@ def test_sums_that_lie_hide_neighbours_and_make_none(tmp_path, monkeypatch):
     store = store_of(adversarial_images(np.random.default_rng(3)), tmp_path)
     queries = store.patches(np.array([3]))
 
-    def lying(store, ids):
-        rows, norms = gather_sums(store, ids)
+    gather = PatchSums.gather
+
+    def lying(sums, ids):
+        rows, norms = gather(sums, ids)
         return -rows, norms[::-1].copy()
 
-    monkeypatch.setattr(candidates, "gather_sums", lying)
+    monkeypatch.setattr(PatchSums, "gather", lying)
     named = np.arange(9, 60)[None]
-    found = nearest_candidates(store, queries, named, 3)
+    found = nearest_candidates(PatchSums(store), queries, named, 3)
     patches = store.patches(found.ids).astype(np.int64)
     assert len(found.ids) == 3
     assert np.isin(found.ids, named).all()

@@ -15,8 +15,9 @@ from patchcollide.io.locks import locked
 from patchcollide.retrieval.engines import open_searcher
 from patchcollide.store import sums_files, sums_making
 from patchcollide.store.manifest import SUMS_FILES
+from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore, Shard
-from patchcollide.store.sums_files import gather_sums, open_sums
+from patchcollide.store.sums_files import open_sums
 from patchcollide.store.sums_making import make_sums
 from tests.conftest import SMALL
 from tests.helpers.blocks import blocks_of
@@ -74,7 +75,7 @@ def test_single_sums_are_those_of_the_patches(store):
     expected = blocks.rows_of_patches(patches)
     norms = ((patches.astype(np.int64) - 128) ** 2).sum(axis=(1, 2, 3))
     for _ in range(2):
-        rows, found = gather_sums(opened, ids)
+        rows, found = PatchSums(opened).gather(ids)
         np.testing.assert_array_equal(rows, expected)
         np.testing.assert_array_equal(found, norms)
         # Of shards without sums they are taken from the pixels.

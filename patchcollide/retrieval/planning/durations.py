@@ -15,7 +15,7 @@ from patchcollide.store.faiss_library import (
 )
 
 # The share of queries that `ann` asks again: of twelve sources, ``search-at-scale.md``.
-_ASKED_AGAIN = 0.1
+_ASKED_AGAIN = 0.06
 
 # To multiply vectors of two values costs as much as of ten.
 _LEAST_TERMS = 10
