@@ -13,14 +13,17 @@ import pytest
 
 from patchcollide.config_files import load_config
 from patchcollide.errors import InputError
+from patchcollide.formats import format_seconds, format_size
 from patchcollide.images.pictures import read_pixels
 from patchcollide.io.files import read_json
 from patchcollide.report.charts import write_growth_chart
+from patchcollide.retrieval.planning import planner
 from patchcollide.runs import collide
 from patchcollide.store.index_builder import build_index
 from patchcollide.store.writer import write_store
 from tests.conftest import SMALL
 from tests.helpers.presence import present
+from tests.retrieval.planning.test_planner import RATES
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 # FAISS takes seconds to train as many quantisers as there are components.
@@ -339,6 +342,19 @@ def test_compositions_are_measured_beside_the_network(run):
     for name in ("composition", "roughness"):
         share = found["seconds"][name]["best"] / found["seconds"]["network"]["best"]
         assert found["share_of_network"][name]["best"] == pytest.approx(share)
+
+
+def test_costs_are_those_that_a_plan_says(run, write_images, monkeypatch):
+    monkeypatch.setattr(planner, "measure_rates", lambda *_, **__: RATES)
+    found = run("bench_costs", write_images(num=2), "--images", 100, 128_066)
+    assert_knows_its_machine(found)
+    assert [made["num_images"] for made in found["plans"]] == [100, 128_066]
+    stages = found["plans"][1]["stages"]
+    largest = max(stages, key=lambda name: stages[name]["peak_bytes"])
+    cells = [cell.strip() for cell in found["table"][3].strip("|").split("|")]
+    assert cells[:2] == ["128,066", "37 million"]
+    assert cells[5] == f"{format_size(stages[largest]['peak_bytes'])} ({largest})"
+    assert cells[-1] == format_seconds(found["plans"][1]["engines"]["ann"]["seconds"])
 
 
 @pytest.fixture
