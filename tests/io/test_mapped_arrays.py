@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -99,3 +100,13 @@ def test_a_file_that_became_another_one_is_not_mapped_again(arrays, replace, tmp
         path.write_bytes(content + b"!")
     with pytest.raises(StoreError, match="3 is not the file that it was when this began"):
         arrays[3].array()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells how maps are read")
+def test_what_lies_beside_is_not_read_too(arrays, tmp_path):
+    kept = arrays[3].array()
+    maps = Path("/proc/self/smaps").read_text().split("\n")
+    (place,) = [n for n, line in enumerate(maps) if line.endswith(str(tmp_path / "3"))]
+    flags = next(line for line in maps[place:] if line.startswith("VmFlags:"))
+    assert "rr" in flags.split()
+    assert int(kept[0]) == 3

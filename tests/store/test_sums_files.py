@@ -1,6 +1,7 @@
 """Block sums beside the shards: kept, checked, made again, and never believed when damaged."""
 
 import logging
+import os
 import shutil
 from collections import namedtuple
 from typing import Any
@@ -13,7 +14,7 @@ from patchcollide.config_files import load_config
 from patchcollide.geometry import PatchGrid
 from patchcollide.io.locks import locked
 from patchcollide.retrieval.engines import open_searcher
-from patchcollide.store import sums_files, sums_making
+from patchcollide.store import patch_sums, sums_files, sums_making
 from patchcollide.store.manifest import SUMS_FILES
 from patchcollide.store.patch_sums import PatchSums
 from patchcollide.store.reader import PatchStore, Shard
@@ -80,6 +81,32 @@ def test_single_sums_are_those_of_the_patches(store):
         np.testing.assert_array_equal(found, norms)
         # Of shards without sums they are taken from the pixels.
         (store / "sums-00002.dat").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("what", ["cut", "gone", "made again", "written to"])
+def test_single_sums_stay_right_while_their_files_change(store, what, monkeypatch):
+    opened = PatchStore.open(store)
+    ids, path = np.arange(0, opened.num_patches, 7), store / "sums-00001.dat"
+    sums, asked = PatchSums(opened), []
+    monkeypatch.setattr(
+        patch_sums, "open_sums", lambda *given: asked.append(given) or open_sums(*given)
+    )
+    before = sums.gather(ids)
+    if what == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    elif what == "gone":
+        path.unlink()
+    elif what == "made again":
+        beside = path.with_suffix(".new")
+        beside.write_bytes(path.read_bytes())
+        beside.replace(path)
+    else:
+        os.utime(path, (1, 1))
+    for _ in range(2):
+        after = sums.gather(ids)
+        np.testing.assert_array_equal(before[0], after[0])
+        np.testing.assert_array_equal(before[1], after[1])
+    assert len(asked) == len(opened.shards)
 
 
 @pytest.mark.parametrize("place", ["header", "sums", "norms", "checksums", "cut", "gone"])
