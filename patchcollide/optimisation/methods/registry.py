@@ -5,6 +5,8 @@ default, finds vertices of a polytope whose whole hull collides. What a method n
 only when it is asked for.
 """
 
+import logging
+
 from patchcollide.config import Config
 from patchcollide.errors import ConfigError
 from patchcollide.optimisation.checkpoints import DescentState
@@ -12,6 +14,24 @@ from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.methods.problem import Method, Problem
 from patchcollide.optimisation.tight import TightObjective
 from patchcollide.shapes import Float, Tensor
+
+logger = logging.getLogger(__name__)
+
+# What a bound on features leaves nothing to do for, and what nothing but a bound asks for.
+_OF_WEIGHTS = (
+    "objective.active",
+    "objective.inactive",
+    "objective.penalty",
+    "objective.total_variation",
+    "objective.diversity",
+    "objective.units",
+    "optimiser.method",
+    "optimiser.stop_success",
+    "optimiser.stop_probability",
+    "optimiser.stop_gap",
+    "optimiser.stop_distance",
+)
+_OF_A_BOUND = ("objective.source_distance", "objective.coarseness")
 
 PIXELS_ONLY = {
     "null_space": "moves the image itself along directions that a layer does not see",
@@ -75,6 +95,7 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
         MissingLibraryError: If it needs a library that is not installed.
     """
     method_of(config)
+    _tell_idle(config)
     if pixels or config.method == "polytope":
         return
     if config.method in PIXELS_ONLY:
@@ -86,6 +107,34 @@ def require_applicable(config: Config, *, pixels: bool) -> None:
         raise ConfigError(
             f"baselines.start = '{config.baselines.start}' is for free pixels: compositions of "
             "patches start from all neighbours alike. Give --pixels, or baselines.start = 'auto'."
+        )
+
+
+def idle_settings(config: Config) -> list[str]:
+    """Returns the settings, other than by default, that count for nothing beside the others."""
+    if config.method != "polytope":
+        return []
+    idle, found = (_OF_WEIGHTS if config.objective.tightness else _OF_A_BOUND), []
+    for place in idle:
+        section, _, name = place.partition(".")
+        given, default = (getattr(each, section) for each in (config, Config()))
+        if getattr(given, name) != getattr(default, name):
+            found.append(place)
+    return found
+
+
+def _tell_idle(config: Config) -> None:
+    """Warns of weights where there is a bound, and of what goes with a bound where not."""
+    if idle := idle_settings(config):
+        logger.warning(
+            "%s %s for nothing while objective.tightness = %g, which %s. Leave %s out, or set "
+            "objective.tightness%s.",
+            ", ".join(idle),
+            "count" if len(idle) > 1 else "counts",
+            config.objective.tightness,
+            "knows no weights" if config.objective.tightness else "bounds nothing",
+            "them" if len(idle) > 1 else "it",
+            "=0" if config.objective.tightness else " above 0",
         )
 
 
