@@ -69,7 +69,6 @@ DIGIT_PAIR = ("3", "7")
 DIGIT_SETTINGS = [
     "network.name=mlp",
     "network.layer=fc1",
-    "optimiser.steps=200",
     "optimiser.check_every=50",
     "evaluation.num_samples=200",
 ]
