@@ -77,8 +77,8 @@ def test_the_engine_advised_is_the_sooner_proof_unless_both_last_too_long(
 
 def test_seconds_that_advice_goes_by_are_those_measured_at_full_scale():
     seconds = proof_seconds(PAPER, 289)
-    assert seconds["certified"] == pytest.approx(22.6 + 1, rel=0.03)
-    assert seconds["exact"] == pytest.approx(95.3, rel=0.03)
+    assert seconds["certified"] == pytest.approx(16.6 + 1, rel=0.03)
+    assert seconds["exact"] == pytest.approx(78.9, rel=0.03)
     longest = max(n for n in range(0, 20 * PAPER, PAPER // 10) if advised_engine(n, 289) != "ann")
     assert proof_seconds(longest, 289)["certified"] == pytest.approx(PATIENCE_SECONDS, rel=0.02)
 
