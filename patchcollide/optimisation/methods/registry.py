@@ -6,6 +6,7 @@ only when it is asked for.
 """
 
 import logging
+from operator import attrgetter
 
 from patchcollide.config import Config
 from patchcollide.errors import ConfigError
@@ -114,13 +115,8 @@ def idle_settings(config: Config) -> list[str]:
     """Returns the settings, other than by default, that count for nothing beside the others."""
     if config.method != "polytope":
         return []
-    idle, found = (_OF_WEIGHTS if config.objective.tightness else _OF_A_BOUND), []
-    for place in idle:
-        section, _, name = place.partition(".")
-        given, default = (getattr(each, section) for each in (config, Config()))
-        if getattr(given, name) != getattr(default, name):
-            found.append(place)
-    return found
+    idle, default = (_OF_WEIGHTS if config.objective.tightness else _OF_A_BOUND), Config()
+    return [name for name in idle if attrgetter(name)(config) != attrgetter(name)(default)]
 
 
 def _tell_idle(config: Config) -> None:
