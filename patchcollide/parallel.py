@@ -71,7 +71,9 @@ def map_in_threads(function: Callable[..., T], items: Iterable[Any]) -> Iterator
 
     Threads suit work that releases Python's global lock, as decoding and resizing images does.
     """
-    work = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
+    # Named, not preferred: within a task of a cluster each item would become a task of its own,
+    # and be sent from machine to machine with all that it holds.
+    work = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")
     results: Iterator[T] = work(joblib.delayed(function)(item) for item in items)
     return results
 

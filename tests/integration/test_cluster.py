@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import numpy as np
 import pytest
@@ -20,7 +21,13 @@ from patchcollide import pipeline
 from patchcollide.config_files import load_config
 from patchcollide.errors import ClusterError, ConfigError, MissingLibraryError, StoreError
 from patchcollide.images.sources import find_images
-from patchcollide.parallel import LOCAL, Backend, _losses_explained, map_shards
+from patchcollide.parallel import (
+    LOCAL,
+    Backend,
+    _losses_explained,
+    map_in_threads,
+    map_shards,
+)
 from patchcollide.retrieval.exhaustive import ExhaustiveSearcher
 from patchcollide.store.descriptors import fit_basis
 from patchcollide.store.index_builder import build_index
@@ -37,15 +44,23 @@ NOTHING = np.empty(0, np.int64)
 
 @pytest.fixture(scope="module")
 def cluster():
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as started:
+    """Two workers, which come back when they are killed.
+
+    One that is not back after so long is given up, and never started again. By default that is 15
+    seconds, in which a busy machine does not start a worker.
+    """
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as started,
+    ):
         yield started
 
 
 @pytest.fixture
 def backend(cluster):
-    cluster.wait_for_workers(2)
+    cluster.wait_for_workers(2, timeout=300)
     return Backend("dask", cluster.scheduler_address)
 
 
@@ -97,6 +112,20 @@ def test_results_come_in_order_though_a_worker_is_killed(backend, tmp_path):
     work = partial(die_once, folder=tmp_path)
     assert list(map_shards(work, range(8), backend)) == [n * n for n in range(8)]
     assert (tmp_path / "met").exists()
+
+
+def process_of(item: int) -> int:
+    del item
+    return os.getpid()
+
+
+def processes_of_threads(item: int) -> tuple[int, list[int]]:
+    return os.getpid(), list(map_in_threads(process_of, range(item, item + 6)))
+
+
+def test_threads_of_a_task_are_threads_of_its_worker(backend):
+    for worker, threads in map_shards(processes_of_threads, range(4), backend):
+        assert threads == [worker] * 6
 
 
 def test_a_store_and_its_index_have_the_same_bytes(backend, config, write_images, tmp_path):
