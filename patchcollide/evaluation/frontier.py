@@ -1,5 +1,6 @@
 """A frontier: how far apart images between which features agree can be, by how nearly they do."""
 
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict, cast
 
 import numpy as np
@@ -74,6 +75,24 @@ class Frontier(Encoded):
     source_bound: float | None
     seed: int
     points: list[FrontierPoint]
+
+
+def farthest_within(points: Sequence[FrontierPoint], bound: float) -> FrontierPoint | None:
+    """Returns the point whose vertices are farthest apart among those that hold a bound.
+
+    What was found within a tight bound holds every looser one, where the search itself may have
+    found less.
+
+    Args:
+        points: Those of a frontier.
+        bound: On the largest distance of features, as a share of the target's.
+
+    Returns:
+        The first of the farthest; None if the features of none are known to hold it.
+    """
+    known = [point for point in points if point["tau"]["max"] is not None]
+    holding = [point for point in known if cast(float, point["tau"]["max"]) <= bound]
+    return max(holding, key=lambda point: point["vertex_distance"], default=None)
 
 
 def frontier_point(

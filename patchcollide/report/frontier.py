@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from patchcollide.evaluation.frontier import Frontier, FrontierPoint
+from patchcollide.evaluation.frontier import Frontier, FrontierPoint, farthest_within
 from patchcollide.formats import as_gap, as_number, as_percent, as_probability
 from patchcollide.report.charts import LEGEND, style_axes
 from patchcollide.report.sheet import INK, SERIES, Axes, Figure, rc_context, write_figure
@@ -21,6 +21,7 @@ _HEADINGS = (
     "p",
     "vertex L2",
     "of data set",
+    "farthest held",
     "source L2",
     "of data set",
     "kept by blocks",
@@ -38,7 +39,7 @@ _Panel: TypeAlias = tuple[str, Mapping[str, Sequence[float | None]]]
 def frontier_lines(frontier: Frontier) -> list[str]:
     """Returns the table in Markdown, loosest bound first, and what its columns are."""
     of_data = frontier["dataset_distance"]
-    rows = [_HEADINGS, *(_cells(point, of_data) for point in frontier["points"])]
+    rows = [_HEADINGS, *(_cells(point, frontier) for point in frontier["points"])]
     bound = frontier["source_bound"]
     asked = f" (asked: at most {as_number(bound)})" if bound else ""
     title = ", ".join((frontier["network"], frontier["layer"], frontier["parameterisation"]))
@@ -46,7 +47,8 @@ def frontier_lines(frontier: Frontier) -> list[str]:
         "tau is how far the features of samples between the vertices are from the target's, behind "
         "the activation, as a share of theirs; p the mean probability of the target's class, "
         f"{as_probability(frontier['target_probability'])} for the target itself; vertex L2 the "
-        "mean distance of two vertices in 0..255, source L2 that of a vertex from the source"
+        "mean distance of two vertices in 0..255, farthest held the largest in this table whose "
+        "tau max is within the row's tightness; source L2 the distance of a vertex from the source"
         f"{asked}; the data set's is {as_number(of_data)}. Kept by blocks is the share of the "
         "vertices' squared difference in detail of a 28th of a side and more, SSIM structural "
         "similarity, 1 for equal images. Seconds are of the descent."
@@ -54,7 +56,9 @@ def frontier_lines(frontier: Frontier) -> list[str]:
     return [f"{title}, seed {frontier['seed']}:", "", *markdown(rows).splitlines(), "", meaning]
 
 
-def _cells(point: FrontierPoint, of_data: float | None) -> list[str]:
+def _cells(point: FrontierPoint, frontier: Frontier) -> list[str]:
+    of_data = frontier["dataset_distance"]
+    farthest = farthest_within(frontier["points"], point["tightness"])
     largest = point["tau"]["max"]
     holds = largest is not None and largest <= point["tightness"]
     vertex, source = point["vertex_distance"], point["source_distance"]
@@ -67,6 +71,7 @@ def _cells(point: FrontierPoint, of_data: float | None) -> list[str]:
         as_probability(point["probability"]),
         as_number(vertex),
         as_percent(vertex / of_data if of_data else None),
+        as_number(farthest["vertex_distance"] if farthest else None),
         as_number(source),
         as_percent(source / of_data if of_data else None),
         as_percent(point.get("block_share")),

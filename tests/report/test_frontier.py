@@ -6,9 +6,16 @@ from typing import cast, get_type_hints
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from patchcollide.errors import RunError
-from patchcollide.evaluation.frontier import Frontier, FrontierPoint, frontier_point
+from patchcollide.evaluation.frontier import (
+    Frontier,
+    FrontierPoint,
+    farthest_within,
+    frontier_point,
+)
 from patchcollide.evaluation.summary import Summary
 from patchcollide.formats import NOT_MEASURED, as_percent
 from patchcollide.io.files import read_json
@@ -45,12 +52,43 @@ def test_the_table_says_whether_a_bound_holds_and_what_distances_are_of_the_data
     assert rows(frontier)[1][3] == "no"
 
 
+def test_what_holds_a_tight_bound_counts_for_looser_ones(frontier):
+    loose, tight = frontier["points"]
+    loose["vertex_distance"], tight["vertex_distance"] = 1000.0, 1500.0
+    assert [row[8] for row in rows(frontier)] == ["1500", "1500"]
+    loose["vertex_distance"] = 2000.0
+    assert [row[8] for row in rows(frontier)] == ["2000", "1500"]
+    # What misses its own bound may hold a looser one; at the bound is within it.
+    tight["tau"]["max"] = loose["tightness"]
+    loose["tau"]["max"] = 0.9
+    assert [row[8] for row in rows(frontier)] == ["1500", NOT_MEASURED]
+    tight["tau"]["max"] = None
+    assert [row[8] for row in rows(frontier)] == [NOT_MEASURED] * 2
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.floats(0, 1), st.integers(0, 9)), max_size=9),
+    st.floats(0, 1),
+)
+def test_the_farthest_is_that_of_a_loop(found, bound):
+    points = [
+        cast(FrontierPoint, {"tau": {"mean": 0.0, "max": tau}, "vertex_distance": distance})
+        for tau, distance in found
+    ]
+    expected = None
+    for point, (tau, distance) in zip(points, found, strict=True):
+        holds = tau is not None and tau <= bound
+        if holds and (expected is None or distance > expected["vertex_distance"]):
+            expected = point
+    assert farthest_within(points, bound) is expected
+
+
 def test_what_was_not_measured_is_no_number(frontier, tmp_path):
     assert "the source (asked: at most 785)" in frontier_lines(frontier)[-1]
     frontier["dataset_distance"] = frontier["source_bound"] = None
     frontier["points"][0]["tau"] = {"mean": None, "max": None}
     loose, _ = rows(frontier)
-    assert {loose[place] for place in (1, 2, 7, 9)} == {NOT_MEASURED}
+    assert {loose[place] for place in (1, 2, 7, 10)} == {NOT_MEASURED}
     assert loose[3] == "no"
     assert "the data set's is not measured" in frontier_lines(frontier)[-1]
     assert "(asked:" not in frontier_lines(frontier)[-1]
