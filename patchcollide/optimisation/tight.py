@@ -41,6 +41,8 @@ _SLACK = 0.8
 """The power mean's share of a validation's largest distance, until one has been measured."""
 _OUT_OF_REACH = 1.25
 """A bound below this times what the centre reached is none that vertices can move apart within."""
+_FALL = 0.85
+"""Share of the steps from which on a bound that was widened falls to what was asked."""
 _TIGHTER = 0.8
 """By what a bound that lets another class in is multiplied."""
 _PARTED = 3.0
@@ -142,15 +144,14 @@ class TightObjective(Objective):
         log_tau = float(log_power_mean(terms["tau"] + _TINY))
         self._note(log_tau, parameterisation, is_centre)
         logs = {"features": log_power_mean(terms["misfit"])}
-        failures = {"features": log_tau - math.log(self._aim)}
+        failures = {"features": log_tau - math.log(self._aim(step))}
         if self._source is not None:
             logs["source"] = _remoteness(images, self._source).log()
             bound = self.task.objective.source_distance
             failures["source"] = float(logs["source"].detach()) - math.log(bound)
         if len(images) > 1:
             logs["distance"] = -self._spread(images, parameterisation)
-        parted = len(images) > 1 and not (self._is_last(step) and failures["features"] > 0)
-        gait = self._gait
+        parted, gait = len(images) > 1, self._gait
         shares = weigh(self.state, failures, with_distance=parted, rate=gait.rate, gain=gait.gain)
         # Its gradient in the images is that of the network's part; its value means nothing.
         pulls = power_shares(terms["misfit"])[:, None, None, None] * gradient
@@ -166,12 +167,20 @@ class TightObjective(Objective):
         }
         return row | {f"share_{name}": share for name, share in shares.items()}
 
-    @property
-    def _aim(self) -> float:
-        return _AIM * self.state["slack"] * self.state["goal"]
+    def _aim(self, step: int) -> float:
+        return _AIM * self.state["slack"] * self._goal(step)
 
-    def _is_last(self, step: int) -> bool:
-        return step > 0.9 * self.task.optimiser.steps or self.state["halvings"] < 1
+    def _goal(self, step: int) -> float:
+        """Returns the bound of now: in the end as asked, to which a wider one falls step by step.
+
+        If it fell at once features would count for nearly all at once. The optimiser, which is used
+        to smaller gradients, would take steps that shake them.
+        """
+        goal, asked = self.state["goal"], self.task.objective.tightness
+        fallen = (step / self.task.optimiser.steps - _FALL) / (1 - _FALL)
+        if fallen >= 1 or self.state["halvings"] < 1:
+            return min(goal, asked)
+        return goal * math.pow(min(1.0, asked / goal), max(0.0, fallen))
 
     def _terms(
         self, z: Float[Tensor, "part units"], first: int
@@ -202,7 +211,7 @@ class TightObjective(Objective):
         row, self.begins_anew = {"step_size": state["size"]}, False
         last = step == self.task.optimiser.steps
         if state["phase"] == _CENTRE:
-            held = state["reached"] <= math.log(self._aim)
+            held = state["reached"] <= math.log(self._aim(step))
             if not held and step < self._centre_steps:
                 self._grow(log_tau, step)
                 return row, ""
@@ -222,7 +231,7 @@ class TightObjective(Objective):
         if found["validation_tau_max"] <= _SAFE * state["goal"] and not self._has_class(found):
             # Of a target that is barely its class's, features as near as asked may be another's.
             state["goal"] *= _TIGHTER
-        stage, rank = self._rank(found, parameterisation)
+        stage, rank = self._rank(found, parameterisation, step)
         if (stage, rank) > (state["stage"], state["rank"]):
             if stage > state["stage"]:
                 state["best"] = -_NEVER
@@ -259,7 +268,7 @@ class TightObjective(Objective):
         if state["waiting"] < _PATIENCE:
             return
         steps_left = max(1, self._centre_steps - step)
-        wanted = (log_tau - math.log(self._aim)) / steps_left
+        wanted = (log_tau - math.log(self._aim(step))) / steps_left
         gained = (-state["best"] - log_tau) / (_PATIENCE * self.task.optimiser.check_every)
         if gained < _SLOWEST * wanted:
             state["size"] = min(self._gait.largest, 2 * state["size"])
@@ -276,19 +285,24 @@ class TightObjective(Objective):
         }
 
     def _rank(
-        self, found: dict[str, float], parameterisation: Parameterisation
+        self, found: dict[str, float], parameterisation: Parameterisation, step: int
     ) -> tuple[int, float]:
-        """Features come first, then the source, then the distance."""
+        """Features come first, then the source, then the distance.
+
+        In the end features within what was asked come before those within a wider bound.
+        """
         tau = found["validation_tau_max"]
         if tau > _SAFE * self.state["goal"] or not self._has_class(found):
             return 0, -tau
+        asked = self.task.objective.tightness
+        best = 4 if self._goal(step) <= asked and tau <= _SAFE * asked else 2
         images = parameterisation.images()
         log_distance = float(self._spread(images, parameterisation))
         if self._source is not None:
             remote = float(_remoteness(images, self._source))
             if remote > 1.02 * self.task.objective.source_distance:
-                return 1, log_distance - 2 * math.log(remote)
-        return 2, log_distance
+                return best - 1, log_distance - 2 * math.log(remote)
+        return best, log_distance
 
     def _spread(
         self,
@@ -323,6 +337,8 @@ class TightObjective(Objective):
 
 _ENDS = (
     "the features come no nearer",
+    "the images come no nearer to the source",
+    "the vertices move apart no further",
     "the images come no nearer to the source",
     "the vertices move apart no further",
 )

@@ -18,6 +18,7 @@ from patchcollide.evaluation.simplex import (
     uniform_weights,
 )
 from patchcollide.networks.targets import TargetFeatures
+from patchcollide.optimisation import tight
 from patchcollide.optimisation.checkpoints import Checkpoint
 from patchcollide.optimisation.descent import find_vertices
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
@@ -212,6 +213,49 @@ def test_a_widened_bound_narrows_to_what_vertices_reach(small_network, goal, exp
         small_network.module.classifier.bias[task.target_class] += 5
         objective.check(start, 6)
     assert objective.state["goal"] == expected
+
+
+@pytest.mark.parametrize(("goal", "last"), [(0.5, 0.1), (0.08, 0.08)])
+def test_a_widened_bound_falls_to_what_was_asked_in_the_end(small_network, goal, last):
+    objective = TightObjective(tight_task(small_network, 0.1, steps=200), None)
+    objective.state["goal"] = goal
+    assert {objective._goal(step) for step in (1, 100, 170)} == {goal}
+    assert objective._goal(185) == pytest.approx(math.sqrt(goal * last))
+    assert objective._goal(200) == pytest.approx(last)
+    objective.state["halvings"] = 0.0
+    assert objective._goal(1) == pytest.approx(last)
+
+
+@pytest.mark.parametrize(
+    ("bound", "halvings", "expected"),
+    [
+        (0.0, 0.0, [0.1, 0.2, 0.05, 0.05]),
+        (1e-6, 0.0, [0.1, 0.1, 0.05, 0.05]),
+        (0.0, 1.0, [0.1, 0.2, 0.2, 0.3]),
+    ],
+)
+def test_features_within_what_was_asked_come_before_distance_within_a_wider_bound(
+    small_network, bound, halvings, expected, monkeypatch
+):
+    """In the end, and whether or not images hold the source's bound."""
+    task = tight_task(small_network, 0.1, num_vertices=2, bound=bound)
+    start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
+    objective = TightObjective(task, start.source)
+    objective.state |= {"phase": 1.0}
+    middle, offset = start.parameter.detach().clone(), torch.zeros_like(start.parameter)
+    offset[0], offset[1] = 1, -1
+    kept = []
+    # Nothing is far apart within 0.5 once something is within 0.1.
+    for spread, tau in ((0.1, 0.3), (0.2, 0.3), (0.05, 0.09), (0.3, 0.3)):
+        with torch.no_grad():
+            start.parameter.copy_(middle + spread * offset)
+            found = {"validation_tau_max": tau, "validation_margin": 1e6}
+            monkeypatch.setattr(tight, "validate_features", lambda *_, found=found: dict(found))
+            objective.state |= {"goal": 0.5, "halvings": halvings}
+            objective.check(start, 1)
+        assert objective.kept is not None
+        kept.append(float((objective.kept - middle).abs().max()))
+    assert kept == pytest.approx(expected)
 
 
 def test_a_looser_bound_lets_vertices_farther_apart(small_network):
