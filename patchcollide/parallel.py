@@ -1,6 +1,7 @@
 """Maps over many items: on the cores of this machine, or on a Dask cluster."""
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import logging
@@ -148,6 +149,9 @@ def map_shards(
 def _client(address: str | None) -> Iterator[Any]:
     """Connects to a scheduler that has workers."""
     distributed = importlib.import_module("distributed")
+    # What is left of clients that failed is ended by whoever happens to collect garbage. If that is
+    # the thread that a new client waits for, with a lock that both need, they wait for each other.
+    gc.collect()
     try:
         client = distributed.Client(address, timeout=_PATIENCE_S, set_as_default=False)
     # An address that is none raises almost anything: ValueError, OverflowError, RuntimeError ...

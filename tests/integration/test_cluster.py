@@ -1,6 +1,7 @@
 """Maps over shards on a real Dask cluster of two worker processes, one of them killed."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -208,6 +209,7 @@ def test_an_address_that_is_none_is_named(address, monkeypatch):
 def own_cluster(monkeypatch):
     """A cluster in this process, to be broken, whose workers are not waited for long."""
     monkeypatch.setattr("patchcollide.parallel._PATIENCE_S", 0.5)
+    gc.collect()  # As the program does before it makes a client, which a cluster makes too.
     with LocalCluster(
         n_workers=0, threads_per_worker=2, processes=False, dashboard_address=None
     ) as started:
@@ -224,6 +226,27 @@ def test_a_scheduler_without_workers_is_named(own_cluster):
     told = rf"workers of .*{address}, but it has none after 0\.5 s.*`dask worker {address}`"
     with pytest.raises(ConfigError, match=told):
         list(map_shards(abs, [1], Backend("dask", address)))
+
+
+def test_what_a_failed_connection_left_does_not_stop_the_next_one(own_cluster, monkeypatch):
+    """Dask ends it with a lock that it holds while it starts a thread: the thread must not."""
+    run = threading.Thread.run
+
+    def collect_first(thread):
+        if thread.name == "IO loop":
+            gc.collect()
+        run(thread)
+
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(ConfigError, match="none answers"):
+                list(map_shards(abs, [1], Backend("dask", "nonsense")))
+        monkeypatch.setattr(threading.Thread, "run", collect_first)
+        with pytest.raises(ConfigError, match="it has none after"):
+            list(map_shards(abs, [1], Backend("dask", own_cluster.scheduler_address)))
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("error", [distributed.CancelledError, CommClosedError])
