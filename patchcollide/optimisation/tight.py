@@ -339,6 +339,7 @@ _ENDS = (
     "the features come no nearer",
     "the images come no nearer to the source",
     "the vertices move apart no further",
+    # And with features as asked, not within a wider bound.
     "the images come no nearer to the source",
     "the vertices move apart no further",
 )

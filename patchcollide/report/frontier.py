@@ -71,7 +71,7 @@ def _cells(point: FrontierPoint, frontier: Frontier) -> list[str]:
         as_probability(point["probability"]),
         as_number(vertex),
         as_percent(vertex / of_data if of_data else None),
-        as_number(farthest["vertex_distance"] if farthest else None),
+        as_number(farthest["vertex_distance"]) if farthest else "none",
         as_number(source),
         as_percent(source / of_data if of_data else None),
         as_percent(point.get("block_share")),
