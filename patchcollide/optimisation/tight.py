@@ -289,20 +289,25 @@ class TightObjective(Objective):
     ) -> tuple[int, float]:
         """Features come first, then the source, then the distance.
 
-        In the end features within what was asked come before those within a wider bound.
+        In the end features within what was asked come before those within a wider bound, and of
+        those the nearer ones, lest a little distance be bought with features that nobody asked for.
         """
         tau = found["validation_tau_max"]
         if tau > _SAFE * self.state["goal"] or not self._has_class(found):
             return 0, -tau
         asked = self.task.objective.tightness
-        best = 4 if self._goal(step) <= asked and tau <= _SAFE * asked else 2
+        goal = self._goal(step)
+        is_held = goal <= asked and tau <= _SAFE * asked
         images = parameterisation.images()
-        log_distance = float(self._spread(images, parameterisation))
+        rank = float(self._spread(images, parameterisation))
         if self._source is not None:
             remote = float(_remoteness(images, self._source))
             if remote > 1.02 * self.task.objective.source_distance:
-                return best - 1, log_distance - 2 * math.log(remote)
-        return best, log_distance
+                return (4 if is_held else 1), rank - 2 * math.log(remote)
+        if is_held:
+            return 5, rank
+        is_falling = goal < self.state["goal"]
+        return (3, rank - 2 * math.log(tau)) if is_falling else (2, rank)
 
     def _spread(
         self,
@@ -339,6 +344,7 @@ _ENDS = (
     "the features come no nearer",
     "the images come no nearer to the source",
     "the vertices move apart no further",
+    "the features come no nearer",
     # And with features as asked, not within a wider bound.
     "the images come no nearer to the source",
     "the vertices move apart no further",

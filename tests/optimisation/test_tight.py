@@ -226,6 +226,27 @@ def test_a_widened_bound_falls_to_what_was_asked_in_the_end(small_network, goal,
     assert objective._goal(1) == pytest.approx(last)
 
 
+def kept_of(task, found, step, monkeypatch, **state):
+    """How far apart what is kept is, after vertices so far apart with features so near."""
+    start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
+    objective = TightObjective(task, start.source)
+    objective.state |= {"phase": PHASES["vertices"]}
+    middle, offset = start.parameter.detach().clone(), torch.zeros_like(start.parameter)
+    offset[0], offset[1] = 1, -1
+    kept = []
+    for spread, tau in found:
+        row = {"validation_tau_max": tau, "validation_margin": 1e6}
+        monkeypatch.setattr(tight, "validate_features", lambda *_, row=row: dict(row))
+        with torch.no_grad():
+            start.parameter.copy_(middle + spread * offset)
+            # Nothing is far apart within 0.5 once something is nearer.
+            objective.state |= {"goal": 0.5, **state}
+            objective.check(start, step)
+        assert objective.kept is not None
+        kept.append(float((objective.kept - middle).abs().max()))
+    return kept
+
+
 @pytest.mark.parametrize(
     ("bound", "halvings", "expected"),
     [
@@ -239,22 +260,17 @@ def test_features_within_what_was_asked_come_before_distance_within_a_wider_boun
 ):
     """In the end, and whether or not images hold the source's bound."""
     task = tight_task(small_network, 0.1, num_vertices=2, bound=bound)
-    start = FreePixels(picture(2), num_vertices=2, output_size=32, noise=0.0, generator=seeded(0))
-    objective = TightObjective(task, start.source)
-    objective.state |= {"phase": 1.0}
-    middle, offset = start.parameter.detach().clone(), torch.zeros_like(start.parameter)
-    offset[0], offset[1] = 1, -1
-    kept = []
-    # Nothing is far apart within 0.5 once something is within 0.1.
-    for spread, tau in ((0.1, 0.3), (0.2, 0.3), (0.05, 0.09), (0.3, 0.3)):
-        with torch.no_grad():
-            start.parameter.copy_(middle + spread * offset)
-            found = {"validation_tau_max": tau, "validation_margin": 1e6}
-            monkeypatch.setattr(tight, "validate_features", lambda *_, found=found: dict(found))
-            objective.state |= {"goal": 0.5, "halvings": halvings}
-            objective.check(start, 1)
-        assert objective.kept is not None
-        kept.append(float((objective.kept - middle).abs().max()))
+    found = [(0.1, 0.3), (0.2, 0.3), (0.05, 0.09), (0.3, 0.3)]
+    kept = kept_of(task, found, 1, monkeypatch, halvings=halvings)
+    assert kept == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, [0.2, 0.2, 0.3]), (190, [0.2, 0.19, 0.19])])
+def test_where_what_was_asked_is_out_of_reach_features_count_for_more_than_distance_in_the_end(
+    small_network, step, expected, monkeypatch
+):
+    task = tight_task(small_network, 0.1, num_vertices=2, bound=0.0)
+    kept = kept_of(task, [(0.2, 0.4), (0.19, 0.3), (0.3, 0.45)], step, monkeypatch)
     assert kept == pytest.approx(expected)
 
 
