@@ -65,15 +65,10 @@ def num_lists(factory: str) -> int:
     return int(found[1]) if found else 0
 
 
-def code_bytes(factory: str) -> int:
+def num_quantisers(factory: str) -> int:
     """Returns the bytes of a compressed descriptor in it; 0 if they are not compressed."""
-    found = re.search(r"PQ(\d+)(x4fs)?", factory)
-    return int(found[1]) // (2 if found[2] else 1) if found else 0
-
-
-def has_half_bytes(factory: str) -> bool:
-    """Says whether its codewords have 4 bits, of which FAISS compares many codes at once."""
-    return factory.endswith("x4fs")
+    found = re.search(r"PQ(\d+)", factory)
+    return int(found[1]) if found else 0
 
 
 def has_graph(factory: str) -> bool:
@@ -88,8 +83,8 @@ def num_gpus() -> int:
 
 
 def fits_gpu(factory: str) -> bool:
-    """Says whether FAISS has an index of this name for GPUs: no graph, 96 whole bytes at most."""
-    fits = code_bytes(factory) <= _MOST_GPU_CODE_BYTES and not has_half_bytes(factory)
+    """Says whether FAISS has an index of this name for GPUs: no graph, 96 bytes at most."""
+    fits = num_quantisers(factory) <= _MOST_GPU_CODE_BYTES
     return num_lists(factory) > 0 and not has_graph(factory) and fits
 
 
