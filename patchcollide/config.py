@@ -69,8 +69,8 @@ class Index(Section):
     kind: Literal["auto", "flat", "ivf-flat", "ivf-pq"] = "auto"
     training_patches: Count = 655_360
     basis_patches: Count = 20_000
-    probes: Count = 64
-    rerank: Count = 300
+    probes: Count = 16
+    rerank: Count = 100
 
 
 class Retrieval(Section):

@@ -72,11 +72,9 @@ def map_in_threads(function: Callable[..., T], items: Iterable[Any]) -> Iterator
 
     Threads suit work that releases Python's global lock, as decoding and resizing images does.
     """
-    # Named, not preferred: within a task of a cluster each item would become a task of its own,
-    # and be sent from machine to machine with all that it holds.
-    work = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")
-    results: Iterator[T] = work(joblib.delayed(function)(item) for item in items)
-    return results
+    # By joblib a few items of milliseconds take longer than they need: it looks for results every
+    # ten. And within a task of a cluster each item would become a task of its own, unless told not.
+    yield from _map_by_pool(function, items, num_threads())
 
 
 def map_with_tools(
@@ -101,12 +99,20 @@ def map_with_tools(
         finally:
             free.put(tool)
 
-    with one_thread_each(), ThreadPoolExecutor(len(tools)) as pool:
+    with one_thread_each():
+        yield from _map_by_pool(use, items, len(tools))
+
+
+def _map_by_pool(
+    function: Callable[[Any], T], items: Iterable[Any], num_workers: int
+) -> Iterator[T]:
+    """Yields results in order, of few items more than there are threads at a time."""
+    with ThreadPoolExecutor(num_workers) as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(use, item))
-                if len(waiting) > 2 * len(tools):
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * num_workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -39,10 +39,8 @@ _DECISIVE_COMPONENTS = 16
 
 _SPARE_NAMED = 64
 
-EFFORTS = (1, 4)
-"""How many times the lists, and the candidates, of the first time a query gets, if it is unsure."""
-# A query is sure that misses no more than one of so many.
-_TOLERATED = 10
+EFFORTS = (1, 4, 16)
+"""How many times the lists, and the candidates, of the first time a query gets, while unsure."""
 
 
 def num_shortlisted(rerank: int, k: int, num_patches: int) -> int:
@@ -91,11 +89,13 @@ class AnnSearcher(Searcher):
         """Asks the index, then the images that it named, and again for queries that are unsure.
 
         What the index names for a query, and what images hold that it names for others, are two
-        samples of its nearest: of what the first lacks of the second it lacks more elsewhere.
+        samples of its nearest: of what the first lacks of the second it lacks more elsewhere. So a
+        query is sure where it lacks nothing, and all images of its nearest were compared; or where
+        asking for four times as much has changed nothing.
         """
         descriptors = self.basis.describe_patches(queries)
         images = SharedImages(self.store, self.basis, queries, k)
-        best, asked = Pairs.none(), np.arange(len(queries))
+        best, asked, before = Pairs.none(), np.arange(len(queries)), np.empty(0, np.int64)
         for effort in EFFORTS:
             compared = self._compared(queries, descriptors, asked, k, exclude, effort)
             named = Pairs.joined([best, compared]).nearest(k)
@@ -103,7 +103,10 @@ class AnnSearcher(Searcher):
             own, _ = named.table(len(queries), k)
             distances, ids = best.table(len(queries), k)
             missed = (own > distances[:, -1:]) | (own == NO_DISTANCE)
-            asked = np.flatnonzero(missed.sum(axis=1) > k // _TOLERATED)
+            unsure = (missed | images.left_out(ids)).any(axis=1)
+            if len(before):
+                unsure &= (distances != before).any(axis=1)
+            asked, before = np.flatnonzero(unsure), distances
             if not len(asked):
                 break
         return SearchResult(distances, ids, proven=np.zeros(len(queries), np.bool_))

@@ -16,7 +16,7 @@ from patchcollide.parallel import map_in_threads, one_thread_each
 from patchcollide.retrieval.block_bounds import COMPONENTS
 from patchcollide.retrieval.scan import MOST_DIMENSIONS, Scan
 from patchcollide.retrieval.searcher import Pairs
-from patchcollide.shapes import Int64, UInt8, ndarray
+from patchcollide.shapes import Bool, Int64, UInt8, ndarray
 from patchcollide.store.blocks import Blocks, BlockSums
 from patchcollide.store.descriptors import Basis
 from patchcollide.store.reader import PatchStore
@@ -66,6 +66,12 @@ class SharedImages:
         with one_thread_each():
             pairs = list(map_in_threads(some, parts))
         return Pairs.joined([found, *pairs]).nearest(self.k)
+
+    def left_out(self, ids: Int64[ndarray, "queries n"]) -> Bool[ndarray, "queries n"]:
+        """Says of patches that were found whether their image is among too many to be compared."""
+        if self.store.grid.dimension > MOST_DIMENSIONS:
+            return np.zeros(ids.shape, np.bool_)
+        return ~np.isin(ids // self.store.grid.num_positions, self._compared)
 
     @cached_property
     def _scan(self) -> Scan:

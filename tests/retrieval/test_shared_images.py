@@ -142,6 +142,17 @@ def test_only_unsure_queries_are_asked_again_for_more(store, basis):
     assert found.ids[:, 0].tolist() == [7 * positions + 3, 7 * positions + 20]
 
 
+def test_queries_are_unsure_whose_images_are_too_many_to_compare(store, basis, monkeypatch):
+    monkeypatch.setattr(shared_images, "MOST_IMAGES", 1)
+    positions = store.grid.num_positions
+    queries = store.patches(np.array([7, 7, 3]) * positions + [3, 20, 5])
+    first = [[7 * positions + 3], [7 * positions + 20], [3 * positions + 5]]
+    searcher = searcher_of(store, basis, [first, first[2:]])
+    found = searcher.search(queries, 1, NOTHING)
+    assert [count for count, _ in searcher.index.asked] == [3, 1]
+    assert found.squared_distances.tolist() == [[0], [0], [0]]
+
+
 def test_a_tie_that_another_identifier_wins_makes_nobody_unsure(store, basis):
     # Images 0 and 2 are copies.
     positions = store.grid.num_positions
@@ -166,7 +177,7 @@ def test_excluded_images_are_not_found_among_those_of_others(store, basis, monke
 
 
 def test_an_index_that_names_nothing_gives_no_neighbours(store, basis):
-    searcher = searcher_of(store, basis, [[[], []]] * 2)
+    searcher = searcher_of(store, basis, [[[], []]] * len(ann.EFFORTS))
     found = searcher.search(store.patches(np.array([9, 30])), 3, NOTHING)
     assert (found.ids == -1).all()
     assert (found.squared_distances == NO_DISTANCE).all()

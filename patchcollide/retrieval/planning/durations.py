@@ -14,8 +14,8 @@ from patchcollide.store.faiss_library import (
     POINTS_PER_CENTRE,
 )
 
-# The share of queries that `ann` asks again: of twelve sources, ``search-at-scale.md``.
-_ASKED_AGAIN = 0.06
+# The shares of queries that `ann` asks with each effort: of twelve sources.
+_ASKED = (1.0, 0.27, 0.08)
 
 # To multiply vectors of two values costs as much as of ten.
 _LEAST_TERMS = 10
@@ -214,7 +214,8 @@ def _ann_seconds(work: Workload, rates: Rates, num_queries: int) -> float:
     each = _assigning_seconds(work, rates) + scanning
     each += shortlist / rates.patches_gathered + comparing
     # Of queries that are asked again everything grows: the lists, and the candidates of each.
-    asked = num_queries * (1 + _ASKED_AGAIN * (max(EFFORTS) - 1))
+    efforts = zip(_ASKED, EFFORTS, strict=True)
+    asked = num_queries * sum(share * effort for share, effort in efforts)
     found = min(shared_images.MOST_IMAGES, work.num_images, num_queries * work.config.retrieval.k)
     whole = rates.exact.seconds(found * work.config.grid.num_positions, num_queries)
     return _table_seconds(work, rates) + asked * each + whole
