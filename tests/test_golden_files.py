@@ -300,6 +300,8 @@ def structure(value: Any) -> Any:
 def test_dimensions_of_version_1_are_still_written_so(tmp_path):
     picture = make_formats.write_pictures(tmp_path) / "class-0" / "0.png"
     settings = ["network.name=mlp", "network.weights=random", "network.device=cpu"]
+    # What the defaults of these were.
+    settings += ["index.probes=64", "index.rerank=300"]
     config = load_config(overrides=settings)
     measure_dimensions(config, [picture], ["act2"], out=tmp_path / "out.json")
     before, now = (
