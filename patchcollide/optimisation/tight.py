@@ -21,17 +21,28 @@ import torch
 from patchcollide.composition.parameterisations import Parameterisation
 from patchcollide.evaluation.feature_distances import relative_feature_distances
 from patchcollide.evaluation.simplex import face_weights
-from patchcollide.images.tensors import mean_distance, pairwise_distances
+from patchcollide.images.tensors import mean_distance
+from patchcollide.optimisation.apartness import apartness, remoteness
 from patchcollide.optimisation.gaits import COMPOSITIONS, PIXELS
 from patchcollide.optimisation.losses import log_power_mean, misfits, power_shares
 from patchcollide.optimisation.multipliers import weigh
 from patchcollide.optimisation.objective import Objective, with_hull_samples
 from patchcollide.optimisation.passes import Passes
+from patchcollide.optimisation.step_sizes import (
+    NEVER,
+    fresh_sizes,
+    gains_no_more,
+    grow,
+    share_of_size,
+)
 from patchcollide.optimisation.stopping import ALL_STEPS, DescentTask, validate_features
 from patchcollide.randomness import Purpose, seeded
 from patchcollide.shapes import Float, Tensor
 
 _CENTRE, _VERTICES = 0.0, 1.0
+
+_MULTIPLIERS = {"features": 1.0, "source": 0.0}
+"""The slow parts of the multipliers, at first."""
 
 _AIM = 0.93
 """Share of the bound that the largest distance of a validation is led to."""
@@ -47,15 +58,6 @@ _TIGHTER = 0.8
 """By what a bound that lets another class in is multiplied."""
 _PARTED = 3.0
 """How far vertices are moved from the centre at first, in units of the parameter."""
-_PATIENCE, _HALVINGS = 4, 3
-_LEAST_GAIN = 0.005
-_SLOWEST = 0.2
-"""Share of the pace that would bring the centre to its aim in time, below which its steps grow."""
-_HOLD, _LAST_SIZE = 0.7, 0.05
-"""For how long steps keep their size, of the centre's or of the vertices', and to what share they
-fall after. A centre whose steps fell from the first ended on its way, in steps too small."""
-
-_NEVER = 1e9
 _TINY = 1e-9
 
 
@@ -81,12 +83,13 @@ class TightObjective(Objective):
             "begun": 0.0,
             "goal": task.objective.tightness,
             "slack": _SLACK,
-            "reached": _NEVER,
+            "reached": NEVER,
             "logs": 0.0,
             "num_logs": 0.0,
             "stage": -1.0,
-            "rank": -_NEVER,
-            **self._fresh_pace(),
+            "rank": -NEVER,
+            **_MULTIPLIERS,
+            **fresh_sizes(self._gait.size),
         }
 
     def optimiser(self, parameterisation: Parameterisation) -> torch.optim.Adam:
@@ -94,17 +97,11 @@ class TightObjective(Objective):
         return torch.optim.Adam([parameterisation.parameter], betas=self._gait.averages)
 
     def step_size(self, step: int, parameterisation: Parameterisation) -> float:
-        """See :meth:`Objective.step_size`: constant, then a cosine; so for centre and vertices.
-
-        Theirs is also halved each time nothing is gained any more.
-        """
+        """See :meth:`Objective.step_size`, and :mod:`patchcollide.optimisation.step_sizes`."""
         settings, begun = self.task.optimiser, self.state["begun"]
         end = settings.steps if begun else self._centre_steps
-        done = (step - begun) / (end - begun)
-        done = max(0.0, (done - _HOLD) / (1 - _HOLD))
-        fall = (1 + math.cos(math.pi * done)) / 2
         rise = min(1.0, (step - begun + 1) / max(1, settings.warmup_steps))
-        size = self.state["size"] * rise * (_LAST_SIZE + (1 - _LAST_SIZE) * fall)
+        size = self.state["size"] * rise * share_of_size((step - begun) / (end - begun))
         return settings.learning_rate * size * parameterisation.unit
 
     @property
@@ -146,7 +143,7 @@ class TightObjective(Objective):
         logs = {"features": log_power_mean(terms["misfit"])}
         failures = {"features": log_tau - math.log(self._aim(step))}
         if self._source is not None:
-            logs["source"] = _remoteness(images, self._source).log()
+            logs["source"] = remoteness(images, self._source).log()
             bound = self.task.objective.source_distance
             failures["source"] = float(logs["source"].detach()) - math.log(bound)
         if len(images) > 1:
@@ -213,7 +210,14 @@ class TightObjective(Objective):
         if state["phase"] == _CENTRE:
             held = state["reached"] <= math.log(self._aim(step))
             if not held and step < self._centre_steps:
-                self._grow(log_tau, step)
+                wanted = log_tau - math.log(self._aim(step))
+                grow(
+                    state,
+                    log_tau,
+                    wanted / max(1, self._centre_steps - step),
+                    every=self.task.optimiser.check_every,
+                    largest=self._gait.largest,
+                )
                 return row, ""
             if self.task.optimiser.num_vertices == 1:
                 row |= validate_features(self.task, parameterisation.images())
@@ -234,10 +238,10 @@ class TightObjective(Objective):
         stage, rank = self._rank(found, parameterisation, step)
         if (stage, rank) > (state["stage"], state["rank"]):
             if stage > state["stage"]:
-                state["best"] = -_NEVER
+                state["best"] = -NEVER
             state["stage"], state["rank"] = float(stage), rank
             self.kept = parameterisation.parameter.detach().clone()
-        if self._gains_no_more(state["rank"]):
+        if gains_no_more(state, state["rank"]):
             return row | found, _ENDS[int(state["stage"])]
         return row | found, ALL_STEPS if last else ""
 
@@ -245,44 +249,6 @@ class TightObjective(Objective):
         # The margin is asked for because a batch is small; see `sure_enough`.
         least = self.task.optimiser.stop_margin * self.task.target_margin
         return found["validation_margin"] >= least
-
-    def _gains_no_more(self, value: float) -> bool:
-        """Halves the step where nothing is gained; says whether it was halved often enough."""
-        state = self.state
-        if value > state["best"] + _LEAST_GAIN:
-            state["best"], state["waiting"] = value, 0.0
-            return False
-        state["best"] = max(state["best"], value)
-        state["waiting"] += 1
-        if state["waiting"] < _PATIENCE:
-            return False
-        state["size"] /= 2
-        state["halvings"] -= 1
-        state["waiting"] = 0.0
-        return state["halvings"] < 0
-
-    def _grow(self, log_tau: float, step: int) -> None:
-        """Doubles the centre's steps where at its pace it would come nowhere near its aim."""
-        state = self.state
-        state["waiting"] += 1
-        if state["waiting"] < _PATIENCE:
-            return
-        steps_left = max(1, self._centre_steps - step)
-        wanted = (log_tau - math.log(self._aim(step))) / steps_left
-        gained = (-state["best"] - log_tau) / (_PATIENCE * self.task.optimiser.check_every)
-        if gained < _SLOWEST * wanted:
-            state["size"] = min(self._gait.largest, 2 * state["size"])
-        state["best"], state["waiting"] = -log_tau, 0.0
-
-    def _fresh_pace(self) -> dict[str, float]:
-        return {
-            "size": self._gait.size,
-            "halvings": float(_HALVINGS),
-            "waiting": 0.0,
-            "best": -_NEVER,
-            "features": 1.0,
-            "source": 0.0,
-        }
 
     def _rank(
         self, found: dict[str, float], parameterisation: Parameterisation, step: int
@@ -301,7 +267,7 @@ class TightObjective(Objective):
         images = parameterisation.images()
         rank = float(self._spread(images, parameterisation))
         if self._source is not None:
-            remote = float(_remoteness(images, self._source))
+            remote = float(remoteness(images, self._source))
             if remote > 1.02 * self.task.objective.source_distance:
                 return (4 if is_held else 1), rank - 2 * math.log(remote)
         if is_held:
@@ -314,14 +280,8 @@ class TightObjective(Objective):
         images: Float[Tensor, "vertices channels height width"],
         parameterisation: Parameterisation,
     ) -> Tensor:
-        """The logarithm of the vertices' distance, less what of it is detail of small blocks."""
-        if parameterisation.block == 1:
-            return _mean_distance(images).log()
-        # Overlapping, or vertices would come to differ in squares on the grid of the blocks.
-        side = parameterisation.block
-        blurred = torch.nn.functional.avg_pool2d(images, side, stride=-(-side // 4))
-        coarse, preference = _mean_distance(blurred).log(), self.task.objective.coarseness
-        return (1 + preference) * coarse - preference * _mean_distance(images).log()
+        preference = self.task.objective.coarseness
+        return apartness(images, block=parameterisation.block, preference=preference)
 
     def _split(self, parameterisation: Parameterisation, step: int) -> None:
         """Begins with vertices at the centre; a bound that it did not reach becomes wider."""
@@ -334,7 +294,7 @@ class TightObjective(Objective):
         parameterisation.project()
         goal = max(state["goal"], _OUT_OF_REACH * math.exp(state["reached"]))
         state |= {"phase": _VERTICES, "begun": float(step), "goal": goal}
-        state |= self._fresh_pace() | {"size": self._gait.vertices}
+        state |= _MULTIPLIERS | fresh_sizes(self._gait.vertices)
         self.begins_anew = True
         # What a descent ends with that ends before any of it was validated.
         self.kept = parameter.detach().clone()
@@ -349,18 +309,3 @@ _ENDS = (
     "the images come no nearer to the source",
     "the vertices move apart no further",
 )
-
-
-def _mean_distance(images: Float[Tensor, "vertices channels height width"]) -> Tensor:
-    """The mean distance of pairs, as a share of the range."""
-    return pairwise_distances(images).mean() / (255 * math.sqrt(images[0].numel()))
-
-
-def _remoteness(
-    images: Float[Tensor, "vertices channels height width"],
-    source: Float[Tensor, "1 channels height width"],
-) -> Tensor:
-    """The mean over images of the root mean square difference from the source, of 0..1."""
-    squares = (images - source).flatten(1).square().mean(dim=1)
-    remoteness: Tensor = (squares + _TINY**2).sqrt().mean()
-    return remoteness
