@@ -4,16 +4,11 @@ import importlib
 import platform
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from patchcollide.errors import IndexMismatchError, MissingLibraryError
 from patchcollide.io.files import require_open_files, written_beside
-from patchcollide.progress import track
-from patchcollide.shapes import Int64, ndarray
 
 MOST_GPU_RESULTS = 2048
 """Neighbours that a search on a GPU can return."""
@@ -130,40 +125,3 @@ def read_index(path: Path, remedy: str, *, mapped: bool = False, searched: bool 
     except RuntimeError as error:
         require_open_files(error, path)
         raise IndexMismatchError(f"{path} is missing or damaged ({error}). {remedy}") from error
-
-
-def merge_indexes(begun: Path, parts: Sequence[Path], remedy: str) -> Any:
-    """Returns an index that holds what its parts do; none of them may name what another does.
-
-    Lists get all the room that they need before anything is put in: they would be copied whenever
-    they are full, into half as much again.
-
-    Args:
-        begun: The file of a trained index, empty or the one that is extended.
-        parts: Files of others, trained alike.
-        remedy: What to do if one cannot be read.
-
-    Raises:
-        IndexMismatchError: If one is missing or damaged.
-    """
-    faiss = import_faiss()
-    index = read_index(begun, remedy, searched=False)
-    if isinstance(index, faiss.IndexIVF):
-        lists = faiss.downcast_InvertedLists(index.invlists)
-        for number, added in enumerate(_list_sizes(index.nlist, parts, remedy).tolist()):
-            held = lists.list_size(number)
-            lists.resize(number, held + added)
-            # The room stays.
-            lists.resize(number, held)
-    for path in track(parts, "Merging", len(parts)):
-        index.merge_from(read_index(path, remedy, searched=False), 0)
-    return index
-
-
-def _list_sizes(num_lists: int, parts: Sequence[Path], remedy: str) -> Int64[ndarray, "lists"]:
-    total = np.zeros(num_lists, np.int64)
-    for path in parts:
-        # Held, for its lists go with it.
-        part = read_index(path, remedy, mapped=True, searched=False)
-        total += [part.invlists.list_size(number) for number in range(num_lists)]
-    return total

@@ -25,7 +25,6 @@ from patchcollide.store.descriptors import Basis, fit_basis, sample_ids
 from patchcollide.store.faiss_library import (
     has_graph,
     import_faiss,
-    merge_indexes,
     num_gpus,
     on_gpu,
     read_index,
@@ -41,6 +40,7 @@ from patchcollide.store.index_files import (
     require_same,
     write_about,
 )
+from patchcollide.store.index_merging import write_merged
 from patchcollide.store.index_work import (
     BASIS,
     BEGUN,
@@ -104,15 +104,14 @@ def build_index(store: PatchStore, settings: Index, seed: int, backend: Backend 
     basis_file, begun, factory = _begin(store, settings, seed, work, earlier)
     basis = Basis.load(basis_file, store=store)
     parts = _fill(store, basis, factory, begun, num_indexed, backend)
-    index = merge_indexes(begun, parts, _REMEDY)
-    write_index(index, store.path / INDEX_FILE)
+    num_patches = write_merged(begun, parts, store.path / INDEX_FILE, _REMEDY)
     with written_beside(store.path / BASIS_FILE) as partial_copy:
         shutil.copyfile(basis_file, partial_copy)
     write_about(store, build, factory, basis.variance_share)
     remove_work(store.path)
     logger.info(
         "Indexed %d patches as %s; %d components hold %.1f %% of their variance.",
-        index.ntotal,
+        num_patches,
         factory,
         basis.num_components,
         100 * basis.variance_share,

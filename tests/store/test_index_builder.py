@@ -1,6 +1,5 @@
 """Building an index in parts: stopped, damaged, extended; and what of it fits a GPU."""
 
-import itertools
 import logging
 import shutil
 from typing import Any
@@ -293,24 +292,3 @@ def test_a_graph_over_the_lists_finds_what_the_lists_hold(monkeypatch, store, rn
     queries = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     expected = ExhaustiveSearcher(store).search(queries, 4, NOTHING)
     np.testing.assert_array_equal(searcher.search(queries, 4, NOTHING).ids, expected.ids)
-
-
-@pytest.mark.parametrize("factory", ["IVF8,PQ4", "IVF8,Flat", "IDMap,Flat"])
-@pytest.mark.parametrize("begun_holds", [0, 7])
-def test_merged_parts_are_the_index_of_all_whatever_they_hold(factory, begun_holds, tmp_path, rng):
-    faiss = import_faiss()
-    vectors = rng.standard_normal((400, 8)).astype(np.float32)
-    begun = faiss.index_factory(8, factory)
-    begun.train(vectors)
-    bounds = [0, begun_holds, begun_holds, 8, 100, 400]
-    files, expected = [], faiss.clone_index(begun)
-    for number, (first, last) in enumerate(itertools.pairwise(bounds)):
-        part, ids = faiss.clone_index(begun), np.arange(first, last)
-        for index in (part, expected):
-            index.add_with_ids(vectors[first:last], ids)
-        files.append(tmp_path / f"{number}.faiss")
-        faiss_library.write_index(part, files[-1])
-    faiss_library.write_index(expected, tmp_path / "expected.faiss")
-    merged = faiss_library.merge_indexes(files[0], files[1:], "Build it again.")
-    faiss_library.write_index(merged, tmp_path / "merged.faiss")
-    assert (tmp_path / "merged.faiss").read_bytes() == (tmp_path / "expected.faiss").read_bytes()

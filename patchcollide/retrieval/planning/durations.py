@@ -128,7 +128,7 @@ def stage_seconds(work: Workload, rates: Rates) -> dict[str, float]:
         + dimension**3 / rates.eigen,
         "training": _training_seconds(work, rates),
         "filling": _filling_seconds(work, rates) + written + digested + tables,
-        "merging": written + 2 * digested + tables,
+        "merging": written + 2 * digested,
     }
 
 

@@ -22,6 +22,7 @@ ENGINES = ("exact", "certified", "ann")
 _PROCESS = 750_000_000
 # An image's file, name, size and time while a store is written; its name and digests when opened.
 _LISTED_IMAGE = 1600
+_MAPPED_FILE = 2000
 _OPENED_IMAGE = 500
 _KEPT_IMAGE = 400
 # A decoded picture of eight million pixels in each thread.
@@ -244,9 +245,11 @@ def _filling_bytes(work: Workload) -> int:
 
 
 def _merging_bytes(work: Workload) -> int:
-    # Lists have all their room from the first; without lists there is none to make beforehand.
-    growth = 1.0 if work.lists else _growth(work)
-    return int(growth * work.index_bytes) + work.part_bytes
+    if not work.lists:
+        return int(_growth(work) * work.index_bytes) + work.part_bytes
+    # Of lists their sizes and one at a time; of the index what is before them, twice; and files.
+    of_list = work.index_bytes // work.lists
+    return 8 * work.lists + of_list + 2 * work.begun_bytes + _MAPPED_FILE * work.num_shards
 
 
 def _growth(work: Workload) -> float:

@@ -97,12 +97,24 @@ def test_uncompressed_indexes_are_as_computed_by_hand():
     assert paper(kind="ivf-flat").index_bytes == 37_011_074 * 264 + 16_384 * (264 + 280)
 
 
-def test_the_papers_scale_fits_into_eight_gigabytes_and_imagenet_does_not():
-    require_memory(paper(), 8_000_000_000)
+def test_the_papers_scale_imagenet_and_a_billion_patches_fit_into_eight_gigabytes():
     imagenet = Workload(Config(), 1_281_167, cores=2)
     assert imagenet.num_patches == 370_257_263
+    for work in (paper(), imagenet, Workload(Config(), 3_460_208, cores=2)):
+        require_memory(work, 8_000_000_000)
+
+
+def test_a_flat_index_is_whole_in_memory_and_imagenets_does_not_fit():
+    imagenet = Workload(load_config(overrides=["index.kind=flat"]), 1_281_167, cores=2)
     with pytest.raises(ConfigError, match=r"Merging the index of 1281167 images needs"):
         require_memory(imagenet, 8_000_000_000)
+
+
+def test_lists_are_merged_in_a_fraction_of_what_they_take_on_disk():
+    for num_images in (PAPER_IMAGES, 1_281_167, 3_460_208):
+        work = Workload(Config(), num_images, cores=2)
+        lists = stage_bytes(work)["merging"] - stage_bytes(work)["extraction"]
+        assert lists < work.index_bytes / 4
 
 
 def test_a_billion_patches_take_forty_gigabytes_of_index():
