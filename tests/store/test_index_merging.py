@@ -1,5 +1,6 @@
 """Merged indexes: the bytes that FAISS writes of the same index made at once."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -12,7 +13,7 @@ from patchcollide.store.index_merging import write_merged
 
 pytestmark = pytest.mark.usefixtures("faiss")
 
-FACTORIES = ["IVF8,PQ4", "IVF8,Flat", "IVF8_HNSW4,PQ4", "IDMap,Flat"]
+FACTORIES = ["IVF8,PQ4x4", "IVF8,Flat", "IVF8_HNSW4,PQ4x4", "IDMap,Flat"]
 
 
 @pytest.fixture
@@ -20,15 +21,22 @@ def faiss():
     return pytest.importorskip("faiss")
 
 
-@pytest.fixture
-def vectors(rng):
-    return rng.standard_normal((400, 8)).astype(np.float32)
+@pytest.fixture(scope="module")
+def vectors():
+    return np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32)
 
 
-def trained(factory, vectors):
-    index = import_faiss().index_factory(8, factory)
-    index.train(vectors)
-    return index
+@pytest.fixture(scope="module")
+def trained(vectors):
+    """Trains each kind of index once, which takes seconds where threads wait for one another."""
+
+    @functools.cache
+    def train(factory):
+        index = import_faiss().index_factory(8, factory)
+        index.train(vectors)
+        return index
+
+    return train
 
 
 def write_parts(index, vectors, bounds, folder):
@@ -48,12 +56,12 @@ def write_parts(index, vectors, bounds, folder):
 @pytest.mark.parametrize("begun_holds", [0, 7])
 @pytest.mark.parametrize("known", [True, False])
 def test_merged_parts_are_the_index_of_all_whatever_they_hold(
-    factory, begun_holds, known, vectors, tmp_path, monkeypatch
+    factory, begun_holds, known, trained, vectors, tmp_path, monkeypatch
 ):
     if not known:
         monkeypatch.setattr(index_merging, "_lists_of", lambda *_: None)
     bounds = [0, begun_holds, begun_holds, 8, 100, 400]
-    files, whole = write_parts(trained(factory, vectors), vectors, bounds, tmp_path)
+    files, whole = write_parts(trained(factory), vectors, bounds, tmp_path)
     write_index(whole, tmp_path / "expected.faiss")
     merged = tmp_path / "merged.faiss"
     assert write_merged(files[0], files[1:], merged, "Build it again.") == 400
@@ -62,9 +70,9 @@ def test_merged_parts_are_the_index_of_all_whatever_they_hold(
 
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("bounds", [[0, 0], [0, 0, 0], [0, 1], [0, 0, 2]])
-def test_an_index_of_hardly_anything_finds_it(factory, bounds, vectors, tmp_path):
+def test_an_index_of_hardly_anything_finds_it(factory, bounds, trained, vectors, tmp_path):
     """Most of its lists are empty, of which FAISS writes nothing at all."""
-    files, whole = write_parts(trained(factory, vectors), vectors, bounds, tmp_path)
+    files, whole = write_parts(trained(factory), vectors, bounds, tmp_path)
     merged = tmp_path / "merged.faiss"
     assert write_merged(files[0], files[1:], merged, "Build it again.") == bounds[-1]
     for mapped in (True, False):
@@ -79,8 +87,8 @@ def test_an_index_of_hardly_anything_finds_it(factory, bounds, vectors, tmp_path
 
 
 @pytest.mark.parametrize("damaged", [0, 1])
-def test_a_damaged_part_is_named_and_nothing_is_written(damaged, vectors, tmp_path):
-    files, _ = write_parts(trained("IVF8,PQ4", vectors), vectors, [0, 0, 400], tmp_path)
+def test_a_damaged_part_is_named_and_nothing_is_written(damaged, trained, vectors, tmp_path):
+    files, _ = write_parts(trained("IVF8,PQ4x4"), vectors, [0, 0, 400], tmp_path)
     files[damaged].write_bytes(files[damaged].read_bytes()[:200])
     before = sorted(tmp_path.iterdir())
     with pytest.raises(IndexMismatchError, match=rf"{damaged}\.faiss.*Build it again"):
@@ -91,10 +99,10 @@ def test_a_damaged_part_is_named_and_nothing_is_written(damaged, vectors, tmp_pa
 @pytest.mark.parametrize("count", [3, 400])
 @pytest.mark.parametrize("change", ["cut", "longer", "size", "order", "kind"])
 def test_lists_that_are_not_what_their_sizes_say_are_left_to_faiss(
-    count, change, vectors, tmp_path
+    count, change, trained, vectors, tmp_path
 ):
     """Few lists that hold anything are written with their numbers, many without."""
-    files, _ = write_parts(trained("IVF8,PQ4", vectors), vectors, [0, 0, count], tmp_path)
+    files, _ = write_parts(trained("IVF8,PQ4x4"), vectors, [0, 0, count], tmp_path)
     assert index_merging._lists_of(files[0], files[1:], "Build it again.")
     data = bytearray(files[1].read_bytes())
     head = data.rindex(b"ilar")
@@ -113,9 +121,11 @@ def test_lists_that_are_not_what_their_sizes_say_are_left_to_faiss(
     assert index_merging._lists_of(files[0], files[1:], "Build it again.") is None
 
 
-def test_lists_of_a_merged_index_are_never_in_memory_together(vectors, tmp_path, monkeypatch):
+def test_lists_of_a_merged_index_are_never_in_memory_together(
+    trained, vectors, tmp_path, monkeypatch
+):
     """What FAISS reads whole is the index that was begun, without its lists."""
-    files, _ = write_parts(trained("IVF8,Flat", vectors), vectors, [0, 0, 200, 400], tmp_path)
+    files, _ = write_parts(trained("IVF8,Flat"), vectors, [0, 0, 200, 400], tmp_path)
     read = []
 
     def watched(path, remedy, *, mapped=False, searched=True):
