@@ -22,6 +22,7 @@ from patchcollide import report
 from patchcollide.errors import MissingLibraryError
 from patchcollide.io.files import write_json
 from patchcollide.io.provenance import file_digest
+from patchcollide.report.headlines import figure_title
 from patchcollide.runs.folder import Run, open_run
 from patchcollide.runs.report import write_report, write_run_differences
 from patchcollide.runs.summary import read_summary
@@ -39,10 +40,8 @@ _MOVE = "(tour, value) => {tour.value = value; tour.dispatchEvent(new Event('inp
 
 
 def draw_collision(run: Run, path: Path) -> None:
-    """Draws source, target and vertices; the title claims what every caption shows, no more."""
-    summary = read_summary(run)
-    about = f"{summary['network']}, {summary['layer']}"
-    write_run_differences(path, run, f"{about}: the class of the target, the look of the source")
+    """Draws source, target and vertices, with the title that the run's verdict gives a figure."""
+    write_run_differences(path, run, figure_title(read_summary(run)))
 
 
 def drawing_digest(*packages: ModuleType, names: Sequence[str] = DRAWING) -> str:
