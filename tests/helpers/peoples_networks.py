@@ -1,11 +1,12 @@
 """Small networks written as people write theirs: RGB images of 16 pixels, four classes or two."""
 
 import argparse
-import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from tests.helpers.scripting import as_torchscript
 
 SIZE = 16
 
@@ -96,9 +97,7 @@ def one_logit():
 
 
 def scripted():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.jit.script(ReusedRelu())
+    return as_torchscript(ReusedRelu())
 
 
 def checkpoint_of_data_parallel(path):

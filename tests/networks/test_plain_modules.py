@@ -13,6 +13,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.evaluation.claims import walk_edges
 from patchcollide.networks.plain_modules import copied, plain_module
+from tests.helpers.scripting import as_torchscript
 from tests.helpers.small_networks import SIZE, small_module, wrap
 
 
@@ -35,7 +36,7 @@ WRAPPED: dict[str, Callable[[nn.Module], Any]] = {
     "parallel": nn.DataParallel,
     "compiled": compiled,
     "both": lambda module: nn.DataParallel(compiled(module)),
-    "scripted": lambda module: quietly(torch.jit.script, module),
+    "scripted": as_torchscript,
     "traced": lambda module: quietly(torch.jit.trace, module, torch.rand(1, 3, SIZE, SIZE)),
 }
 
@@ -77,10 +78,20 @@ def test_edges_of_scripts_are_walked(kind, rng):
     assert found["worst_margin"] == pytest.approx(expected["worst_margin"])
 
 
+def test_a_list_where_a_builtin_of_pytorch_lay_is_scripted_for_all_that(rng, monkeypatch):
+    module = torchvision.models.squeezenet1_1(weights=None).eval()
+    conv: Any = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    table: Any = torch.jit._builtins._get_builtin_table()
+    monkeypatch.setitem(table, id(conv._reversed_padding_repeated_twice), "aten::abs")
+    images = torch.rand(2, 3, 32, 32, generator=rng)
+    with torch.no_grad():
+        assert torch.equal(as_torchscript(module)(images), module(images))
+
+
 def test_a_scripted_network_of_torchvision_computes_the_same(rng):
     module = torchvision.models.squeezenet1_1(weights=None).eval()
     images = torch.rand(2, 3, 32, 32, generator=rng)
-    unscripted = plain_module(quietly(torch.jit.script, module), "it")
+    unscripted = plain_module(as_torchscript(module), "it")
     with torch.no_grad():
         assert torch.equal(unscripted(images), module(images))
     assert unscripted.state_dict().keys() == module.state_dict().keys()
@@ -101,7 +112,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize("times", [0, 1, 4])
 def test_loops_and_branches_of_scripts_are_run(times, rng):
     module = Branching()
-    unscripted = plain_module(quietly(torch.jit.script, module), "it")
+    unscripted = plain_module(as_torchscript(module), "it")
     x = torch.rand(2, 3, 4, 4, generator=rng)
     if times:
         assert torch.equal(unscripted(x, times), module(x, times))

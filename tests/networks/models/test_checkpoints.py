@@ -13,6 +13,7 @@ from torch import nn
 from patchcollide.errors import NetworkError
 from patchcollide.networks.models.weights import classes_of, load_weights, read_state_dict
 from tests.helpers.pickles import Ran
+from tests.helpers.scripting import as_torchscript
 
 
 def module():
@@ -138,7 +139,7 @@ def test_code_is_named_and_not_run(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_network_of_torchscript_is_named(tmp_path):
-    torch.jit.save(torch.jit.script(module()), tmp_path / "scripted.pt")
+    torch.jit.save(as_torchscript(module()), tmp_path / "scripted.pt")
     with pytest.raises(NetworkError, match=r"a whole network of TorchScript\. Name a function"):
         read_state_dict(tmp_path / "scripted.pt")
 
